@@ -1,0 +1,3 @@
+//! Switchback: see the module list.
+#![no_std]
+#![forbid(unsafe_code)]

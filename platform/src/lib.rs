@@ -1,0 +1,2 @@
+//! The hands of a Switchback device: Linux.
+#![deny(unsafe_code)]

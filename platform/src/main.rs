@@ -1,0 +1,2 @@
+//! switchback: PID 1 and every errand.
+fn main() {}

@@ -1,0 +1,7 @@
+//! Switchback: what the device decides.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod fault;
+pub mod id;
+pub mod limits;

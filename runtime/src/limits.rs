@@ -1,0 +1,95 @@
+//! Every bound of the device, with its reason, and the relations between them.
+//!
+//! A bound that is met is a refusal with a code (`fault`), never a cut-off or a crash. `pvcontrol limits`
+//! prints `TABLE`; `pvr` checks the same numbers before it posts.
+
+/// State JSON, bytes. Holds about 1,000 entries of a path and a sha256 (100 B each).
+pub const STATE_MAX: usize = 128 * 1024;
+/// Keys of a state JSON. Four bytes of key, a sha256 and punctuation make at least 75 B an entry.
+pub const STATE_ENTRIES_MAX: usize = 1024;
+/// Bytes of one key of a state JSON: a path below the revision.
+pub const KEY_MAX: usize = 240;
+/// Nesting of any JSON that we read. The tokenizer keeps one bit per level in a u32.
+pub const JSON_DEPTH_MAX: u32 = 32;
+/// A `run.json` of a container, bytes.
+pub const RUN_JSON_MAX: usize = 8 * 1024;
+/// Containers of one revision.
+pub const CONTAINERS_MAX: usize = 64;
+/// Groups of one revision.
+pub const GROUPS_MAX: usize = 16;
+/// An `lxc.container.conf`, bytes.
+pub const LXC_CONF_MAX: usize = 16 * 1024;
+/// `locals/` and a name.
+pub const REV_NAME_MAX: usize = 7 + LOCAL_NAME_MAX;
+/// The part of a local revision's name after `locals/`. Reference: device-formats 2.2.
+pub const LOCAL_NAME_MAX: usize = 64;
+/// Name of a container or group; also a host name and a cgroup, both of which allow 63 or more.
+pub const PART_NAME_MAX: usize = 63;
+/// Control connections served at the same time; further clients wait in the sockets' backlog.
+pub const CONNECTIONS_MAX: usize = 12;
+/// Head of a control request: request line and headers.
+pub const HTTP_HEAD_MAX: usize = 2048;
+/// Headers of a control request.
+pub const HTTP_HEADERS_MAX: usize = 32;
+/// Body of a control request that PID 1 reads itself (commands, signals). Longer ones are streamed by an errand.
+pub const HTTP_BODY_MAX: usize = 4096;
+/// Answer that PID 1 renders itself: 64 containers of about 400 B.
+pub const HTTP_ANSWER_MAX: usize = 32 * 1024;
+/// A client that has not sent its whole request, or not read its answer, after this long is dropped. Milliseconds.
+pub const CONNECTION_PATIENCE_MS: u64 = 10_000;
+/// An upload or download that makes no progress for this long is dropped. Milliseconds.
+pub const TRANSFER_PATIENCE_MS: u64 = 60_000;
+/// Uploads and downloads at the same time, each a short-lived `fetch` process of about 200 KB.
+pub const TRANSFERS_MAX: usize = 4;
+/// Commit message of a revision, bytes. Reference: device-formats 6.2.
+pub const COMMIT_MESSAGE_MAX: usize = 256;
+/// Value of one variable of the loader's environment that we write.
+pub const ENV_VALUE_MAX: usize = 96;
+/// Size of the loader's environment that we can hold. The original boards use 0x4000; 64 KiB is the largest in-tree default.
+pub const ENV_SIZE_MAX: usize = 64 * 1024;
+/// Boots of one candidate, by our own count, whatever the loader counts. One more than the loader's default
+/// `bootlimit`, so that the loader's own limit is met first where it works.
+pub const TRIES_MAX: u8 = 4;
+/// Default goal time-out of a group, seconds. Reference: device-formats 1.5.
+pub const GOALS_TIMEOUT_S: u32 = 120;
+/// Default time between meeting all goals and the commit, seconds. Reference: device-formats 3.5.
+pub const COMMIT_DELAY_S: u32 = 25;
+/// Time that a container has to end by itself after it was asked to stop. Milliseconds. Reference: device-formats 4.4.
+pub const STOP_PATIENCE_MS: u64 = 5_000;
+/// Time that the `start` errand has from clone to exec of the container's init, image mounts included. Milliseconds.
+pub const START_PATIENCE_MS: u64 = 30_000;
+/// Bytes of free storage that are kept for our own records, against uploads and containers.
+pub const FREE_FLOOR: u64 = 4 * 1024 * 1024;
+/// Log bytes kept of one container.
+pub const LOG_FILE_MAX: u64 = 256 * 1024;
+
+const _: () = assert!(STATE_ENTRIES_MAX * 75 <= STATE_MAX);
+const _: () = assert!(CONTAINERS_MAX < u8::MAX as usize);
+const _: () = assert!(CONNECTIONS_MAX < u8::MAX as usize);
+const _: () = assert!(REV_NAME_MAX < ENV_VALUE_MAX);
+const _: () = assert!(JSON_DEPTH_MAX <= 32);
+const _: () = assert!(TRANSFERS_MAX < CONNECTIONS_MAX, "somebody must still be answered while all transfers run");
+const _: () = assert!(RUN_JSON_MAX < STATE_MAX);
+
+/// Every bound by name, for `pvcontrol limits` and the book: name, value, unit.
+pub const TABLE: &[(&str, u64, &str)] = &[
+    ("state", STATE_MAX as u64, "bytes"),
+    ("state-entries", STATE_ENTRIES_MAX as u64, "keys"),
+    ("key", KEY_MAX as u64, "bytes"),
+    ("json-depth", JSON_DEPTH_MAX as u64, "levels"),
+    ("run-json", RUN_JSON_MAX as u64, "bytes"),
+    ("containers", CONTAINERS_MAX as u64, "containers"),
+    ("groups", GROUPS_MAX as u64, "groups"),
+    ("lxc-conf", LXC_CONF_MAX as u64, "bytes"),
+    ("local-name", LOCAL_NAME_MAX as u64, "bytes"),
+    ("part-name", PART_NAME_MAX as u64, "bytes"),
+    ("connections", CONNECTIONS_MAX as u64, "connections"),
+    ("http-head", HTTP_HEAD_MAX as u64, "bytes"),
+    ("http-body", HTTP_BODY_MAX as u64, "bytes"),
+    ("connection-patience", CONNECTION_PATIENCE_MS, "ms"),
+    ("transfers", TRANSFERS_MAX as u64, "transfers"),
+    ("commit-message", COMMIT_MESSAGE_MAX as u64, "bytes"),
+    ("tries", TRIES_MAX as u64, "boots"),
+    ("free-floor", FREE_FLOOR, "bytes"),
+    ("log-file", LOG_FILE_MAX, "bytes"),
+];
