@@ -138,7 +138,9 @@ impl RevName {
                     && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
             }
             None => {
-                (1..=10).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_digit()) && (s == "0" || !s.starts_with('0'))
+                (1..=10).contains(&s.len())
+                    && s.bytes().all(|b| b.is_ascii_digit())
+                    && (s == "0" || !s.starts_with('0'))
             }
         };
         if good { Text::new(s).map(Self).ok_or(BadName) } else { Err(BadName) }
@@ -209,7 +211,9 @@ mod tests {
         for good in ["0", "1", "4294967295", "locals/a", "locals/A.b-c_9"] {
             assert_eq!(RevName::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", "01", "..", "a", "locals/", "locals/.x", "locals/a/b", "locals/..", "locals/a b", "12345678901", "-1"] {
+        for bad in
+            ["", "01", "..", "a", "locals/", "locals/.x", "locals/a/b", "locals/..", "locals/a b", "12345678901", "-1"]
+        {
             assert_eq!(RevName::parse(bad), Err(BadName), "{bad}");
         }
         assert!(RevName::parse("locals/0123456789012345678901234567890123456789012345678901234567890123").is_ok());

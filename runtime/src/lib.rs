@@ -5,3 +5,4 @@
 pub mod fault;
 pub mod id;
 pub mod limits;
+pub mod port;

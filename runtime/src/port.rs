@@ -1,0 +1,141 @@
+//! The doors: what the decisions need from the world.
+//!
+//! Each is implemented twice: by `platform` (Linux) or `boards` (environments), and by the simulator in
+//! `tests`, which adds faults. A door has no policy: order, retries and meaning live on this side.
+//!
+//! Fault model of a `Disk` and a `Region`: nothing is durable until the sync that covers it returned `Ok`.
+//! Until then every effect may be lost, kept, or (contents) torn at 512 bytes, each independently of the
+//! others. After a failed sync nothing is known about what it covered: the caller abandons it.
+
+use crate::{
+    fault::Code,
+    id::{ObjectId, RevName},
+};
+
+/// Monotonic milliseconds. Time is always an argument: nothing in this crate reads a clock.
+pub type Millis = u64;
+
+/// One of the two file systems that we own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Volume {
+    /// Objects, trails, volumes of containers, logs.
+    Storage,
+    /// What the loader reads: boot assets of the kept revisions, the journal, `last`.
+    Boot,
+}
+
+/// A folder that holds names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Dir {
+    /// Objects under their final names.
+    Objects(Volume),
+    /// Objects whose content is not known to be durable.
+    Incoming(Volume),
+    /// Revisions under their final names, `locals/` included.
+    Trails(Volume),
+}
+
+/// Where a revision's folder is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Stage {
+    /// Being built: swept at start.
+    New,
+    /// Complete and visible under its name.
+    Live,
+    /// Being removed: swept at start.
+    Dead,
+}
+
+/// A file or folder below one of the two roots. The path layout is known to the door alone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Name<'a> {
+    /// Object under its final name: its content is durable and has this hash.
+    Object(Volume, ObjectId),
+    /// Object whose hash was verified but whose content may not be durable yet.
+    Incoming(Volume, ObjectId),
+    /// Folder of a revision.
+    Trail(Volume, Stage, RevName),
+    /// File of a revision: `key` is a validated relative path (a state key, `.pvr/json`, `.pv/progress`, `pv-kernel.img` …).
+    File(Volume, Stage, RevName, &'a str),
+    /// Name of the last committed revision, read by the loader's default environment when both copies are bad.
+    Last,
+    /// The next `Last`, before its rename.
+    LastNew,
+}
+
+/// Files and folders below the two roots.
+pub trait Disk {
+    /// Whether the name exists.
+    fn exists(&mut self, name: Name<'_>) -> Result<bool, Code>;
+    /// Reads a whole file; its length. `StorageDamaged` if it does not fit `out`, `RevisionUnknown` if it is not there.
+    fn read(&mut self, name: Name<'_>, out: &mut [u8]) -> Result<usize, Code>;
+    /// Creates or replaces a file, with parent folders. Not durable.
+    fn write(&mut self, name: Name<'_>, data: &[u8]) -> Result<(), Code>;
+    /// Copies content into a new file. Not durable.
+    fn copy(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code>;
+    /// A further name for the same file, with parent folders. Not durable.
+    fn link(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code>;
+    /// Renames a file or folder, with parent folders of the target. Atomic, not durable.
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code>;
+    /// Removes a file or a whole folder; no error if it is not there. Not durable.
+    fn remove(&mut self, name: Name<'_>) -> Result<(), Code>;
+    /// Makes a file's content durable (not its name).
+    fn sync_file(&mut self, name: Name<'_>) -> Result<(), Code>;
+    /// Makes the names in a folder durable: creations, renames, removals. `Trails` covers `trails/` and `trails/locals/`.
+    fn sync_dir(&mut self, dir: Dir) -> Result<(), Code>;
+    /// Makes everything done so far on the volume durable: contents and names.
+    fn sync_volume(&mut self, volume: Volume) -> Result<(), Code>;
+    /// Makes everything durable on the volume visible to a reader that does not replay the file system's journal.
+    fn checkpoint(&mut self, volume: Volume) -> Result<(), Code>;
+    /// Calls `each` with the name of every object in a folder of objects.
+    fn each_object(&mut self, dir: Dir, each: &mut dyn FnMut(ObjectId)) -> Result<(), Code>;
+    /// Calls `each` with every revision of a volume at this stage.
+    fn each_trail(&mut self, volume: Volume, stage: Stage, each: &mut dyn FnMut(RevName)) -> Result<(), Code>;
+    /// Free bytes of a volume.
+    fn free(&mut self, volume: Volume) -> Result<u64, Code>;
+    /// The size of a file in bytes.
+    fn size(&mut self, name: Name<'_>) -> Result<u64, Code>;
+}
+
+/// Raw bytes at fixed places: an environment copy, the journal's slots.
+pub trait Region {
+    /// Fills `out` from `offset`.
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code>;
+    /// Writes `data` at `offset`. Not durable.
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code>;
+    /// Makes all writes so far durable.
+    fn sync(&mut self) -> Result<(), Code>;
+    /// Forgets cached content, so that the next read shows the medium.
+    fn drop_cache(&mut self);
+}
+
+/// The whole boot decision: loaded, changed and stored as one unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BootVars {
+    /// `pv_rev`: the revision that boots.
+    pub committed: RevName,
+    /// `pv_try` (with `upgrade_available=1`): the revision that the loader tries, a bounded number of times.
+    pub candidate: Option<RevName>,
+    /// `pv_prev`: the revision that was committed before.
+    pub previous: Option<RevName>,
+}
+
+/// What the environment held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// The decision.
+    pub vars: BootVars,
+    /// Boots that the loader has counted for the candidate; 0 after every store of ours.
+    pub bootcount: u32,
+    /// Every revision that *either* valid copy names: none of them may be collected.
+    pub named: [Option<RevName>; 6],
+}
+
+/// Where the loader and we agree which revision boots.
+pub trait BootEnv {
+    /// Reads the copy that the loader would choose. `EnvInvalid` if neither is valid.
+    fn load(&mut self) -> Result<Loaded, Code>;
+    /// Stores all variables of a transition at once, and reads them back from the medium.
+    /// After an error either the old or the new decision is in force, never a mixture.
+    fn store(&mut self, vars: &BootVars) -> Result<(), Code>;
+}
