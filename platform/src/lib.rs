@@ -1,2 +1,6 @@
 //! The hands of a Switchback device: Linux.
 #![deny(unsafe_code)]
+
+pub mod errand;
+pub mod sys;
+pub mod wire;
