@@ -4,5 +4,6 @@
 
 pub mod fault;
 pub mod id;
+pub mod json;
 pub mod limits;
 pub mod port;

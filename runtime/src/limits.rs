@@ -11,6 +11,8 @@ pub const STATE_ENTRIES_MAX: usize = 1024;
 pub const KEY_MAX: usize = 240;
 /// Nesting of any JSON that we read. The tokenizer keeps one bit per level in a u32.
 pub const JSON_DEPTH_MAX: u32 = 32;
+/// Members of an object that we interpret. Checking them for duplicates is quadratic; this keeps it below a millisecond.
+pub const JSON_MEMBERS_MAX: usize = 128;
 /// A `run.json` of a container, bytes.
 pub const RUN_JSON_MAX: usize = 8 * 1024;
 /// Containers of one revision.
@@ -77,6 +79,7 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("state-entries", STATE_ENTRIES_MAX as u64, "keys"),
     ("key", KEY_MAX as u64, "bytes"),
     ("json-depth", JSON_DEPTH_MAX as u64, "levels"),
+    ("json-members", JSON_MEMBERS_MAX as u64, "members"),
     ("run-json", RUN_JSON_MAX as u64, "bytes"),
     ("containers", CONTAINERS_MAX as u64, "containers"),
     ("groups", GROUPS_MAX as u64, "groups"),
