@@ -2,5 +2,6 @@
 #![deny(unsafe_code)]
 
 pub mod errand;
+pub mod launch;
 pub mod sys;
 pub mod wire;

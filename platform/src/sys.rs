@@ -166,3 +166,99 @@ pub fn mount_setattr(
     };
     if done < 0 { Err(last_errno()) } else { Ok(()) }
 }
+
+/// The number of a loop device that nobody uses at this moment.
+pub fn loop_free(control: BorrowedFd<'_>) -> Result<u32, Errno> {
+    const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
+    // SAFETY: this request takes no argument and returns a number.
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) };
+    u32::try_from(number).map_err(|_| last_errno())
+}
+
+/// Puts a loop device on a file: read-only, and gone with its last user. `BUSY` if somebody else was faster.
+pub fn loop_configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<(), Errno> {
+    use linux_raw_sys::loop_device as raw;
+    const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
+    // SAFETY: loop_config is plain numbers; zero is valid for each.
+    let mut config: raw::loop_config = unsafe { core::mem::zeroed() };
+    config.fd = file.as_raw_fd() as u32;
+    config.info.lo_flags = raw::LO_FLAGS_READ_ONLY as u32 | raw::LO_FLAGS_AUTOCLEAR as u32;
+    // SAFETY: the kernel reads exactly one loop_config, which lives during the call.
+    let done = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Moves this process into a new cgroup namespace, whose root is the cgroup that it is in.
+pub fn unshare_cgroup_namespace() -> Result<(), Errno> {
+    // SAFETY: a cgroup namespace changes what paths under /proc and cgroup mounts show, no memory and no descriptor.
+    if unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Every signal back to its default action, and none blocked: what a program expects that was just started.
+pub fn reset_signals() {
+    const LAST: i32 = 64;
+    // SAFETY: only the dispositions and the mask of this process change; numbers that cannot be changed are refused.
+    unsafe {
+        for signal in 1..=LAST {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = core::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, core::ptr::null_mut());
+    }
+}
+
+/// Marks every descriptor from `first` on as closed at exec.
+pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // SAFETY: no descriptor is closed by this call itself, only at exec, when nothing of this program is left.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Becomes another program. Returns only if that failed.
+pub fn exec(path: &CStr, args: &[std::ffi::CString], env: &[std::ffi::CString]) -> Errno {
+    let pointers = |texts: &[std::ffi::CString]| -> Vec<*const c_char> {
+        texts.iter().map(|text| text.as_ptr()).chain([core::ptr::null()]).collect()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: all strings and both arrays live during the call, and the arrays end with a null pointer.
+    unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    last_errno()
+}
+
+/// Puts a seccomp filter on this process, for ever. Needs `no_new_privs`.
+pub fn seccomp(filter: &[libc::sock_filter]) -> Result<(), Errno> {
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies the program during the call and does not write to it.
+    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Takes from this process, for ever, every right of `handled` (`LANDLOCK_ACCESS_FS_*`) on any file, but below
+/// `except`. Needs `no_new_privs`. Descriptors that are open stay usable. `NOSYS`, `OPNOTSUPP` on a kernel without.
+pub fn landlock(handled: u64, except: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    use linux_raw_sys::landlock as raw;
+    // The first version of the structure: one field.
+    // SAFETY: the kernel reads exactly the eight bytes announced; a descriptor that is not negative is new and ours.
+    let rules = unsafe {
+        let fd = libc::syscall(libc::SYS_landlock_create_ruleset, &raw const handled, size_of::<u64>(), 0);
+        if fd < 0 {
+            return Err(last_errno());
+        }
+        OwnedFd::from_raw_fd(fd as RawFd)
+    };
+    if let Some(folder) = except {
+        let rule = raw::landlock_path_beneath_attr { allowed_access: handled, parent_fd: folder.as_raw_fd() };
+        let kind = raw::landlock_rule_type::LANDLOCK_RULE_PATH_BENEATH as u32;
+        // SAFETY: the kernel reads one structure of the kind named, which lives during the call.
+        if unsafe { libc::syscall(libc::SYS_landlock_add_rule, rules.as_raw_fd(), kind, &raw const rule, 0) } < 0 {
+            return Err(last_errno());
+        }
+    }
+    // SAFETY: restricts this process; takes a descriptor that is open and no memory.
+    if unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) } < 0 {
+        return Err(last_errno());
+    }
+    Ok(())
+}
