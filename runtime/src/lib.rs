@@ -2,8 +2,10 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod boot;
 pub mod fault;
 pub mod id;
+pub mod journal;
 pub mod json;
 pub mod limits;
 pub mod port;

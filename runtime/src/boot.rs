@@ -1,0 +1,407 @@
+//! Which revision runs: a pure function of the environment, of what the loader says that it booted, and of the
+//! journal. And the model of the boot script, which the simulator runs and the real script is checked against.
+//!
+//! Invariants: recovery is the normal path, there is no "was it a clean shutdown" branch. The environment
+//! decides, the journal explains. What runs is what booted (kernel and initramfs are part of the revision);
+//! the only exception is the step back from an update in place, where both revisions have the same base.
+//! A choice is carried out in this order: journal record, environment store, reboot (`Mode::Abandon`) or start;
+//! a cut in between leads to a choice with the same end.
+//!
+//! What it does not do: it does not read or write anything, and it does not report to anybody.
+
+use crate::{
+    fault::Code,
+    id::RevName,
+    journal::{Kind, Phase, Record},
+    limits,
+    port::{BootVars, Loaded},
+};
+
+/// Versions of the boot script that this release knows to keep the protocol.
+pub const SCRIPTS: core::ops::RangeInclusive<u16> = 1..=1;
+
+/// What the loader says on the kernel command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// `pv_rev`: the revision whose kernel and initramfs run. `None`: a loader that does not say; the committed one.
+    pub booted: Option<RevName>,
+    /// `pv_bootcount`: boots counted for the candidate, this one included.
+    pub bootcount: u32,
+    /// `pv_canary`: the loader read its counter back after saving it. `false`: it cannot count.
+    pub canary: bool,
+    /// `pv_script`: version of the boot script; 0 if it does not say.
+    pub script: u16,
+}
+
+/// How the chosen revision runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// It is committed.
+    Steady,
+    /// It is committed, but in place: this boot must show that it also boots. Goals missed: `step_back`.
+    Cold,
+    /// It is the candidate: goals met, it is committed; missed, it has failed.
+    Trial {
+        /// Boots of it that reached us, this one included.
+        tries: u8,
+    },
+    /// It is a candidate that has failed already: settle, then reboot; start nothing of it.
+    Abandon,
+}
+
+/// The boot decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// The revision to run.
+    pub run: RevName,
+    /// How it runs.
+    pub mode: Mode,
+    /// What the journal should say now, for the status of the last update. `None`: nothing is known of any.
+    pub record: Option<Record>,
+    /// Whether `record` is new and must be written first.
+    pub write: bool,
+    /// What the environment must become, after the journal; `None`: it is right.
+    pub store: Option<BootVars>,
+}
+
+impl Choice {
+    /// The verdict about a candidate that failed, as the journal knows it.
+    pub fn verdict(&self) -> Option<(RevName, Code)> {
+        match self.record {
+            Some(Record { candidate, phase: Phase::Failed { code, .. }, .. }) => Some((candidate, code)),
+            _ => None,
+        }
+    }
+}
+
+/// Decides. `loaded`: the environment, `None` if both copies are bad.
+pub fn choose(loaded: Option<Loaded>, facts: &Facts, journal: Option<Record>) -> Choice {
+    match loaded {
+        None => rebuild(facts, journal),
+        Some(Loaded { vars, .. }) => match vars.candidate {
+            Some(candidate) => tried(vars, candidate, facts, journal),
+            None => settled(vars, facts, journal),
+        },
+    }
+}
+
+/// Both copies are bad: the loader booted its default (`last`, else the factory revision). That one is committed again.
+fn rebuild(facts: &Facts, journal: Option<Record>) -> Choice {
+    let run = facts.booted.or(journal.map(|record| record.committed())).unwrap_or(RevName::factory());
+    let previous = journal.map(|record| record.previous).filter(|previous| *previous != run);
+    let store = BootVars { committed: run, candidate: None, previous };
+    let record = journal.filter(unfinished).map(|record| match record.candidate == run {
+        true => record.with(Phase::Done { cold_pending: false }), // `last` names only what was committed
+        false => failed(record, Code::EnvInvalid),
+    });
+    Choice { run, mode: Mode::Steady, record: record.or(journal), write: record.is_some(), store: Some(store) }
+}
+
+/// The environment names a candidate.
+fn tried(vars: BootVars, candidate: RevName, facts: &Facts, journal: Option<Record>) -> Choice {
+    let fresh = Record { candidate, previous: vars.committed, kind: Kind::Reboot, phase: Phase::Armed };
+    let known = journal.filter(|record| record.candidate == candidate && !matches!(record.phase, Phase::Done { .. }));
+    let record = known.unwrap_or(fresh);
+    let run = facts.booted.unwrap_or(vars.committed);
+    let booted = run == candidate;
+    let give_up = |code: Option<Code>| Choice {
+        run,
+        mode: if booted { Mode::Abandon } else { Mode::Steady },
+        record: Some(code.map_or(record, |code| failed(record, code))),
+        write: code.is_some(),
+        store: Some(disarm(vars)),
+    };
+    match record.phase {
+        Phase::Failed { .. } => give_up(None), // a cut came between the record and the store
+        Phase::Trial { tries } if booted && tries >= limits::TRIES_MAX => give_up(Some(Code::TriesExhausted)),
+        _ if booted => {
+            // A boot tries the whole of it: after that there is nothing left to watch in a cold boot.
+            let tries = tries(&record) + 1;
+            let record = Record { kind: Kind::Reboot, phase: Phase::Trial { tries }, ..record };
+            Choice { run, mode: Mode::Trial { tries }, record: Some(record), write: true, store: None }
+        }
+        _ if !facts.canary => give_up(Some(Code::LoaderCannotCount)),
+        Phase::Trial { .. } => give_up(Some(Code::TriesExhausted)),
+        _ => give_up(Some(Code::LoaderGaveUp)),
+    }
+}
+
+/// The environment names no candidate.
+fn settled(vars: BootVars, facts: &Facts, journal: Option<Record>) -> Choice {
+    let run = facts.booted.unwrap_or(vars.committed);
+    let steady = Choice { run, mode: Mode::Steady, record: journal, write: false, store: None };
+    let Some(record) = journal else { return steady };
+    let ours = record.candidate == vars.committed;
+    let cold = |pending: bool| if pending && run == vars.committed { Mode::Cold } else { Mode::Steady };
+    match record.phase {
+        Phase::Done { cold_pending } if ours => Choice { mode: cold(cold_pending), ..steady },
+        // The step back of `step_back` was recorded, the store was cut: finish it. Same base, no reboot needed.
+        Phase::Failed { code: Code::ColdBootFailed, .. } if ours && vars.previous == Some(record.previous) => {
+            Choice { run: record.previous, store: Some(step_back(vars)), ..steady }
+        }
+        // The commit was stored, its record was cut.
+        Phase::Armed | Phase::Trial { .. } if ours => {
+            let cold_pending = record.kind == Kind::InPlace;
+            let record = record.with(Phase::Done { cold_pending });
+            Choice { mode: cold(cold_pending), record: Some(record), write: true, ..steady }
+        }
+        // Recorded, never stored: it was not tried.
+        Phase::Armed | Phase::Trial { .. } => {
+            Choice { record: Some(failed(record, Code::UpdateRestarted)), write: true, ..steady }
+        }
+        _ => steady,
+    }
+}
+
+fn failed(record: Record, code: Code) -> Record {
+    record.with(Phase::Failed { code, container: None })
+}
+
+fn unfinished(record: &Record) -> bool {
+    matches!(record.phase, Phase::Armed | Phase::Trial { .. })
+}
+
+fn tries(record: &Record) -> u8 {
+    if let Phase::Trial { tries } = record.phase { tries } else { 0 }
+}
+
+/// Whether a candidate may be armed over this loader at all.
+pub fn may_arm(facts: &Facts) -> Result<(), Code> {
+    if !SCRIPTS.contains(&facts.script) { Err(Code::ScriptUnknown) } else { Ok(()) }
+}
+
+/// The transition that arms a candidate.
+pub fn arm(vars: BootVars, candidate: RevName) -> BootVars {
+    BootVars { candidate: Some(candidate), ..vars }
+}
+
+/// The transition that commits a candidate.
+pub fn commit(vars: BootVars, candidate: RevName) -> BootVars {
+    let previous = if candidate == vars.committed { vars.previous } else { Some(vars.committed) };
+    BootVars { committed: candidate, candidate: None, previous }
+}
+
+/// The transition that gives a candidate up.
+pub fn disarm(vars: BootVars) -> BootVars {
+    BootVars { candidate: None, ..vars }
+}
+
+/// The transition from a committed revision, whose first cold boot missed its goals, to the one before.
+pub fn step_back(vars: BootVars) -> BootVars {
+    BootVars { committed: vars.previous.unwrap_or(vars.committed), candidate: None, previous: None }
+}
+
+/// The environment as the loader sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoaderVars {
+    /// `pv_rev`, `pv_try` (only with `upgrade_available=1`), `pv_prev`.
+    pub vars: BootVars,
+    /// `bootcount` as stored.
+    pub bootcount: u32,
+    /// `bootlimit`; 0: no limit.
+    pub bootlimit: u32,
+}
+
+/// What the boot script does, as a reference model for it: which revision it boots, and what it then says.
+///
+/// `env`: the environment, `None` if both copies are bad. `count`: stores a boot counter and reads it back; false
+/// if that failed. `loadable`: whether kernel and initramfs of a revision load. `last`: content of that file.
+/// `None`: nothing boots.
+pub fn loader(
+    env: Option<LoaderVars>,
+    mut count: impl FnMut(u32) -> bool,
+    mut loadable: impl FnMut(&RevName) -> bool,
+    last: Option<RevName>,
+) -> Option<Facts> {
+    let mut facts = Facts { booted: None, bootcount: 0, canary: true, script: *SCRIPTS.end() };
+    if let Some(LoaderVars { vars: BootVars { candidate: Some(candidate), .. }, bootcount, bootlimit }) = env {
+        facts.bootcount = bootcount.saturating_add(1);
+        facts.canary = count(facts.bootcount);
+        let given_up = bootlimit != 0 && facts.bootcount > bootlimit; // altbootcmd
+        if !given_up && facts.canary && loadable(&candidate) {
+            facts.booted = Some(candidate);
+            return Some(facts);
+        }
+    }
+    let committed = env.map(|env| env.vars.committed);
+    facts.booted = [committed, last, Some(RevName::factory())].into_iter().flatten().find(|rev| loadable(rev));
+    facts.booted.map(|_| facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rev(name: &str) -> RevName {
+        RevName::parse(name).unwrap()
+    }
+
+    /// `committed candidate previous`, `-` for none.
+    fn vars(text: &str) -> BootVars {
+        let mut words = text.split(' ').map(|word| RevName::parse(word).ok());
+        let committed = words.next().unwrap().unwrap();
+        BootVars { committed, candidate: words.next().unwrap(), previous: words.next().unwrap() }
+    }
+
+    fn loaded(text: &str) -> Option<Loaded> {
+        (text != "bad").then(|| Loaded { vars: vars(text), bootcount: 0, named: [None; 6] })
+    }
+
+    fn booted(name: &str) -> Facts {
+        Facts { booted: RevName::parse(name).ok(), bootcount: 1, canary: true, script: 1 }
+    }
+
+    fn record(candidate: &str, kind: Kind, phase: Phase) -> Option<Record> {
+        Some(Record { candidate: rev(candidate), previous: rev("1"), kind, phase })
+    }
+
+    const TRIAL: Phase = Phase::Trial { tries: 1 };
+    const TWICE: Phase = Phase::Trial { tries: 2 };
+    const FULL: Phase = Phase::Trial { tries: limits::TRIES_MAX };
+    const MISSED: Phase = Phase::Failed { code: Code::GoalsMissed, container: None };
+    const COLD: Phase = Phase::Failed { code: Code::ColdBootFailed, container: None };
+
+    fn failed(code: Code) -> Phase {
+        Phase::Failed { code, container: None }
+    }
+
+    #[test]
+    fn the_table() {
+        use {
+            Kind::*,
+            Mode::*,
+            Phase::{Armed, Done},
+        };
+        type Row = (
+            &'static str, // environment: committed candidate previous
+            &'static str, // booted
+            Option<Record>,
+            &'static str,         // run
+            Mode,                 // how
+            Option<Phase>,        // the journal afterwards
+            Option<&'static str>, // store
+        );
+        let done = |cold_pending| Done { cold_pending };
+        #[rustfmt::skip]
+        let table: &[Row] = &[
+            // quiet
+            ("1 - -", "1", None,                              "1", Steady, None, None),
+            ("1 - 0", "-", None,                              "1", Steady, None, None),
+            ("1 - 0", "0", None,                              "0", Steady, None, None),
+            // the candidate was booted
+            ("1 2 0", "2", record("2", Reboot, Armed),        "2", Trial { tries: 1 }, Some(TRIAL), None),
+            ("1 2 0", "2", record("2", Reboot, TRIAL),        "2", Trial { tries: 2 }, Some(TWICE), None),
+            ("1 2 0", "2", record("2", InPlace, Armed),       "2", Trial { tries: 1 }, Some(TRIAL), None),
+            ("1 2 0", "2", None,                              "2", Trial { tries: 1 }, Some(TRIAL), None),
+            ("1 2 0", "2", record("3", Reboot, MISSED),       "2", Trial { tries: 1 }, Some(TRIAL), None),
+            ("1 2 0", "2", record("2", Reboot, done(false)),  "2", Trial { tries: 1 }, Some(TRIAL), None),
+            ("1 2 0", "2", record("2", Reboot, FULL),         "2", Abandon, Some(failed(Code::TriesExhausted)), Some("1 - 0")),
+            ("1 2 0", "2", record("2", Reboot, MISSED),       "2", Abandon, Some(MISSED), Some("1 - 0")),
+            // the committed one was booted although a candidate is armed
+            ("1 2 0", "1", record("2", Reboot, Armed),        "1", Steady, Some(failed(Code::LoaderGaveUp)), Some("1 - 0")),
+            ("1 2 0", "1", None,                              "1", Steady, Some(failed(Code::LoaderGaveUp)), Some("1 - 0")),
+            ("1 2 0", "1", record("2", Reboot, TRIAL),        "1", Steady, Some(failed(Code::TriesExhausted)), Some("1 - 0")),
+            ("1 2 0", "1", record("2", Reboot, MISSED),       "1", Steady, Some(MISSED), Some("1 - 0")),
+            ("1 2 0", "-", record("2", Reboot, Armed),        "1", Steady, Some(failed(Code::LoaderGaveUp)), Some("1 - 0")),
+            // committed, the record is late
+            ("2 - 1", "2", record("2", Reboot, TRIAL),        "2", Steady, Some(done(false)), None),
+            ("2 - 1", "2", record("2", InPlace, Armed),       "2", Cold, Some(done(true)), None),
+            ("2 - 1", "2", record("2", InPlace, done(true)),  "2", Cold, Some(done(true)), None),
+            ("2 - 1", "2", record("2", InPlace, done(false)), "2", Steady, Some(done(false)), None),
+            ("2 - 1", "1", record("2", InPlace, done(true)),  "1", Steady, Some(done(true)), None),
+            // recorded, never armed
+            ("1 - 0", "1", record("2", Reboot, Armed),        "1", Steady, Some(failed(Code::UpdateRestarted)), None),
+            ("1 - 0", "1", record("2", Reboot, MISSED),       "1", Steady, Some(MISSED), None),
+            // the step back
+            ("2 - 1", "2", record("2", InPlace, COLD),        "1", Steady, Some(COLD), Some("1 - -")),
+            ("1 - -", "1", record("2", InPlace, COLD),        "1", Steady, Some(COLD), None),
+            // both copies bad
+            ("bad", "1", None,                                "1", Steady, None, Some("1 - -")),
+            ("bad", "-", None,                                "0", Steady, None, Some("0 - -")),
+            ("bad", "1", record("2", Reboot, TRIAL),          "1", Steady, Some(failed(Code::EnvInvalid)), Some("1 - -")),
+            ("bad", "2", record("2", Reboot, TRIAL),          "2", Steady, Some(done(false)), Some("2 - 1")),
+            ("bad", "2", record("2", Reboot, done(false)),    "2", Steady, Some(done(false)), Some("2 - 1")),
+            ("bad", "-", record("2", Reboot, done(false)),    "2", Steady, Some(done(false)), Some("2 - 1")),
+        ];
+        for (env, name, journal, run, mode, phase, store) in table {
+            let choice = choose(loaded(env), &booted(name), *journal);
+            let row = format!("{env} | {name} | {journal:?}");
+            assert_eq!(choice.run, rev(run), "{row}");
+            assert_eq!(choice.mode, *mode, "{row}");
+            assert_eq!(choice.record.map(|record| record.phase), *phase, "{row}");
+            assert_eq!(choice.write, choice.record != *journal, "{row}");
+            assert_eq!(choice.store, store.map(vars), "{row}");
+        }
+    }
+
+    /// Carrying a choice out and choosing again, with a cut after each step, ends in the same place.
+    #[test]
+    fn a_choice_that_was_cut_ends_the_same() {
+        let phases = [Phase::Armed, TRIAL, FULL, MISSED, COLD, Phase::Done { cold_pending: true }];
+        for env in ["1 2 0", "1 - 0", "2 - 1", "bad"] {
+            for name in ["1", "2"] {
+                for kind in [Kind::Reboot, Kind::InPlace] {
+                    for phase in phases {
+                        let (env, facts, journal) = (loaded(env), booted(name), record("2", kind, phase));
+                        let whole = choose(env, &facts, journal);
+                        if matches!(whole.mode, Mode::Trial { .. }) {
+                            continue; // a try was counted: another one may follow
+                        }
+                        let cut = choose(env, &facts, whole.record);
+                        assert_eq!((cut.run, cut.store), (whole.run, whole.store));
+                        if let Some(store) = whole.store.filter(|_| whole.mode != Mode::Abandon) {
+                            let done = Some(Loaded { vars: store, bootcount: 0, named: [None; 6] });
+                            let again = choose(done, &booted(whole.run.as_str()), whole.record);
+                            assert_eq!((again.run, again.store, again.write), (whole.run, None, false));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_loader_that_cannot_count_is_named() {
+        let facts = Facts { canary: false, ..booted("1") };
+        let choice = choose(loaded("1 2 0"), &facts, record("2", Kind::Reboot, Phase::Armed));
+        assert_eq!(choice.verdict(), Some((rev("2"), Code::LoaderCannotCount)));
+        assert_eq!(may_arm(&Facts { script: 77, ..facts }), Err(Code::ScriptUnknown));
+    }
+
+    #[test]
+    fn the_loader_tries_a_candidate_a_bounded_number_of_times() {
+        let mut stored = 0;
+        let mut boots = vec![];
+        for _ in 0..6 {
+            let env = LoaderVars { vars: vars("1 2 0"), bootcount: stored, bootlimit: 3 };
+            let facts = loader(
+                Some(env),
+                |count| {
+                    stored = count;
+                    true
+                },
+                |_| true,
+                None,
+            );
+            boots.push(facts.unwrap().booted.unwrap());
+        }
+        let names: Vec<&str> = boots.iter().map(RevName::as_str).collect();
+        assert_eq!(names, ["2", "2", "2", "1", "1", "1"]);
+    }
+
+    #[test]
+    fn the_loader_falls_back_to_what_loads() {
+        let env = Some(LoaderVars { vars: vars("1 2 0"), bootcount: 0, bootlimit: 3 });
+        let run = |env, counts: bool, loadable: &[&str], last: Option<&str>| {
+            let facts = loader(env, |_| counts, |rev| loadable.contains(&rev.as_str()), last.map(rev));
+            facts.map(|facts| (facts.booted.unwrap(), facts.canary))
+        };
+        assert_eq!(run(env, true, &["0", "1", "2"], None), Some((rev("2"), true)));
+        assert_eq!(run(env, true, &["0", "1"], None), Some((rev("1"), true)));
+        assert_eq!(run(env, false, &["0", "1", "2"], None), Some((rev("1"), false)));
+        assert_eq!(run(env, true, &["0"], None), Some((rev("0"), true)));
+        assert_eq!(run(None, true, &["0", "1", "2"], Some("2")), Some((rev("2"), true)));
+        assert_eq!(run(None, true, &["0", "1", "2"], None), Some((rev("0"), true)));
+        assert_eq!(run(None, true, &[], Some("2")), None);
+    }
+}
