@@ -87,7 +87,9 @@ pub fn choose(loaded: Option<Loaded>, facts: &Facts, journal: Option<Record>) ->
 
 /// Both copies are bad: the loader booted its default (`last`, else the factory revision). That one is committed again.
 fn rebuild(facts: &Facts, journal: Option<Record>) -> Choice {
-    let run = facts.booted.or(journal.map(|record| record.committed())).unwrap_or(RevName::factory());
+    let booted = facts.booted.or(journal.map(|record| record.committed())).unwrap_or(RevName::factory());
+    let stepped_back = journal.filter(|record| record.candidate == booted && cold_failed(record));
+    let run = stepped_back.map_or(booted, |record| record.previous);
     let previous = journal.map(|record| record.previous).filter(|previous| *previous != run);
     let store = BootVars { committed: run, candidate: None, previous };
     let record = journal.filter(unfinished).map(|record| match record.candidate == run {
@@ -136,7 +138,7 @@ fn settled(vars: BootVars, facts: &Facts, journal: Option<Record>) -> Choice {
     match record.phase {
         Phase::Done { cold_pending } if ours => Choice { mode: cold(cold_pending), ..steady },
         // The step back of `step_back` was recorded, the store was cut: finish it. Same base, no reboot needed.
-        Phase::Failed { code: Code::ColdBootFailed, .. } if ours && vars.previous == Some(record.previous) => {
+        Phase::Failed { .. } if ours && cold_failed(&record) && vars.previous == Some(record.previous) => {
             Choice { run: record.previous, store: Some(step_back(vars)), ..steady }
         }
         // The commit was stored, its record was cut.
@@ -155,6 +157,10 @@ fn settled(vars: BootVars, facts: &Facts, journal: Option<Record>) -> Choice {
 
 fn failed(record: Record, code: Code) -> Record {
     record.with(Phase::Failed { code, container: None })
+}
+
+fn cold_failed(record: &Record) -> bool {
+    matches!(record.phase, Phase::Failed { code: Code::ColdBootFailed, .. })
 }
 
 fn unfinished(record: &Record) -> bool {
@@ -319,6 +325,7 @@ mod tests {
             ("bad", "1", None,                                "1", Steady, None, Some("1 - -")),
             ("bad", "-", None,                                "0", Steady, None, Some("0 - -")),
             ("bad", "1", record("2", Reboot, TRIAL),          "1", Steady, Some(failed(Code::EnvInvalid)), Some("1 - -")),
+            ("bad", "2", record("2", InPlace, COLD),          "1", Steady, Some(COLD), Some("1 - -")),
             ("bad", "2", record("2", Reboot, TRIAL),          "2", Steady, Some(done(false)), Some("2 - 1")),
             ("bad", "2", record("2", Reboot, done(false)),    "2", Steady, Some(done(false)), Some("2 - 1")),
             ("bad", "-", record("2", Reboot, done(false)),    "2", Steady, Some(done(false)), Some("2 - 1")),
