@@ -1,3 +1,166 @@
-//! Switchback: see the module list.
-#![no_std]
+//! What differs between devices: one constant per board, and one codec per kind of loader environment.
+//!
+//! A board is data. To add one, add a file under `board/` and a line in [`BOARDS`]; nothing else changes.
+//! Never Linux: bytes come and go through `runtime::port::Region`.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+mod board;
+pub mod env;
+
+use env::uboot::Scheme;
+
+/// Everything that the device and the image builder need to know about one board.
+#[derive(Clone, Copy, Debug)]
+pub struct Board {
+    /// The name by which policy files and `pvr image --board` choose it.
+    pub name: &'static str,
+    /// One line for people.
+    pub about: &'static str,
+    /// Whether tests boot this board, with its loader, from its image. If not, its data is read from
+    /// sources and manuals and nothing more.
+    pub exercised: bool,
+    /// Where things are on the disk.
+    pub disk: Disk,
+    /// How loader and device agree which revision boots.
+    pub env: Env,
+    /// What that agreement is worth.
+    pub guarantee: Guarantee,
+    /// The hardware or software that resets a device whose PID 1 no longer turns.
+    pub watchdog: Watchdog,
+    /// Serial console, as in `console=`.
+    pub console: &'static str,
+    /// What the boot script puts on the kernel command line besides the `pv_` words.
+    pub kernel_args: &'static str,
+    /// The boot script and its settings as stored in the environment; empty if the loader has no scripts.
+    pub env_text: &'static str,
+    /// Versions of the boot script (`pv_script=` on the kernel command line) that this release may arm over.
+    pub scripts: &'static [u32],
+}
+
+/// Partition numbers of the image, and how Linux calls them.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk {
+    /// The whole disk.
+    pub device: &'static str,
+    /// Holds the environment copies at fixed offsets: a partition, or the whole disk for raw offsets.
+    pub env: Place,
+    /// ext4 that the loader reads: boot assets of the kept revisions, journal, `last`.
+    pub boot: Place,
+    /// ext4 with objects, trails and volumes.
+    pub storage: Place,
+}
+
+/// A partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Number in the partition table, from 1; 0 is the whole disk.
+    pub number: u8,
+    /// Device node.
+    pub device: &'static str,
+}
+
+/// The kinds of environment.
+#[derive(Clone, Copy, Debug)]
+pub enum Env {
+    /// U-Boot's redundant environment in two pre-sized files of a small FAT partition. The files are found
+    /// once, by `env::fat`, and then written by their sector offsets.
+    UbootFat {
+        /// Copy 1 and copy 2, as U-Boot was built.
+        files: [&'static str; 2],
+        /// `CONFIG_ENV_SIZE`.
+        size: u32,
+        /// What the flag byte means.
+        scheme: Scheme,
+    },
+    /// U-Boot's redundant environment at fixed offsets of a device.
+    UbootRaw {
+        /// Copy 1 and copy 2.
+        offsets: [u64; 2],
+        /// `CONFIG_ENV_SIZE`.
+        size: u32,
+        /// What the flag byte means.
+        scheme: Scheme,
+    },
+    /// Raspberry Pi firmware: `autoboot.txt` names the committed partition, a one-shot flag in a register
+    /// that survives reset names the other. Described, not implemented yet: opening it is refused by code.
+    Tryboot {
+        /// File in the first FAT partition.
+        file: &'static str,
+        /// The two boot partitions.
+        partitions: [u8; 2],
+    },
+}
+
+/// What a kind of environment guarantees on this board, shown by the status.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Guarantee {
+    /// A write that power cuts in half leaves the decision before it in force.
+    pub torn_write: bool,
+    /// A candidate that hangs before Linux drives the watchdog is given up without a person.
+    pub hang_before_linux: bool,
+    /// A candidate whose PID 1 hangs is given up without a person.
+    pub hang_after_linux: bool,
+    /// Boots of a candidate that the loader itself counts; 0 if it cannot count.
+    pub tries: u8,
+}
+
+/// A watchdog.
+#[derive(Clone, Copy, Debug)]
+pub struct Watchdog {
+    /// Kernel driver.
+    pub driver: &'static str,
+    /// Longest time without being fed that we ask for, seconds.
+    pub timeout_s: u32,
+    /// Whether the loader starts it, so that it covers the kernel's own start.
+    pub armed_by_loader: bool,
+}
+
+/// Every board that this release knows.
+pub const BOARDS: &[&Board] = &[&board::qemu_arm64::BOARD, &board::rpi::BOARD, &board::imx::BOARD];
+
+/// The board with this name.
+pub fn find(name: &str) -> Option<&'static Board> {
+    BOARDS.iter().copied().find(|board| board.name == name)
+}
+
+impl Board {
+    /// Whether an update may be armed over a boot script that calls itself `version` on the kernel command line.
+    pub fn knows_script(&self, version: &str) -> bool {
+        version.parse().is_ok_and(|version| self.scripts.contains(&version))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_and_unique() {
+        for (index, board) in BOARDS.iter().enumerate() {
+            assert_eq!(find(board.name).unwrap().name, board.name);
+            assert!(BOARDS[..index].iter().all(|other| other.name != board.name));
+        }
+        assert!(find("").is_none() && find("qemu").is_none());
+    }
+
+    #[test]
+    fn a_script_is_known_by_its_number_only() {
+        let board = find("qemu-arm64").unwrap();
+        assert!(board.knows_script("1"));
+        for unknown in ["", "0", "2", "1 ", "one", "-1"] {
+            assert!(!board.knows_script(unknown), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn what_a_board_says_of_its_script_is_what_the_script_says() {
+        for board in BOARDS.iter().filter(|board| !board.env_text.is_empty()) {
+            let value = |name: &str| env::uboot::text_value(board.env_text, name).unwrap_or_else(|| panic!("{name}"));
+            assert_eq!(value("pv_args"), board.kernel_args);
+            assert!(board.knows_script(value("pv_script")));
+            assert_eq!(value("bootlimit"), std::format!("{}", board.guarantee.tries));
+            assert!(board.kernel_args.contains(board.console));
+        }
+    }
+}

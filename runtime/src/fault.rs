@@ -95,6 +95,8 @@ codes! {
     ColdBootFailed = 1411 "the first cold boot after an update in place missed its goals" 500;
     Panicked = 1412 "switchback panicked during the trial" 500;
     AlreadyRunning = 1413 "the revision is already running" 409;
+    EnvUnsupported = 1414 "this kind of loader environment is not implemented" 500;
+    EnvLayout = 1415 "the environment partition does not hold two whole, contiguous files of the right size" 500;
     // 15xx: control requests
     RequestInvalid = 1501 "not a valid HTTP request" 400;
     HeadTooLarge = 1502 "the request's head is too large" 431;
