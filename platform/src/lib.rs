@@ -1,7 +1,15 @@
 //! The hands of a Switchback device: Linux.
 #![deny(unsafe_code)]
 
+pub mod alloc;
+pub mod config;
+pub mod early;
+pub mod env;
 pub mod errand;
 pub mod launch;
+pub mod kmsg;
+pub mod modules;
+pub mod signals;
 pub mod sys;
+pub mod watchdog;
 pub mod wire;

@@ -262,3 +262,29 @@ pub fn landlock(handled: u64, except: Option<BorrowedFd<'_>>) -> Result<(), Errn
     }
     Ok(())
 }
+/// Sets a watchdog's time-out; the one that the driver chose.
+pub fn watchdog_timeout(device: &OwnedFd, seconds: i32) -> Result<i32, Errno> {
+    use rustix::ioctl::{self, opcode};
+    const WDIOC_SETTIMEOUT: ioctl::Opcode = opcode::read_write::<i32>(b'W', 6);
+    let mut value = seconds;
+    // SAFETY: this request reads and writes one int, which is what the updater passes.
+    unsafe { ioctl::ioctl(device, ioctl::Updater::<WDIOC_SETTIMEOUT, i32>::new(&mut value))? };
+    Ok(value)
+}
+
+/// The system's allocator, with every allocation shown to `alloc::note`.
+pub struct Counted;
+
+// SAFETY: every call goes unchanged to std's system allocator, which keeps the contract; `note` does not allocate.
+unsafe impl std::alloc::GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        crate::alloc::note(layout.size());
+        // SAFETY: the caller's promise is passed on.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { std::alloc::System.dealloc(pointer, layout) }
+    }
+}
