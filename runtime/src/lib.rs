@@ -3,9 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod boot;
+pub mod control;
 pub mod fault;
 pub mod id;
 pub mod journal;
 pub mod json;
 pub mod limits;
+pub mod machine;
 pub mod port;
+pub mod turn;

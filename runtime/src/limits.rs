@@ -64,6 +64,10 @@ pub const START_PATIENCE_MS: u64 = 30_000;
 pub const FREE_FLOOR: u64 = 4 * 1024 * 1024;
 /// Log bytes kept of one container.
 pub const LOG_FILE_MAX: u64 = 256 * 1024;
+/// Actions that one event can ask for: each container once, each connection once, and a few.
+pub const ACTIONS_QUEUED_MAX: usize = 2 * CONTAINERS_MAX + CONNECTIONS_MAX + 16;
+/// Actions of one turn, outcomes included: a container's images may all be found good at once, then all start.
+pub const ACTIONS_PER_TURN_MAX: usize = 8 * ACTIONS_QUEUED_MAX;
 
 const _: () = assert!(STATE_ENTRIES_MAX * 75 <= STATE_MAX);
 const _: () = assert!(CONTAINERS_MAX < u8::MAX as usize);
