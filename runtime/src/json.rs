@@ -83,6 +83,12 @@ impl<'a> Value<'a> {
         if scan.at < text.len() { Err(scan.fault()) } else { Ok(value) }
     }
 
+    /// A value that was checked before as part of the document, at `at`. On other text its parts are
+    /// what can be walked before the first fault: still no panic.
+    pub(crate) fn part(raw: &'a [u8], at: usize) -> Self {
+        Self { raw, at }
+    }
+
     /// The raw text, without white space around it.
     pub fn raw(&self) -> &'a [u8] {
         self.raw

@@ -12,3 +12,4 @@ pub mod limits;
 pub mod machine;
 pub mod port;
 pub mod turn;
+pub mod state;
