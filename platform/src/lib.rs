@@ -3,13 +3,17 @@
 
 pub mod alloc;
 pub mod config;
+pub mod confine;
 pub mod early;
 pub mod env;
 pub mod errand;
+pub mod fetch;
 pub mod kmsg;
 pub mod launch;
+pub mod logs;
 pub mod modules;
 pub mod signals;
 pub mod sys;
+pub mod verify;
 pub mod watchdog;
 pub mod wire;

@@ -68,6 +68,8 @@ pub const LOG_FILE_MAX: u64 = 256 * 1024;
 pub const ACTIONS_QUEUED_MAX: usize = 2 * CONTAINERS_MAX + CONNECTIONS_MAX + 16;
 /// Actions of one turn, outcomes included: a container's images may all be found good at once, then all start.
 pub const ACTIONS_PER_TURN_MAX: usize = 8 * ACTIONS_QUEUED_MAX;
+/// Log bytes that a container may write per second in the long run: a day of it is a third of a GB of flash wear.
+pub const LOG_RATE: u64 = 4 * 1024;
 
 const _: () = assert!(STATE_ENTRIES_MAX * 75 <= STATE_MAX);
 const _: () = assert!(CONTAINERS_MAX < u8::MAX as usize);
@@ -99,4 +101,5 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("tries", TRIES_MAX as u64, "boots"),
     ("free-floor", FREE_FLOOR, "bytes"),
     ("log-file", LOG_FILE_MAX, "bytes"),
+    ("log-rate", LOG_RATE, "bytes/s"),
 ];
