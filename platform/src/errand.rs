@@ -15,3 +15,14 @@ pub fn socket() -> Channel {
         }
     }
 }
+
+/// Which part of the binary this process is: `pvcontrol` if it is called by that name, else its first argument,
+/// else nothing (PID 1).
+pub fn word() -> String {
+    let mut args = std::env::args();
+    let program = args.next().unwrap_or_default();
+    match program.rsplit('/').next() {
+        Some("pvcontrol") => "pvcontrol".into(),
+        _ => args.next().unwrap_or_default(),
+    }
+}

@@ -101,22 +101,17 @@ pub enum Message<'a> {
         /// Commit message, may be empty.
         message: &'a str,
     },
-    /// Puts the boot assets of a staged revision on the boot volume and makes them visible to the loader.
+    /// Puts the boot assets of the record's candidate on the boot volume, writes the record to the journal, and
+    /// makes both visible to the loader.
     Prepare {
-        /// Which.
-        rev: RevName,
-    },
-    /// Writes a journal record.
-    Record {
-        /// An encoded `runtime::journal` record.
+        /// A slot of `runtime::journal`; its sequence has no meaning.
         bytes: &'a [u8],
     },
-    /// Writes `.pv/progress` of a revision, durable.
-    Progress {
-        /// Which.
-        rev: RevName,
-        /// JSON.
-        text: &'a str,
+    /// Writes a record to the journal. A final one also as the progress of its revision; one that says that the
+    /// candidate was committed also as `boot/last` and `trails/current`.
+    Record {
+        /// As in `Prepare`.
+        bytes: &'a [u8],
     },
     /// A received and verified object becomes an incoming one: `<sha>.<part>.part` to `<sha>`.
     Adopt {
@@ -136,11 +131,6 @@ pub enum Message<'a> {
     Collect {
         /// Revisions to keep.
         keep: KeepList,
-    },
-    /// A revision was committed: `boot/last` and `trails/current`.
-    Committed {
-        /// Which.
-        rev: RevName,
     },
     /// Writes a commit message.
     CommitMessage {
@@ -275,11 +265,9 @@ impl<'a> Message<'a> {
             Self::Stage { .. } => 17,
             Self::Prepare { .. } => 18,
             Self::Record { .. } => 19,
-            Self::Progress { .. } => 20,
             Self::Adopt { .. } => 21,
             Self::Drop { .. } => 22,
             Self::Collect { .. } => 23,
-            Self::Committed { .. } => 24,
             Self::CommitMessage { .. } => 25,
             Self::CreatePart { .. } => 26,
             Self::CreateStep { .. } => 27,
@@ -326,11 +314,9 @@ impl<'a> Message<'a> {
                 to.u16(code.map_or(0, |code| code as u16))?.u32(*errno as u32)?.text(step)?.end()
             }
             Self::Stage { rev, message } => to.text(rev.as_str())?.text(message)?.end(),
-            Self::Prepare { rev } | Self::Committed { rev } | Self::OpenState { rev } => to.text(rev.as_str())?.end(),
-            Self::Record { bytes } => to.bytes(bytes)?.end(),
-            Self::Progress { rev, text } | Self::CommitMessage { rev, text } => {
-                to.text(rev.as_str())?.text(text)?.end()
-            }
+            Self::OpenState { rev } => to.text(rev.as_str())?.end(),
+            Self::Prepare { bytes } | Self::Record { bytes } => to.bytes(bytes)?.end(),
+            Self::CommitMessage { rev, text } => to.text(rev.as_str())?.text(text)?.end(),
             Self::Adopt { object, part } => to.raw(&object.0)?.u32(*part)?.end(),
             Self::Drop { object, part } => match object {
                 Some(object) => to.u8(1)?.raw(&object.0)?.u32(*part)?.end(),
@@ -398,9 +384,8 @@ impl<'a> Message<'a> {
             }
             16 => Self::Recover,
             17 => Self::Stage { rev: from.rev()?, message: from.text()? },
-            18 => Self::Prepare { rev: from.rev()? },
+            18 => Self::Prepare { bytes: from.bytes()? },
             19 => Self::Record { bytes: from.bytes()? },
-            20 => Self::Progress { rev: from.rev()?, text: from.text()? },
             21 => Self::Adopt { object: from.object()?, part: from.u32()? },
             22 => Self::Drop { object: if from.flag()? { Some(from.object()?) } else { None }, part: from.u32()? },
             23 => {
@@ -410,7 +395,6 @@ impl<'a> Message<'a> {
                 }
                 Self::Collect { keep }
             }
-            24 => Self::Committed { rev: from.rev()? },
             25 => Self::CommitMessage { rev: from.rev()?, text: from.text()? },
             26 => Self::CreatePart { object: from.object()?, part: from.u32()?, length: from.u64()? },
             27 => Self::CreateStep { part: from.u32()?, length: from.u64()? },
@@ -658,14 +642,12 @@ mod tests {
             Message::Report { code: None, step: "", errno: 0 },
             Message::Recover,
             Message::Stage { rev: rev(), message: "why" },
-            Message::Prepare { rev: rev() },
+            Message::Prepare { bytes: &[4; 512] },
             Message::Record { bytes: &[1, 2, 3] },
-            Message::Progress { rev: rev(), text: "{}" },
             Message::Adopt { object, part: 3 },
             Message::Drop { object: Some(object), part: 3 },
             Message::Drop { object: None, part: 4 },
             Message::Collect { keep },
-            Message::Committed { rev: rev() },
             Message::CommitMessage { rev: rev(), text: "m" },
             Message::CreatePart { object, part: 1, length: 2 },
             Message::CreateStep { part: 1, length: 2 },
