@@ -11,5 +11,6 @@ pub mod json;
 pub mod limits;
 pub mod machine;
 pub mod port;
-pub mod turn;
 pub mod state;
+pub mod store;
+pub mod turn;

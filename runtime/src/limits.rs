@@ -62,6 +62,11 @@ pub const STOP_PATIENCE_MS: u64 = 5_000;
 pub const START_PATIENCE_MS: u64 = 30_000;
 /// Bytes of free storage that are kept for our own records, against uploads and containers.
 pub const FREE_FLOOR: u64 = 4 * 1024 * 1024;
+/// Bytes of the boot volume that are never given to boot assets: folders, the file system's own growth.
+pub const BOOT_FLOOR: u64 = 256 * 1024;
+/// Revisions that are kept at the same time: six that two copies of the environment can name, the running one, the
+/// factory one, the one that `last` names.
+pub const KEPT_MAX: usize = 9;
 /// Log bytes kept of one container.
 pub const LOG_FILE_MAX: u64 = 256 * 1024;
 /// Actions that one event can ask for: each container once, each connection once, and a few.

@@ -58,9 +58,8 @@ pub enum Name<'a> {
     /// File of a revision: `key` is a validated relative path (a state key, `.pvr/json`, `.pv/progress`, `pv-kernel.img` …).
     File(Volume, Stage, RevName, &'a str),
     /// Name of the last committed revision, read by the loader's default environment when both copies are bad.
+    /// One sector, only ever overwritten in place.
     Last,
-    /// The next `Last`, before its rename.
-    LastNew,
 }
 
 /// Files and folders below the two roots.
@@ -71,6 +70,9 @@ pub trait Disk {
     fn read(&mut self, name: Name<'_>, out: &mut [u8]) -> Result<usize, Code>;
     /// Creates or replaces a file, with parent folders. Not durable.
     fn write(&mut self, name: Name<'_>, data: &[u8]) -> Result<(), Code>;
+    /// Overwrites the first sector of a file in place (creates it if need be). Not durable, but never torn, and a
+    /// reader that does not replay the file system's journal sees it as soon as it is durable.
+    fn overwrite(&mut self, name: Name<'_>, sector: &[u8; 512]) -> Result<(), Code>;
     /// Copies content into a new file. Not durable.
     fn copy(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code>;
     /// A further name for the same file, with parent folders. Not durable.
@@ -83,9 +85,10 @@ pub trait Disk {
     fn sync_file(&mut self, name: Name<'_>) -> Result<(), Code>;
     /// Makes the names in a folder durable: creations, renames, removals. `Trails` covers `trails/` and `trails/locals/`.
     fn sync_dir(&mut self, dir: Dir) -> Result<(), Code>;
-    /// Makes everything done so far on the volume durable: contents and names.
+    /// Makes everything done so far on the volume durable: contents and names, the journal's region on `Boot` included.
     fn sync_volume(&mut self, volume: Volume) -> Result<(), Code>;
-    /// Makes everything durable on the volume visible to a reader that does not replay the file system's journal.
+    /// Makes the names on the volume durable, and everything durable visible to a reader that does not replay the
+    /// file system's journal. Contents that no sync covered are not covered by this either.
     fn checkpoint(&mut self, volume: Volume) -> Result<(), Code>;
     /// Calls `each` with the name of every object in a folder of objects.
     fn each_object(&mut self, dir: Dir, each: &mut dyn FnMut(ObjectId)) -> Result<(), Code>;

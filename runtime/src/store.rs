@@ -1,0 +1,532 @@
+//! The durable procedures: how revisions come to be, become visible to the loader, and go.
+//!
+//! Purpose: the order of each sequence is readable in one function, and the same code runs in the keeper on
+//! Linux and in the simulator. No allocation: buffers are handed in (`Scratch`).
+//!
+//! Invariants
+//! * What has a final name is whole and durable: an object under `objects/`, a revision under `trails/`.
+//! * Contents before names, names before the pointer. The pointer is the environment; it is not stored here.
+//! * Removal is the other way round: the name's end is durable before content goes.
+//! * A refusal comes before the first write. After a failed sync, what it covered is removed, not synced again.
+//!
+//! Fault model: that of `port`. Every procedure may be cut after each effect; `recover` at the next start leaves
+//! either the old or the new state.
+//!
+//! Syncs of a whole update, whatever its number of objects: `stage` 4 (volume, `objects/`, `trails/` and `trails/locals/`), `prepare` 2 (volume, checkpoint), the
+//! environment's arm 1, `record` of the trial 1 (not in place), the environment's commit 1, `record` of the end 1.
+//! That is 10, and two environment stores. `tests/tests/budget.rs` counts them.
+//!
+//! What it does not do: it does not download, hash or parse containers' configurations for running them, and it
+//! decides nothing about updates.
+
+use crate::{
+    fault::{Code, Refusal},
+    id::{ObjectId, RevName, Text},
+    journal::{self, Phase, Record},
+    json::Value,
+    limits,
+    port::{Dir, Disk, Name, Region, Stage, Volume},
+};
+use core::fmt::Write;
+
+/// Buffers that the procedures work in.
+pub struct Scratch<'a> {
+    /// A state that is read back: `limits::STATE_MAX`.
+    pub state: &'a mut [u8],
+    /// What the kept revisions name, for `collect`: `limits::KEPT_MAX * limits::STATE_ENTRIES_MAX`.
+    pub marks: &'a mut [u64],
+}
+
+/// A revision to stage.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    /// Its name.
+    pub rev: RevName,
+    /// Its state JSON, raw.
+    pub state: &'a [u8],
+    /// Commit message, may be empty.
+    pub message: &'a str,
+    /// Its first progress document.
+    pub progress: &'a str,
+}
+
+const STATE_FILE: &str = ".pvr/json";
+const PROGRESS_FILE: &str = ".pv/progress";
+const PROGRESS_NEXT: &str = ".pv/progress.new";
+const MESSAGE_FILE: &str = ".pv/commitmsg";
+/// On the boot volume: which objects the boot assets are, one line each.
+const ASSETS_FILE: &str = "assets";
+/// Space that a file or folder takes beside its content.
+const BLOCK: u64 = 4096;
+
+/// Removes what an interrupted procedure left. Nothing of it was visible under a final name; no sync is needed.
+pub fn recover<D: Disk>(disk: &mut D) -> Result<(), Code> {
+    for volume in [Volume::Storage, Volume::Boot] {
+        for stage in [Stage::New, Stage::Dead] {
+            while let Some(rev) = find_trail(disk, volume, stage, |_| true)? {
+                disk.remove(Name::Trail(volume, stage, rev))?;
+            }
+        }
+        while let Some(id) = find_object(disk, Dir::Incoming(volume), |_| true)? {
+            disk.remove(Name::Incoming(volume, id))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a revision of a state whose objects have all arrived. `protected`: the running revision and every one that
+/// either copy of the environment names. The same state under the same name again is no error.
+pub fn stage<D: Disk>(
+    disk: &mut D,
+    step: Step<'_>,
+    protected: &[RevName],
+    scratch: &mut Scratch<'_>,
+) -> Result<(), Refusal> {
+    let rev = step.rev;
+    let state = check(disk, &step)?;
+    let live = Name::Trail(Volume::Storage, Stage::Live, rev);
+    let replaces = disk.exists(live)?;
+    if replaces && is_staged(disk, rev, step.state, scratch)? {
+        // the one that staged it may have failed at its last sync
+        return Ok(disk.sync_dir(Dir::Trails(Volume::Storage))?);
+    }
+    if rev == RevName::factory() || replaces && protected.contains(&rev) {
+        return Err(Code::RevisionInUse.into());
+    }
+    room(disk, &state, step.state)?;
+    if let Err(refusal) = build(disk, &step, &state) {
+        disk.remove(Name::Trail(Volume::Storage, Stage::New, rev))?;
+        return Err(refusal);
+    }
+
+    // 1. Contents: the objects that came in, the inline files, and the names inside the new folder.
+    if let Err(code) = disk.sync_volume(Volume::Storage) {
+        abandon(disk, rev, &state)?;
+        return Err(code.into());
+    }
+    // 2. Names of objects, before a revision counts on them.
+    for (key, content) in entries(&state) {
+        if let Content::Object(id) = content
+            && !disk.exists(Name::Object(Volume::Storage, id))?
+        {
+            let incoming = Name::Incoming(Volume::Storage, id);
+            disk.rename(incoming, Name::Object(Volume::Storage, id)).map_err(|code| Refusal::key(code, key))?;
+        }
+    }
+    disk.sync_dir(Dir::Objects(Volume::Storage))?;
+    // 3. Name of the revision.
+    let dead = Name::Trail(Volume::Storage, Stage::Dead, rev);
+    if replaces {
+        disk.remove(dead)?;
+        disk.rename(live, dead)?;
+    }
+    disk.rename(Name::Trail(Volume::Storage, Stage::New, rev), live)?;
+    disk.sync_dir(Dir::Trails(Volume::Storage))?;
+    let _ = disk.remove(dead); // it is staged; what is left is swept at the next start
+    Ok(())
+}
+
+/// Makes a staged candidate visible to the loader, and writes the record that says why it is about to be armed.
+/// Doing it again is no error, and makes sure again that the loader sees it.
+pub fn prepare<D: Disk, J: Region>(
+    disk: &mut D,
+    journal: &mut J,
+    record: &Record,
+    scratch: &mut Scratch<'_>,
+) -> Result<(), Refusal> {
+    let rev = record.candidate;
+    let text = read_state(disk, rev, scratch.state)?;
+    let assets = assets(&parse(text)?)?;
+    let [live, new, dead] = [Stage::Live, Stage::New, Stage::Dead].map(|stage| Name::Trail(Volume::Boot, stage, rev));
+    let ready = is_prepared(disk, rev, &assets)?;
+    if !ready {
+        boot_room(disk, &assets)?;
+        if let Err(refusal) = build_boot(disk, rev, &assets) {
+            abandon_boot(disk, rev, &assets)?;
+            return Err(refusal);
+        }
+    }
+    journal::append(journal, record)?;
+
+    // 1. Contents: the assets, the names inside the new folder, the record.
+    if let Err(code) = disk.sync_volume(Volume::Boot) {
+        abandon_boot(disk, rev, &assets)?;
+        return Err(code.into());
+    }
+    // 2. Names. Each file has a name in the folder already, so neither of the two waits for the other.
+    if !ready {
+        for (_, id) in assets.iter() {
+            if !disk.exists(Name::Object(Volume::Boot, id))? {
+                disk.rename(Name::Incoming(Volume::Boot, id), Name::Object(Volume::Boot, id))?;
+            }
+        }
+        if disk.exists(live)? {
+            disk.remove(dead)?;
+            disk.rename(live, dead)?; // another state of this name: `stage` replaced it
+        }
+        disk.rename(new, live)?;
+    }
+    // 3. The loader reads the medium, not the file system's journal.
+    disk.checkpoint(Volume::Boot).map_err(|_| Code::CheckpointFailed)?;
+    let _ = disk.remove(dead); // it is prepared; what is left is swept at the next start
+    Ok(())
+}
+
+/// Writes a journal record, and with a final one `last` and the progress of the revision.
+pub fn record<D: Disk, J: Region>(
+    disk: &mut D,
+    journal: &mut J,
+    record: &Record,
+    progress_text: Option<&str>,
+) -> Result<(), Code> {
+    journal::append(journal, record)?;
+    if matches!(record.phase, Phase::Done { .. } | Phase::Failed { code: Code::ColdBootFailed, .. }) {
+        disk.overwrite(Name::Last, &last_text(record.committed()))?;
+    }
+    disk.sync_volume(Volume::Boot)?;
+    if let Some(text) = progress_text {
+        // The record says the same, durably; from it the progress is written again at the next start.
+        let _ = progress(disk, record.candidate, text);
+    }
+    Ok(())
+}
+
+/// Replaces the progress document of a revision: whole or not at all in the running system, not durable by itself.
+pub fn progress<D: Disk>(disk: &mut D, rev: RevName, text: &str) -> Result<(), Code> {
+    let next = Name::File(Volume::Storage, Stage::Live, rev, PROGRESS_NEXT);
+    if !disk.exists(Name::Trail(Volume::Storage, Stage::Live, rev))? {
+        return Err(Code::RevisionUnknown);
+    }
+    disk.write(next, text.as_bytes())?;
+    disk.rename(next, Name::File(Volume::Storage, Stage::Live, rev, PROGRESS_FILE))
+}
+
+/// Removes every revision but `keep`, the factory one and the one that `last` names, and then every object that none
+/// of those names. Objects that came in for a revision not staged yet are not touched. Returns the bytes of what went.
+pub fn collect<D: Disk>(disk: &mut D, keep: &[RevName], scratch: &mut Scratch<'_>) -> Result<u64, Code> {
+    let last = read_last(disk)?;
+    let kept = |rev: &RevName| keep.contains(rev) || *rev == RevName::factory() || last == Some(*rev);
+    // Marks first: while a kept state cannot be read, nothing goes.
+    let marks = mark(disk, kept, scratch)?;
+    let mut bytes = 0;
+    for volume in [Volume::Storage, Volume::Boot] {
+        // 1. Names of revisions.
+        let mut gone = false;
+        while let Some(rev) = find_trail(disk, volume, Stage::Live, |rev| !kept(rev))? {
+            let dead = Name::Trail(volume, Stage::Dead, rev);
+            disk.remove(dead)?;
+            disk.rename(Name::Trail(volume, Stage::Live, rev), dead)?;
+            gone = true;
+        }
+        if gone {
+            disk.sync_dir(Dir::Trails(volume))?;
+        }
+        // 2. What they consisted of.
+        while let Some(rev) = find_trail(disk, volume, Stage::Dead, |_| true)? {
+            disk.remove(Name::Trail(volume, Stage::Dead, rev))?;
+        }
+        // 3. Objects that no revision names.
+        while let Some(id) = find_object(disk, Dir::Objects(volume), |id| marks.binary_search(&mark_of(id)).is_err())? {
+            bytes += disk.size(Name::Object(volume, id))?;
+            disk.remove(Name::Object(volume, id))?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Whether a revision can be run, as far as that is cheap to see: its state is valid and no file of it is missing.
+pub fn verify<D: Disk>(disk: &mut D, rev: RevName, scratch: &mut Scratch<'_>) -> Result<(), Refusal> {
+    let text = read_state(disk, rev, scratch.state)?;
+    let state = parse(text).map_err(|refusal| Refusal { code: Code::StorageDamaged, ..refusal })?;
+    match missing_file(disk, rev, &state)? {
+        Some(key) => Err(Refusal::key(Code::StorageDamaged, key)),
+        None => Ok(()),
+    }
+}
+
+/// The content of `last`: one sector, a line of environment text and a comment, so that a loader can import it.
+pub fn last_text(rev: RevName) -> [u8; 512] {
+    let mut sector = [b'#'; 512];
+    let line = "pv_rev=".len() + rev.as_str().len();
+    sector[..7].copy_from_slice(b"pv_rev=");
+    sector[7..line].copy_from_slice(rev.as_str().as_bytes());
+    sector[line] = b'\n';
+    sector[511] = b'\n';
+    sector
+}
+
+/// The revision that a `last` names.
+pub fn parse_last(sector: &[u8]) -> Option<RevName> {
+    let line = core::str::from_utf8(sector).ok()?.lines().next()?;
+    RevName::parse(line.strip_prefix("pv_rev=")?).ok()
+}
+
+/// The revision that `last` names, if it is there and readable as such.
+pub fn read_last<D: Disk>(disk: &mut D) -> Result<Option<RevName>, Code> {
+    let mut sector = [0u8; 512];
+    match disk.read(Name::Last, &mut sector) {
+        Ok(length) => Ok(parse_last(&sector[..length])),
+        Err(Code::RevisionUnknown) => Ok(None),
+        Err(code) => Err(code),
+    }
+}
+
+// ---- states -------------------------------------------------------------------------------------------------------
+
+/// What a key of a state stands for.
+enum Content<'a> {
+    Object(ObjectId),
+    Inline(&'a [u8]),
+}
+
+fn parse(text: &[u8]) -> Result<Value<'_>, Refusal> {
+    Value::parse(text).map_err(|fault| Refusal::at(fault.code, fault.at))
+}
+
+/// The files of a checked state.
+fn entries<'a>(state: &Value<'a>) -> impl Iterator<Item = (&'a str, Content<'a>)> + use<'a> {
+    state.members().filter_map(|(key, value)| {
+        let key = key.plain().filter(|key| *key != "#spec")?;
+        let id = value.string().ok().and_then(|text| ObjectId::parse(text.plain()?));
+        Some((key, id.map_or(Content::Inline(value.raw()), Content::Object)))
+    })
+}
+
+/// Everything that can be refused about a step, without changing anything.
+fn check<'a, D: Disk>(disk: &mut D, step: &Step<'a>) -> Result<Value<'a>, Refusal> {
+    if step.message.len() > limits::COMMIT_MESSAGE_MAX {
+        return Err(Code::MessageTooLong.into());
+    }
+    let state = parse(step.state)?;
+    for (key, content) in entries(&state) {
+        if let Content::Object(id) = content {
+            held(disk, id).map_err(|code| Refusal::key(code, key))?;
+        }
+    }
+    Ok(state)
+}
+
+/// Where an object is now.
+fn held<'a, D: Disk>(disk: &mut D, id: ObjectId) -> Result<Name<'a>, Code> {
+    for name in [Name::Object(Volume::Storage, id), Name::Incoming(Volume::Storage, id)] {
+        if disk.exists(name)? {
+            return Ok(name);
+        }
+    }
+    Err(Code::ObjectMissing)
+}
+
+/// Whether exactly this state stands under this name, whole.
+fn is_staged<D: Disk>(disk: &mut D, rev: RevName, text: &[u8], scratch: &mut Scratch<'_>) -> Result<bool, Code> {
+    match read_state(disk, rev, scratch.state) {
+        Ok(standing) if standing == text => {}
+        Ok(_) | Err(Code::RevisionUnknown | Code::StorageDamaged) => return Ok(false),
+        Err(code) => return Err(code),
+    }
+    match Value::parse(text) {
+        Ok(state) => Ok(missing_file(disk, rev, &state)?.is_none()),
+        Err(_) => Ok(false),
+    }
+}
+
+fn read_state<'a, D: Disk>(disk: &mut D, rev: RevName, out: &'a mut [u8]) -> Result<&'a [u8], Code> {
+    let length = disk.read(Name::File(Volume::Storage, Stage::Live, rev, STATE_FILE), out)?;
+    Ok(&out[..length])
+}
+
+fn missing_file<'a, D: Disk>(disk: &mut D, rev: RevName, state: &Value<'a>) -> Result<Option<&'a str>, Code> {
+    for (key, _) in entries(state) {
+        if !disk.exists(Name::File(Volume::Storage, Stage::Live, rev, key))? {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
+}
+
+/// Space for the files that `build` makes; the objects are there already.
+fn room<D: Disk>(disk: &mut D, state: &Value<'_>, text: &[u8]) -> Result<(), Code> {
+    let files = entries(state).count() as u64 + 8;
+    let needed = files * 2 * BLOCK + 2 * text.len() as u64;
+    if disk.free(Volume::Storage)? < needed + limits::FREE_FLOOR { Err(Code::NoSpace) } else { Ok(()) }
+}
+
+/// The folder of a revision, under a name that nobody looks at.
+fn build<D: Disk>(disk: &mut D, step: &Step<'_>, state: &Value<'_>) -> Result<(), Refusal> {
+    let file = |key| Name::File(Volume::Storage, Stage::New, step.rev, key);
+    disk.remove(Name::Trail(Volume::Storage, Stage::New, step.rev))?;
+    for (key, content) in entries(state) {
+        let made = match content {
+            Content::Inline(raw) => disk.write(file(key), raw),
+            Content::Object(id) => held(disk, id).and_then(|object| disk.link(object, file(key))),
+        };
+        made.map_err(|code| Refusal::key(code, key))?;
+    }
+    disk.write(file(STATE_FILE), step.state)?;
+    disk.write(file(PROGRESS_FILE), step.progress.as_bytes())?;
+    if !step.message.is_empty() {
+        disk.write(file(MESSAGE_FILE), step.message.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// After a failed sync: what came in for this revision may never become durable, whatever a later sync says.
+fn abandon<D: Disk>(disk: &mut D, rev: RevName, state: &Value<'_>) -> Result<(), Code> {
+    for (_, content) in entries(state) {
+        if let Content::Object(id) = content {
+            disk.remove(Name::Incoming(Volume::Storage, id))?;
+        }
+    }
+    disk.remove(Name::Trail(Volume::Storage, Stage::New, rev))
+}
+
+// ---- boot assets --------------------------------------------------------------------------------------------------
+
+/// What the loader loads of a revision: key in `bsp/run.json`, name on the boot volume.
+const ASSETS: [(&str, &str); 3] = [("linux", "pv-kernel.img"), ("initrd", "pv-initrd.img"), ("fdt", "pv-fdt.dtb")];
+
+/// The boot assets of one revision.
+struct Assets([Option<ObjectId>; ASSETS.len()]);
+
+impl Assets {
+    fn iter(&self) -> impl Iterator<Item = (&'static str, ObjectId)> {
+        ASSETS.iter().zip(self.0).filter_map(|((_, name), id)| Some((*name, id?)))
+    }
+
+    /// The content of `ASSETS_FILE`.
+    fn list(&self) -> Text<255> {
+        let mut list = heapless::String::<255>::new();
+        for (name, id) in self.iter() {
+            let _ = writeln!(list, "{name} {id}"); // three lines of 14 + 64 + 1 bytes at most
+        }
+        Text::clip(&list)
+    }
+}
+
+fn assets(state: &Value<'_>) -> Result<Assets, Refusal> {
+    let find = |wanted: &str| state.members().find(|(key, _)| key.is(wanted)).map(|(_, value)| value);
+    let missing = || Refusal::key(Code::BspMissing, "bsp/run.json");
+    let run = find("bsp/run.json").ok_or_else(missing)?.object().map_err(|_| Refusal::from(Code::BspInvalid))?;
+    let mut assets = Assets([None; ASSETS.len()]);
+    for ((part, _), slot) in ASSETS.iter().zip(&mut assets.0) {
+        let Some(path) = run.text::<{ limits::KEY_MAX }>(part).map_err(|wrong| wrong.refuse(Code::BspInvalid, part))?
+        else {
+            continue;
+        };
+        let mut key = heapless::String::<{ limits::KEY_MAX + 4 }>::new();
+        write!(key, "bsp/{path}").map_err(|_| Code::KeyTooLong)?;
+        let id = find(&key).and_then(|value| ObjectId::parse(value.string().ok()?.plain()?));
+        *slot = Some(id.ok_or_else(|| Refusal::key(Code::FileMissing, &key))?);
+    }
+    if assets.0[0].is_none() || assets.0[1].is_none() { Err(missing()) } else { Ok(assets) }
+}
+
+fn is_prepared<D: Disk>(disk: &mut D, rev: RevName, assets: &Assets) -> Result<bool, Code> {
+    let file = |name| Name::File(Volume::Boot, Stage::Live, rev, name);
+    let mut list = [0u8; 256];
+    match disk.read(file(ASSETS_FILE), &mut list) {
+        Ok(length) if list[..length] == *assets.list().as_str().as_bytes() => {}
+        Ok(_) | Err(Code::RevisionUnknown | Code::StorageDamaged) => return Ok(false),
+        Err(code) => return Err(code),
+    }
+    for (name, _) in assets.iter() {
+        if !disk.exists(file(name))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Space for the assets that are not on the boot volume yet.
+fn boot_room<D: Disk>(disk: &mut D, assets: &Assets) -> Result<(), Code> {
+    let mut needed = limits::BOOT_FLOOR + 8 * BLOCK;
+    for (_, id) in assets.iter() {
+        if !disk.exists(Name::Object(Volume::Boot, id))? {
+            needed += disk.size(Name::Object(Volume::Storage, id))? + BLOCK;
+        }
+    }
+    if disk.free(Volume::Boot)? < needed { Err(Code::NoSpace) } else { Ok(()) }
+}
+
+/// The folder that the loader will look at, under a name that it does not look at.
+fn build_boot<D: Disk>(disk: &mut D, rev: RevName, assets: &Assets) -> Result<(), Refusal> {
+    abandon_boot(disk, rev, assets)?; // of an earlier attempt: what is incoming may not be whole
+    for (name, id) in assets.iter() {
+        let (object, incoming) = (Name::Object(Volume::Boot, id), Name::Incoming(Volume::Boot, id));
+        let here = disk.exists(object)?;
+        if !here && !disk.exists(incoming)? {
+            // (two assets may be the same object)
+            disk.copy(Name::Object(Volume::Storage, id), incoming).map_err(|code| Refusal::key(code, name))?;
+        }
+        let from = if here { object } else { incoming };
+        disk.link(from, Name::File(Volume::Boot, Stage::New, rev, name))?;
+    }
+    Ok(disk.write(Name::File(Volume::Boot, Stage::New, rev, ASSETS_FILE), assets.list().as_str().as_bytes())?)
+}
+
+fn abandon_boot<D: Disk>(disk: &mut D, rev: RevName, assets: &Assets) -> Result<(), Code> {
+    for (_, id) in assets.iter() {
+        disk.remove(Name::Incoming(Volume::Boot, id))?;
+    }
+    disk.remove(Name::Trail(Volume::Boot, Stage::New, rev))
+}
+
+// ---- finding ------------------------------------------------------------------------------------------------------
+
+/// Eight bytes of an object's name. Two objects with the same mark keep each other, which costs only space.
+fn mark_of(id: &ObjectId) -> u64 {
+    id.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The marks of all objects that kept revisions name, sorted.
+fn mark<'a, D: Disk>(
+    disk: &mut D,
+    kept: impl Fn(&RevName) -> bool,
+    scratch: &'a mut Scratch<'_>,
+) -> Result<&'a [u64], Code> {
+    let mut used = 0;
+    let mut done = heapless::Vec::<RevName, { limits::KEPT_MAX }>::new();
+    while let Some(rev) = find_trail(disk, Volume::Storage, Stage::Live, |rev| kept(rev) && !done.contains(rev))? {
+        done.push(rev).map_err(|_| Code::Internal)?;
+        let text = read_state(disk, rev, scratch.state).map_err(|code| match code {
+            Code::RevisionUnknown => Code::StorageDamaged,
+            other => other,
+        })?;
+        let state = Value::parse(text).map_err(|_| Code::StorageDamaged)?;
+        for (_, content) in entries(&state) {
+            if let Content::Object(id) = content {
+                *scratch.marks.get_mut(used).ok_or(Code::Internal)? = mark_of(&id);
+                used += 1;
+            }
+        }
+    }
+    let marks = &mut scratch.marks[..used];
+    marks.sort_unstable();
+    Ok(marks)
+}
+
+/// Some revision of a volume at a stage. The folder is read anew each time, because callers change it.
+fn find_trail<D: Disk>(
+    disk: &mut D,
+    volume: Volume,
+    stage: Stage,
+    wanted: impl Fn(&RevName) -> bool,
+) -> Result<Option<RevName>, Code> {
+    let mut found = None;
+    disk.each_trail(volume, stage, &mut |rev| {
+        if found.is_none() && wanted(&rev) {
+            found = Some(rev);
+        }
+    })?;
+    Ok(found)
+}
+
+/// Some object of a folder.
+fn find_object<D: Disk>(disk: &mut D, dir: Dir, wanted: impl Fn(&ObjectId) -> bool) -> Result<Option<ObjectId>, Code> {
+    let mut found = None;
+    disk.each_object(dir, &mut |id| {
+        if found.is_none() && wanted(&id) {
+            found = Some(id);
+        }
+    })?;
+    Ok(found)
+}
