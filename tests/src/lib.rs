@@ -1,1 +1,2 @@
 //! The simulator and the end-to-end tests.
+pub mod loader_disk;
