@@ -1,2 +1,4 @@
 //! The simulator and the end-to-end tests.
+
 pub mod loader_disk;
+pub mod tour;

@@ -1,0 +1,334 @@
+//! What the disk of the emulated device holds, read from outside, running or not.
+//!
+//! Invariants: the image is only read. Of an ext4 partition a sparse copy is made and its journal is replayed in the
+//! copy: that is what the device itself would find if it were cut off at this instant. The environment is read
+//! through `boards`, by the same codec as the device's, and for people by `fw_printenv`.
+//! Fault model: the copy of a running device's partition is taken while the emulator is stopped, so it is one instant.
+//! Does not: look into the guest's memory; what the guest did not write yet is not there.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use boards::env::uboot;
+use runtime::fault::Code;
+use runtime::port::Region;
+use sha2::{Digest, Sha256};
+
+use super::{Outcome, fail};
+
+const SECTOR: u64 = 512;
+
+/// A partition of the image, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Where it starts.
+    pub start: u64,
+    /// How long it is.
+    pub length: u64,
+}
+
+/// The image file and where its partitions are.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// The image.
+    pub image: PathBuf,
+    /// The FAT partition that holds the environment.
+    pub env: Part,
+    /// The ext4 partition that the loader reads.
+    pub boot: Part,
+    /// The ext4 partition with objects, trails and volumes.
+    pub storage: Part,
+}
+
+/// The variables that decide, as the selected copy of the environment has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Env {
+    /// The committed revision.
+    pub rev: String,
+    /// The candidate, or empty.
+    pub candidate: String,
+    /// The revision to step back to, or empty.
+    pub prev: String,
+    /// Whether a trial is armed.
+    pub armed: bool,
+    /// Boots of the candidate that the loader counted.
+    pub bootcount: u32,
+}
+
+impl Disk {
+    /// Reads the partition table of `image`: the first three partitions in order are those of the board.
+    pub fn open(image: &Path) -> Outcome<Self> {
+        let mut sector = [0; 512];
+        File::open(image)?.read_exact(&mut sector)?;
+        let part = |index: usize| {
+            let entry = &sector[446 + 16 * index..462 + 16 * index];
+            let word = |at: usize| u64::from(u32::from_le_bytes(entry[at..at + 4].try_into().expect("four bytes")));
+            Part { start: word(8) * SECTOR, length: word(12) * SECTOR }
+        };
+        if sector[510..] != [0x55, 0xaa] || part(0).length == 0 || part(2).length == 0 {
+            return fail(format!("{}: no partition table with three partitions", image.display()));
+        }
+        Ok(Self { image: image.into(), env: part(0), boot: part(1), storage: part(2) })
+    }
+
+    /// Both copies of the environment, raw: equal bytes mean that nobody stored anything.
+    pub fn env_bytes(&self) -> Outcome<Vec<u8>> {
+        let (layout, mut region) = self.layout()?;
+        let mut all = Vec::new();
+        for offset in layout.offsets {
+            let mut copy = vec![0; layout.size];
+            region.read_at(offset, &mut copy).map_err(|code| format!("{code:?} while reading the environment"))?;
+            all.extend(copy);
+        }
+        Ok(all)
+    }
+
+    /// The variables of the copy that the loader would select.
+    pub fn env(&self) -> Outcome<Env> {
+        let (layout, _) = self.layout()?;
+        let all = self.env_bytes()?;
+        let copies: Vec<&[u8]> = all.chunks(layout.size).collect();
+        let flags = [uboot::flags_of(copies[0]), uboot::flags_of(copies[1])];
+        let Some(chosen) = uboot::select(layout.scheme, flags) else {
+            return fail("both copies of the environment are bad".into());
+        };
+        let data = &copies[chosen][uboot::HEADER..];
+        let text = |name: &str| {
+            uboot::value(data, name).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+        };
+        Ok(Env {
+            rev: text("pv_rev"),
+            candidate: text("pv_try"),
+            prev: text("pv_prev"),
+            armed: text("upgrade_available") == "1",
+            bootcount: text("bootcount").parse().unwrap_or(0),
+        })
+    }
+
+    /// What `fw_printenv` says of one variable: the tool that everybody else uses agrees with our codec.
+    pub fn fw_printenv(&self, name: &str, scratch: &Path) -> Outcome<String> {
+        let (layout, _) = self.layout()?;
+        let config = scratch.join("fw_env.config");
+        let line =
+            |offset: u64| format!("{} {:#x} {:#x}\n", self.image.display(), self.env.start + offset, layout.size);
+        std::fs::write(&config, layout.offsets.iter().map(|offset| line(*offset)).collect::<String>())?;
+        let output = Command::new("fw_printenv").arg("-c").arg(&config).args(["-n", name]).output()?;
+        if !output.status.success() {
+            return fail(format!("fw_printenv {name}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_string())
+    }
+
+    /// An instant of the storage partition; see [`Snapshot`].
+    pub fn storage(&self, scratch: &Path) -> Outcome<Snapshot> {
+        Snapshot::take(&self.image, self.storage, scratch.join("storage.ext4"))
+    }
+
+    /// An instant of the boot partition.
+    pub fn boot(&self, scratch: &Path) -> Outcome<Snapshot> {
+        Snapshot::take(&self.image, self.boot, scratch.join("boot.ext4"))
+    }
+
+    fn layout(&self) -> Outcome<(uboot::Layout, Window)> {
+        let board = boards::find("qemu-arm64").ok_or("the board qemu-arm64 is gone")?;
+        let mut region = Window { file: File::open(&self.image)?, part: self.env };
+        let layout = board.layout(&mut region).map_err(|code| format!("{code:?} while locating the environment"))?;
+        Ok((layout, region))
+    }
+}
+
+/// A partition of the image as a region of bytes, read only.
+struct Window {
+    file: File,
+    part: Part,
+}
+
+impl Region for Window {
+    fn read_at(&mut self, at: u64, out: &mut [u8]) -> Result<(), Code> {
+        if at + out.len() as u64 > self.part.length {
+            return Err(Code::StorageIo);
+        }
+        self.file.read_exact_at(out, self.part.start + at).map_err(|_| Code::StorageIo)
+    }
+
+    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
+        Err(Code::StorageIo)
+    }
+
+    fn sync(&mut self) -> Result<(), Code> {
+        Err(Code::StorageIo)
+    }
+
+    fn drop_cache(&mut self) {}
+}
+
+/// A copy of an ext4 partition with its journal replayed.
+pub struct Snapshot(PathBuf);
+
+impl Snapshot {
+    fn take(image: &Path, part: Part, copy: PathBuf) -> Outcome<Self> {
+        copy_sparse(&mut File::open(image)?, part, &copy)?;
+        // Without an error also when there is nothing to replay.
+        debugfs(&copy, true, "jr\n")?;
+        Ok(Self(copy))
+    }
+
+    /// Names in a folder; none if there is no such folder.
+    pub fn names(&self, folder: &str) -> Outcome<Vec<String>> {
+        let listing = debugfs(&self.0, false, &format!("ls -p \"{folder}\"\n"))?;
+        let name = |line: &str| line.strip_prefix('/')?.split('/').nth(4).map(str::to_string);
+        Ok(listing.lines().filter_map(name).filter(|name| !matches!(name.as_str(), "" | "." | "..")).collect())
+    }
+
+    /// A file's content; `None` if there is no such file.
+    pub fn read(&self, file: &str) -> Outcome<Option<String>> {
+        let scratch = self.0.with_extension("file");
+        let _ = std::fs::remove_file(&scratch);
+        debugfs(&self.0, false, &format!("dump \"{file}\" {}\n", scratch.display()))?;
+        match std::fs::read(&scratch) {
+            // debugfs makes the output before it looks for the input.
+            Ok(bytes) if bytes.is_empty() && !self.exists(file)? => Ok(None),
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether there is such a file or folder.
+    pub fn exists(&self, path: &str) -> Outcome<bool> {
+        Ok(debugfs(&self.0, false, &format!("stat \"{path}\"\n"))?.contains("Inode:"))
+    }
+
+    /// A file's size in bytes, if it is there.
+    pub fn size(&self, file: &str) -> Outcome<Option<u64>> {
+        let stat = debugfs(&self.0, false, &format!("stat \"{file}\"\n"))?;
+        Ok(stat.split("Size: ").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok()))
+    }
+
+    /// Every file below `folders`, with the sha256 of what it holds.
+    pub fn hashes(&self, folders: &[&str]) -> Outcome<BTreeMap<String, String>> {
+        let tree = self.0.with_extension("tree");
+        let _ = std::fs::remove_dir_all(&tree);
+        std::fs::create_dir_all(&tree)?;
+        for folder in folders {
+            if self.exists(folder)? {
+                debugfs(&self.0, false, &format!("rdump \"{folder}\" {}\n", tree.display()))?;
+            }
+        }
+        let mut found = BTreeMap::new();
+        hash_tree(&tree, &tree, &mut found)?;
+        std::fs::remove_dir_all(&tree)?;
+        Ok(found)
+    }
+}
+
+/// Copies a partition, leaving out what is all zero.
+fn copy_sparse(image: &mut File, part: Part, copy: &Path) -> io::Result<()> {
+    let out = File::create(copy)?;
+    out.set_len(part.length)?;
+    image.seek(SeekFrom::Start(part.start))?;
+    let mut piece = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < part.length {
+        let length = piece.len().min((part.length - at) as usize);
+        image.read_exact(&mut piece[..length])?;
+        if piece[..length].iter().any(|byte| *byte != 0) {
+            out.write_all_at(&piece[..length], at)?;
+        }
+        at += length as u64;
+    }
+    Ok(())
+}
+
+/// Runs debugfs with commands from a file, and returns what it printed; its messages about missing files are an answer.
+fn debugfs(image: &Path, write: bool, commands: &str) -> Outcome<String> {
+    let script = image.with_extension("commands");
+    std::fs::write(&script, commands)?;
+    let mut command = Command::new("debugfs");
+    if write {
+        command.arg("-w");
+    }
+    let output = command.arg("-f").arg(&script).arg(image).env("PAGER", "cat").stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        return fail(format!("debugfs {}: {}", image.display(), String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn hash_tree(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        let name = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            found.insert(format!("{name}/"), String::new());
+            hash_tree(root, &path, found)?;
+        } else if kind.is_symlink() {
+            found.insert(name, std::fs::read_link(&path)?.to_string_lossy().into_owned());
+        } else {
+            found.insert(name, hash_file(&path)?);
+        }
+    }
+    Ok(())
+}
+
+/// The sha256 of a file, in lower-case hex: an object's name.
+pub fn hash_file(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            length => hasher.update(&piece[..length]),
+        }
+    }
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_read_as_it_would_be_found() {
+        let scratch = std::env::temp_dir().join(format!("switchback-disk-{}", std::process::id()));
+        let tree = scratch.join("in");
+        std::fs::create_dir_all(tree.join("trails/locals")).unwrap();
+        std::fs::write(tree.join("trails/locals/text"), "hello\n").unwrap();
+        std::fs::write(tree.join("empty"), "").unwrap();
+        let image = scratch.join("disk.img");
+        File::create(&image).unwrap().set_len(12 << 20).unwrap();
+        let made = Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-E", "offset=4194304", "-d"])
+            .arg(&tree)
+            .arg(&image)
+            .arg("8192k")
+            .stdin(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let part = Part { start: 4 << 20, length: 8 << 20 };
+        let snapshot = Snapshot::take(&image, part, scratch.join("copy")).unwrap();
+        assert_eq!(snapshot.names("/trails").unwrap(), ["locals"]);
+        assert_eq!(snapshot.read("/trails/locals/text").unwrap().as_deref(), Some("hello\n"));
+        assert_eq!(snapshot.read("/empty").unwrap().as_deref(), Some(""));
+        assert_eq!(snapshot.read("/missing").unwrap(), None);
+        assert_eq!(snapshot.size("/trails/locals/text").unwrap(), Some(6));
+        assert!(snapshot.names("/missing").unwrap().is_empty());
+        let hashes = snapshot.hashes(&["/trails", "/objects"]).unwrap();
+        let name = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+        assert_eq!(hashes.get("trails/locals/text").map(String::as_str), Some(name));
+        assert_eq!(hashes.len(), 3);
+        std::fs::remove_dir_all(&scratch).unwrap();
+    }
+}
