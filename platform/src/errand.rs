@@ -1,9 +1,51 @@
 //! Errands: the processes that PID 1 starts for one job each.
 //!
 //! All are this binary, told by their first argument which they are, with a socket to PID 1 as descriptor 3.
-//! An errand that dies or stalls costs a retry, never the device.
+//! Invariants: an errand that dies or stalls costs a retry, never the device: a resident one is started again after
+//! a pause that grows, and has one request at a time, with a deadline. A request that outlived `TRIES` of its
+//! errands, or its deadline, ends with a code; so every request ends.
+//! Fault model: an errand may say anything. What is not an answer to the request that it holds ends it.
+//! Not here: what the requests mean (`linux`), what they look like (`wire`).
 
-use crate::{sys, wire::Channel};
+use crate::{
+    kmsg, sys,
+    wire::{Channel, WireError},
+};
+use core::ffi::CStr;
+use heapless::Deque;
+use log::{info, warn};
+use runtime::{fault::Code, port::Millis};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{Mode, OFlags},
+    io::Errno,
+    process::{Pid, Signal},
+};
+use std::process::ExitCode;
+
+/// Requests that can wait for one errand: a step for every container and connection, and the machine's own.
+pub const QUEUE_MAX: usize = 96;
+/// Errands that one request may outlive.
+const TRIES: u8 = 3;
+/// Time that a resident errand has from its start to `Ready`.
+const READY_MS: Millis = 20_000;
+/// First pause before an errand is started again; doubled each time until it is ready.
+const PAUSE_MS: Millis = 200;
+/// Longest pause.
+const PAUSE_MAX_MS: Millis = 30_000;
+
+/// Runs an errand as this process.
+pub fn run(name: &'static str, serve: fn(&Channel) -> Result<(), WireError>) -> ExitCode {
+    let channel = socket();
+    kmsg::open(name);
+    match serve(&channel) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            warn!("{error:?}; it will be started again");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// The errand's end of its socket. Ends the process if there is none: it was not started by PID 1.
 pub fn socket() -> Channel {
@@ -24,5 +66,309 @@ pub fn word() -> String {
     match program.rsplit('/').next() {
         Some("pvcontrol") => "pvcontrol".into(),
         _ => args.next().unwrap_or_default(),
+    }
+}
+
+/// The errands that run all the time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resident {
+    /// Everything durable.
+    Keeper,
+    /// Hashes.
+    Verify,
+    /// Output of containers.
+    Log,
+    /// HTTP for `pvr`.
+    Endpoint,
+    /// `pvcontrol` on a terminal.
+    Console,
+}
+
+impl Resident {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Keeper, Self::Verify, Self::Log, Self::Endpoint, Self::Console];
+
+    /// Its first argument.
+    pub fn word(self) -> &'static CStr {
+        match self {
+            Self::Keeper => c"keeper",
+            Self::Verify => c"verify",
+            Self::Log => c"log",
+            Self::Endpoint => c"endpoint",
+            Self::Console => c"console",
+        }
+    }
+
+    /// The namespaces of its own.
+    fn namespaces(self) -> u64 {
+        match self {
+            Self::Keeper => (libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC) as u64,
+            Self::Verify => (libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC) as u64,
+            Self::Log => (libc::CLONE_NEWNET | libc::CLONE_NEWIPC) as u64,
+            Self::Endpoint => libc::CLONE_NEWIPC as u64,
+            Self::Console => 0,
+        }
+    }
+}
+
+/// A running errand.
+pub struct Process {
+    /// Its process id, until it is reaped.
+    pub pid: Pid,
+    pidfd: OwnedFd,
+    /// The socket to it.
+    pub channel: Channel,
+}
+
+impl Process {
+    /// Sends it a signal. One that has ended already gets none.
+    pub fn signal(&self, signal: Signal) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+    }
+}
+
+/// Starts errands.
+pub struct Starter {
+    null: OwnedFd,
+}
+
+impl Starter {
+    /// Opens what every errand gets.
+    pub fn new() -> Result<Self, Errno> {
+        let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { null })
+    }
+
+    /// Starts one. `output`: its standard output and error; the log if there is none.
+    pub fn start(
+        &self,
+        word: &CStr,
+        namespaces: u64,
+        cgroup: Option<BorrowedFd<'_>>,
+        output: Option<BorrowedFd<'_>>,
+    ) -> Result<Process, Errno> {
+        let (channel, theirs) = Channel::pair()?;
+        let null = self.null.as_fd();
+        let output = output.or(kmsg::output().map(AsFd::as_fd)).unwrap_or(null);
+        let (pid, pidfd) = sys::spawn(&sys::Spawn {
+            path: c"/proc/self/exe",
+            args: &[c"switchback", word],
+            namespaces,
+            cgroup,
+            stdio: [null, output, output, theirs.as_fd()],
+        })?;
+        Ok(Process { pid, pidfd, channel })
+    }
+}
+
+/// One resident errand and the requests that wait for it. `J` says what a request is and for whom.
+pub struct Desk<J> {
+    resident: Resident,
+    /// The errand, from its start until it is reaped.
+    pub process: Option<Process>,
+    ready: bool,
+    /// Not running: when to start. Not ready: when to give up.
+    at: Millis,
+    pause: Millis,
+    queue: Deque<J, QUEUE_MAX>,
+    /// The first of the queue was sent: its serial and its deadline.
+    sent: Option<(u32, Millis)>,
+    serial: u32,
+    tries: u8,
+}
+
+impl<J: Copy> Desk<J> {
+    /// An errand that is to be started at once.
+    pub const fn new(resident: Resident) -> Self {
+        Self {
+            resident,
+            process: None,
+            ready: false,
+            at: 0,
+            pause: PAUSE_MS,
+            queue: Deque::new(),
+            sent: None,
+            serial: 0,
+            tries: 0,
+        }
+    }
+
+    /// Puts a request in line; `Err` gives it back if the line is full.
+    pub fn ask(&mut self, job: J) -> Result<(), J> {
+        self.queue.push_back(job)
+    }
+
+    /// Whether it serves.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Starts it if it is time; `true` if it was started and its channel is to be watched.
+    pub fn start_if_due(&mut self, starter: &Starter, now: Millis) -> bool {
+        if self.process.is_some() || now < self.at {
+            return false;
+        }
+        match starter.start(self.resident.word(), self.resident.namespaces(), None, None) {
+            Ok(process) => {
+                self.process = Some(process);
+                self.at = now + READY_MS;
+                true
+            }
+            Err(error) => {
+                warn!("{:?} cannot be started: {error}; next try in {} ms", self.resident, self.pause);
+                self.rest(now);
+                false
+            }
+        }
+    }
+
+    /// It said that it serves.
+    pub fn serves(&mut self) {
+        info!("{:?} is ready", self.resident);
+        self.ready = true;
+        self.pause = PAUSE_MS;
+    }
+
+    /// The request to send now and its serial, if it can take one.
+    pub fn next(&self) -> Option<(u32, J)> {
+        if !self.ready || self.sent.is_some() {
+            return None;
+        }
+        self.queue.front().map(|job| (self.serial.wrapping_add(1), *job))
+    }
+
+    /// `next` was sent; its answer is due in `patience`.
+    pub fn sent(&mut self, now: Millis, patience: Millis) {
+        self.serial = self.serial.wrapping_add(1);
+        self.sent = Some((self.serial, now + patience));
+    }
+
+    /// The request that an answer with this serial ends.
+    pub fn answered(&mut self, serial: u32) -> Option<J> {
+        if self.sent.is_none_or(|(sent, _)| sent != serial) {
+            return None;
+        }
+        self.finish()
+    }
+
+    /// Takes the first request out: it cannot be sent, or is at its end.
+    pub fn finish(&mut self) -> Option<J> {
+        self.sent = None;
+        self.tries = 0;
+        self.queue.pop_front()
+    }
+
+    /// Ends it because it does not keep to the rules or to its time; what it held is tried again or fails when it is reaped.
+    pub fn end(&mut self, why: &str) {
+        if let Some(process) = &self.process {
+            warn!("{:?} is ended: {why}", self.resident);
+            process.signal(Signal::KILL);
+        }
+        self.ready = false;
+        self.at = Millis::MAX;
+    }
+
+    /// It was reaped. The request that fails with it, if it was the last try.
+    pub fn reaped(&mut self, now: Millis) -> Option<(J, Code)> {
+        self.process = None;
+        self.ready = false;
+        self.rest(now);
+        let (_, until) = self.sent.take()?;
+        self.tries += 1;
+        if now < until && self.tries < TRIES {
+            return None;
+        }
+        let code = if now < until { Code::ErrandDied } else { Code::ErrandTimeout };
+        self.finish().map(|job| (job, code))
+    }
+
+    /// When it wants `check` or `start_if_due` to be called.
+    pub fn poll_at(&self) -> Option<Millis> {
+        let request = self.sent.map(|(_, until)| until);
+        let own = if self.ready { None } else { Some(self.at) };
+        [request, own].into_iter().flatten().min().filter(|at| *at != Millis::MAX)
+    }
+
+    /// Ends it if it is late.
+    pub fn check(&mut self, now: Millis) {
+        if self.process.is_none() || self.at == Millis::MAX {
+            return;
+        }
+        if !self.ready && now >= self.at {
+            self.end("it did not become ready in time");
+        } else if self.sent.is_some_and(|(_, until)| now >= until) {
+            self.end("it did not answer in time");
+        }
+    }
+
+    fn rest(&mut self, now: Millis) {
+        self.at = now + self.pause;
+        self.pause = (self.pause * 2).min(PAUSE_MAX_MS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desk() -> Desk<u8> {
+        let mut desk = Desk::new(Resident::Verify);
+        desk.ask(1).unwrap();
+        desk.ask(2).unwrap();
+        desk
+    }
+
+    #[test]
+    fn one_request_at_a_time_in_order() {
+        let mut desk = desk();
+        assert_eq!(desk.next(), None, "nobody serves yet");
+        desk.serves();
+        let (serial, job) = desk.next().unwrap();
+        assert_eq!(job, 1);
+        desk.sent(0, 100);
+        assert_eq!(desk.next(), None);
+        assert_eq!(desk.answered(serial + 1), None, "an answer to something else");
+        assert_eq!(desk.answered(serial), Some(1));
+        assert_eq!(desk.answered(serial), None, "an answer twice");
+        assert_eq!(desk.next().map(|(_, job)| job), Some(2));
+    }
+
+    #[test]
+    fn a_request_outlives_some_deaths_but_not_all() {
+        let mut desk = desk();
+        for death in 1..=TRIES {
+            desk.serves();
+            assert_eq!(desk.next().map(|(_, job)| job), Some(1));
+            desk.sent(0, 100);
+            let failed = desk.reaped(u64::from(death));
+            assert_eq!(failed, (death == TRIES).then_some((1, Code::ErrandDied)));
+        }
+        desk.serves();
+        assert_eq!(desk.next().map(|(_, job)| job), Some(2));
+    }
+
+    #[test]
+    fn a_request_that_ran_out_of_time_is_not_tried_again() {
+        let mut desk = desk();
+        desk.serves();
+        desk.sent(0, 100);
+        assert_eq!(desk.poll_at(), Some(100));
+        assert_eq!(desk.reaped(100), Some((1, Code::ErrandTimeout)));
+    }
+
+    #[test]
+    fn the_pause_grows_until_it_is_ready() {
+        let mut desk: Desk<u8> = Desk::new(Resident::Log);
+        let pauses: Vec<_> = (0..12)
+            .map(|_| {
+                desk.reaped(0);
+                desk.poll_at().unwrap()
+            })
+            .collect();
+        assert_eq!(pauses[..3], [PAUSE_MS, 2 * PAUSE_MS, 4 * PAUSE_MS]);
+        assert_eq!(pauses[11], PAUSE_MAX_MS);
+        desk.serves();
+        desk.reaped(0);
+        assert_eq!(desk.poll_at(), Some(PAUSE_MS));
     }
 }

@@ -15,5 +15,6 @@ pub mod modules;
 pub mod signals;
 pub mod sys;
 pub mod verify;
+pub mod wait;
 pub mod watchdog;
 pub mod wire;

@@ -1,11 +1,15 @@
 //! switchback: PID 1 and every errand. A table of contents: each line is where to read on.
 
-use platform::{alloc, config, early, errand, kmsg, modules, signals::Signals, watchdog::Watchdog};
+use platform::{
+    alloc, config, early, errand, fetch, kmsg, logs, modules, signals::Signals, verify, watchdog::Watchdog,
+};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match errand::word().as_str() {
-        // One line per errand: `"keeper" => keeper::run(),`
+        "verify" => errand::run("verify", verify::run),
+        "fetch" => errand::run("fetch", fetch::run),
+        "log" => errand::run("log", logs::run),
         "" if rustix::process::getpid().is_init() => init(),
         word => {
             eprintln!("switchback: `{word}` is not one of its jobs; on a device it is started by the kernel as /init");

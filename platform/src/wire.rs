@@ -139,7 +139,8 @@ pub enum Message<'a> {
         /// Text.
         text: &'a str,
     },
-    /// Creates `objects/.incoming/<sha>.<part>.part`. `NoSpace` if `length` does not fit. Fds of the answer: it, write only.
+    /// Creates `objects/.incoming/<sha>.<part>.part`. `NoSpace` if `length` does not fit. Fds of the answer: it, for
+    /// reading and writing.
     CreatePart {
         /// The object that will arrive.
         object: ObjectId,
