@@ -5,7 +5,9 @@
 use boards::{Board, env::uboot};
 use runtime::{
     fault::Code,
+    id::RevName,
     port::{BootVars, Region},
+    store,
 };
 use std::{
     fs::{self, File},
@@ -229,7 +231,7 @@ impl LoaderDisk {
     fn make_boot(&self, revisions: &[(&str, Kernel)], last: &str) {
         let tree = self.folder.join("boot");
         if !last.is_empty() {
-            fs::write(tree.join("last"), last).unwrap();
+            fs::write(tree.join("last"), store::last_text(RevName::parse(last).unwrap())).unwrap();
         }
         for (revision, kernel) in revisions {
             let trail = tree.join("trails").join(revision);
