@@ -22,6 +22,12 @@ impl BlockRegion {
     }
 }
 
+impl From<OwnedFd> for BlockRegion {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
 impl Region for BlockRegion {
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
         let mut done = 0;

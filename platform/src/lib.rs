@@ -4,6 +4,7 @@
 pub mod alloc;
 pub mod config;
 pub mod confine;
+pub mod disk;
 pub mod early;
 pub mod env;
 pub mod errand;

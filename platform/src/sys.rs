@@ -293,3 +293,25 @@ unsafe impl std::alloc::GlobalAlloc for Counted {
         unsafe { std::alloc::System.dealloc(pointer, layout) }
     }
 }
+
+/// Writes everything that the file system's journal holds to its place (ext4).
+pub fn ext4_checkpoint(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+    const EXT4_IOC_CHECKPOINT: libc::c_ulong = 0x4004_662b;
+    let flags: u32 = 0;
+    // SAFETY: the kernel reads one u32 through the pointer, which lives through the call.
+    let done = unsafe { libc::ioctl(folder.as_raw_fd(), EXT4_IOC_CHECKPOINT as _, &raw const flags) };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Stops all writing to a file system, which then lies on its medium as if it were unmounted, and lets it go on.
+pub fn freeze_and_thaw(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+    const FIFREEZE: libc::c_ulong = 0xc004_5877;
+    const FITHAW: libc::c_ulong = 0xc004_5878;
+    // SAFETY: neither request reads or writes memory of ours; the argument is not used.
+    unsafe {
+        if libc::ioctl(folder.as_raw_fd(), FIFREEZE as _, 0) < 0 {
+            return Err(last_errno());
+        }
+        if libc::ioctl(folder.as_raw_fd(), FITHAW as _, 0) < 0 { Err(last_errno()) } else { Ok(()) }
+    }
+}

@@ -53,6 +53,8 @@ pub enum Name<'a> {
     Object(Volume, ObjectId),
     /// Object whose hash was verified but whose content may not be durable yet.
     Incoming(Volume, ObjectId),
+    /// Everything that has come in, received in part or whole. Only ever removed (emptied) and asked for.
+    AllIncoming(Volume),
     /// Folder of a revision.
     Trail(Volume, Stage, RevName),
     /// File of a revision: `key` is a validated relative path (a state key, `.pvr/json`, `.pv/progress`, `pv-kernel.img` …).

@@ -67,9 +67,7 @@ pub fn recover<D: Disk>(disk: &mut D) -> Result<(), Code> {
                 disk.remove(Name::Trail(volume, stage, rev))?;
             }
         }
-        while let Some(id) = find_object(disk, Dir::Incoming(volume), |_| true)? {
-            disk.remove(Name::Incoming(volume, id))?;
-        }
+        disk.remove(Name::AllIncoming(volume))?;
     }
     Ok(())
 }

@@ -1,0 +1,412 @@
+//! The two file systems as a `Disk`: the one place that knows the path layout.
+//!
+//! Invariants: every path is opened below the root of its volume with `RESOLVE_BENEATH` and without following
+//! symbolic links, so neither a name nor a link that somebody planted leads out. Only the keeper has one of these.
+//! What has a final name is read-only (0444).
+//!
+//! Fault model: that of `port::Disk`. `syncfs` also reports an error of somebody else's file on the volume; then our
+//! procedure fails once although its own files may be durable. A freeze that cannot be thawed is reported.
+//!
+//! What it does not do: no policy, no retries, no caching.
+
+use crate::{env::BlockRegion, sys};
+use core::fmt::Write;
+use runtime::{
+    fault::Code,
+    id::{ObjectId, RevName},
+    journal,
+    port::{Dir, Disk, Name, Stage, Volume},
+};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
+
+/// The longest path below a root: `trails/.new-` and a revision, and a key of `limits::KEY_MAX`.
+type Path = heapless::String<384>;
+
+const INCOMING: &str = "objects/.incoming";
+const NEW: &str = ".new-";
+const DEAD: &str = ".del-";
+/// Folders that both volumes have.
+const FOLDERS: [&str; 4] = ["objects", INCOMING, "trails", "trails/locals"];
+
+/// Both volumes, open.
+pub struct Volumes {
+    storage: OwnedFd,
+    boot: OwnedFd,
+    syncs: u64,
+}
+
+impl Volumes {
+    /// Opens both roots, and makes their folders where they are missing.
+    pub fn open(storage: &str, boot: &str) -> Result<Self, Errno> {
+        let root = |path| fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let volumes = Self { storage: root(storage)?, boot: root(boot)?, syncs: 0 };
+        for root in [&volumes.storage, &volumes.boot] {
+            let mut made = false;
+            for folder in FOLDERS {
+                made |= make_folder(root.as_fd(), folder)?;
+            }
+            if made {
+                fs::syncfs(root)?;
+            }
+        }
+        Ok(volumes)
+    }
+
+    /// The journal's two slots: a file of the boot volume, as long as it will ever be.
+    pub fn journal(&self) -> Result<BlockRegion, Errno> {
+        let file = open(self.boot.as_fd(), "journal", OFlags::RDWR | OFlags::CREATE)?;
+        if fs::fstat(&file)?.st_size < journal::SIZE as i64 {
+            rustix::io::pwrite(&file, &[0; journal::SIZE], 0)?;
+            fs::fsync(&file)?;
+        }
+        Ok(file.into())
+    }
+
+    /// Calls so far that waited for a medium: fsync, syncfs, checkpoint.
+    pub fn syncs(&self) -> u64 {
+        self.syncs
+    }
+
+    /// A file of a volume for reading: the descriptor that is checked is the one that is used.
+    pub fn open_file(&self, name: Name<'_>) -> Result<OwnedFd, Code> {
+        let (root, path) = self.at(name)?;
+        open(root, &path, OFlags::RDONLY).map_err(code)
+    }
+
+    fn root(&self, volume: Volume) -> BorrowedFd<'_> {
+        match volume {
+            Volume::Storage => self.storage.as_fd(),
+            Volume::Boot => self.boot.as_fd(),
+        }
+    }
+
+    fn at(&self, name: Name<'_>) -> Result<(BorrowedFd<'_>, Path), Code> {
+        let (volume, path) = locate(name)?;
+        Ok((self.root(volume), path))
+    }
+
+    fn write_new(&self, name: Name<'_>, flags: OFlags) -> Result<OwnedFd, Code> {
+        let (root, path) = self.at(name)?;
+        parent(root, &path)?;
+        open(root, &path, OFlags::WRONLY | OFlags::CREATE | flags).map_err(code)
+    }
+}
+
+impl Disk for Volumes {
+    fn exists(&mut self, name: Name<'_>) -> Result<bool, Code> {
+        let (root, path) = self.at(name)?;
+        match open(root, &path, OFlags::PATH) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(code(errno)),
+        }
+    }
+
+    fn read(&mut self, name: Name<'_>, out: &mut [u8]) -> Result<usize, Code> {
+        let (root, path) = self.at(name)?;
+        let file = open(root, &path, OFlags::RDONLY).map_err(code)?;
+        let mut length = 0;
+        loop {
+            let mut beyond = [0u8; 1];
+            let rest = if length < out.len() { &mut out[length..] } else { &mut beyond[..] };
+            match rustix::io::read(&file, rest) {
+                Ok(0) => return Ok(length),
+                Ok(_) if length == out.len() => return Err(Code::StorageDamaged),
+                Ok(read) => length += read,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(code(errno)),
+            }
+        }
+    }
+
+    fn write(&mut self, name: Name<'_>, data: &[u8]) -> Result<(), Code> {
+        let file = self.write_new(name, OFlags::TRUNC)?;
+        write_all(&file, data)
+    }
+
+    fn overwrite(&mut self, name: Name<'_>, sector: &[u8; 512]) -> Result<(), Code> {
+        let file = self.write_new(name, OFlags::empty())?;
+        write_all(&file, sector)
+    }
+
+    fn copy(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code> {
+        let source = self.open_file(from)?;
+        let target = self.write_new(to, OFlags::TRUNC)?;
+        let mut piece = vec![0u8; 64 * 1024];
+        loop {
+            match rustix::io::read(&source, &mut piece[..]) {
+                Ok(0) => return Ok(()),
+                Ok(length) => write_all(&target, &piece[..length])?,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(code(errno)),
+            }
+        }
+    }
+
+    fn link(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code> {
+        let ((source, from), (target, to)) = (self.at(from)?, self.at(to)?);
+        let ((from_folder, from_name), (folder, name)) = (parent(source, &from)?, parent(target, &to)?);
+        fs::linkat(from_folder, from_name, folder, name, AtFlags::empty()).map_err(code)
+    }
+
+    fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code> {
+        let final_name = matches!(to, Name::Object(..));
+        let ((source, from), (target, to)) = (self.at(from)?, self.at(to)?);
+        let ((from_folder, from_name), (folder, name)) = (parent(source, &from)?, parent(target, &to)?);
+        if final_name {
+            let file = open(source, &from, OFlags::RDONLY).map_err(code)?;
+            fs::fchmod(&file, Mode::from_raw_mode(0o444)).map_err(code)?;
+        }
+        fs::renameat(from_folder, from_name, folder, name).map_err(code)
+    }
+
+    fn remove(&mut self, name: Name<'_>) -> Result<(), Code> {
+        let (root, path) = self.at(name)?;
+        let removed = match name {
+            Name::AllIncoming(_) => open_folder(root, &path).and_then(empty),
+            _ => match path.rsplit_once('/') {
+                Some((folder, name)) => open_folder(root, folder).and_then(|folder| remove(folder.as_fd(), name)),
+                None => remove(root, &path),
+            },
+        };
+        match removed {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            other => other.map_err(code),
+        }
+    }
+
+    fn sync_file(&mut self, name: Name<'_>) -> Result<(), Code> {
+        self.syncs += 1;
+        let file = self.open_file(name)?;
+        fs::fsync(file).map_err(code)
+    }
+
+    fn sync_dir(&mut self, dir: Dir) -> Result<(), Code> {
+        let (volume, folders): (_, &[&str]) = match dir {
+            Dir::Objects(volume) => (volume, &["objects"]),
+            Dir::Incoming(volume) => (volume, &[INCOMING]),
+            Dir::Trails(volume) => (volume, &["trails", "trails/locals"]),
+        };
+        for folder in folders {
+            self.syncs += 1;
+            open_folder(self.root(volume), folder).and_then(fs::fsync).map_err(code)?;
+        }
+        Ok(())
+    }
+
+    fn sync_volume(&mut self, volume: Volume) -> Result<(), Code> {
+        self.syncs += 1;
+        fs::syncfs(self.root(volume)).map_err(code)
+    }
+
+    fn checkpoint(&mut self, volume: Volume) -> Result<(), Code> {
+        self.syncs += 1;
+        let root = self.root(volume);
+        match sys::ext4_checkpoint(root) {
+            Err(Errno::IO) => Err(Code::StorageIo),
+            Err(_) => sys::freeze_and_thaw(root).map_err(code), // not ext4, or an older kernel
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn each_object(&mut self, dir: Dir, each: &mut dyn FnMut(ObjectId)) -> Result<(), Code> {
+        let (volume, folder) = match dir {
+            Dir::Objects(volume) => (volume, "objects"),
+            Dir::Incoming(volume) => (volume, INCOMING),
+            Dir::Trails(_) => return Ok(()),
+        };
+        each_name(self.root(volume), folder, &mut |name| {
+            if let Some(id) = ObjectId::parse(name) {
+                each(id)
+            }
+        })
+    }
+
+    fn each_trail(&mut self, volume: Volume, stage: Stage, each: &mut dyn FnMut(RevName)) -> Result<(), Code> {
+        let root = self.root(volume);
+        each_name(root, "trails", &mut |name| {
+            let (prefix, slash) = if stage == Stage::Live { ("", "/") } else { (prefix(stage), "%") };
+            if let Some(rev) = name.strip_prefix(prefix).and_then(|name| unescape(name, slash)) {
+                each(rev)
+            }
+        })?;
+        if stage == Stage::Live {
+            each_name(root, "trails/locals", &mut |name| {
+                if let Some(rev) = unescape(&format!("locals/{name}"), "/") {
+                    each(rev)
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn free(&mut self, volume: Volume) -> Result<u64, Code> {
+        let space = fs::fstatvfs(self.root(volume)).map_err(code)?;
+        Ok(space.f_bavail * space.f_frsize)
+    }
+
+    fn size(&mut self, name: Name<'_>) -> Result<u64, Code> {
+        let (root, path) = self.at(name)?;
+        let file = open(root, &path, OFlags::PATH).map_err(code)?;
+        Ok(fs::fstat(file).map_err(code)?.st_size as u64)
+    }
+}
+
+// ---- the layout ---------------------------------------------------------------------------------------------------
+
+/// Where a name lies: its volume and the path below the root.
+fn locate(name: Name<'_>) -> Result<(Volume, Path), Code> {
+    let mut path = Path::new();
+    let (volume, done) = match name {
+        Name::Object(volume, id) => (volume, write!(path, "objects/{id}")),
+        Name::Incoming(volume, id) => (volume, write!(path, "{INCOMING}/{id}")),
+        Name::AllIncoming(volume) => (volume, path.write_str(INCOMING)),
+        Name::Trail(volume, stage, rev) => (volume, write_trail(&mut path, stage, rev)),
+        Name::File(volume, stage, rev, key) => {
+            (volume, write_trail(&mut path, stage, rev).and_then(|()| write!(path, "/{key}")))
+        }
+        Name::Last => (Volume::Boot, path.write_str("last")),
+    };
+    done.map_err(|_| Code::KeyTooLong)?;
+    Ok((volume, path))
+}
+
+fn write_trail(path: &mut Path, stage: Stage, rev: RevName) -> core::fmt::Result {
+    path.write_str("trails/")?;
+    if stage == Stage::Live {
+        return path.write_str(rev.as_str());
+    }
+    path.write_str(prefix(stage))?;
+    rev.as_str().chars().try_for_each(|c| path.write_char(if c == '/' { '%' } else { c }))
+}
+
+fn prefix(stage: Stage) -> &'static str {
+    match stage {
+        Stage::New => NEW,
+        Stage::Live => "",
+        Stage::Dead => DEAD,
+    }
+}
+
+/// The revision whose folder has this name.
+fn unescape(name: &str, slash: &str) -> Option<RevName> {
+    RevName::parse(&name.replacen(slash, "/", 1)).ok()
+}
+
+// ---- system calls -------------------------------------------------------------------------------------------------
+
+fn code(errno: Errno) -> Code {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Code::NoSpace,
+        Errno::NOENT | Errno::NOTDIR => Code::RevisionUnknown,
+        // a symbolic link or a way out where there must be none
+        Errno::LOOP | Errno::XDEV => Code::StorageDamaged,
+        _ => Code::StorageIo,
+    }
+}
+
+fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o644) } else { Mode::empty() };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    loop {
+        match fs::openat2(root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, mode, resolve) {
+            Err(Errno::INTR | Errno::AGAIN) => {} // AGAIN: a rename somewhere raced with the walk
+            other => return other,
+        }
+    }
+}
+
+fn open_folder(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
+    open(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// The folder that a path lies in, made if need be, and the last part of the path.
+fn parent<'p>(root: BorrowedFd<'_>, path: &'p str) -> Result<(OwnedFd, &'p str), Code> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let opened = match open_folder(root, folder) {
+        Err(Errno::NOENT) => {
+            for (end, _) in folder.match_indices('/') {
+                make_folder(root, &folder[..end]).map_err(code)?;
+            }
+            make_folder(root, folder).map_err(code)?;
+            open_folder(root, folder)
+        }
+        other => other,
+    };
+    Ok((opened.map_err(code)?, name))
+}
+
+/// Makes one folder, if it is not there; whether it was made.
+fn make_folder(root: BorrowedFd<'_>, path: &str) -> Result<bool, Errno> {
+    let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let above = open_folder(root, above)?;
+    match fs::mkdirat(above, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn write_all(file: &OwnedFd, mut data: &[u8]) -> Result<(), Code> {
+    while !data.is_empty() {
+        match rustix::io::write(file, data) {
+            Ok(0) => return Err(Code::StorageIo),
+            Ok(written) => data = &data[written..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(code(errno)),
+        }
+    }
+    Ok(())
+}
+
+fn each_name(root: BorrowedFd<'_>, folder: &str, each: &mut dyn FnMut(&str)) -> Result<(), Code> {
+    let folder = open_folder(root, folder).map_err(code)?;
+    for entry in fs::Dir::read_from(folder).map_err(code)? {
+        let entry = entry.map_err(code)?;
+        if let Ok(name) = entry.file_name().to_str()
+            && name != "."
+            && name != ".."
+        {
+            each(name)
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file or a whole folder. Depth is bounded by the length of a key.
+fn remove(folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+    match fs::unlinkat(folder, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        other => return other,
+    }
+    empty(open_folder(folder, name)?)?;
+    fs::unlinkat(folder, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes what is in a folder.
+fn empty(folder: OwnedFd) -> Result<(), Errno> {
+    for entry in fs::Dir::read_from(&folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if entry.file_type() != FileType::Directory {
+            fs::unlinkat(&folder, name, AtFlags::empty())?;
+        } else {
+            let below = fs::openat(
+                &folder,
+                name,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            empty(below)?;
+            fs::unlinkat(&folder, name, AtFlags::REMOVEDIR)?;
+        }
+    }
+    Ok(())
+}
