@@ -1,0 +1,265 @@
+//! The Linux `Disk` on real file systems: a plain folder, and ext4 on loop devices (needs root), where what a
+//! loader would see is read from the image without replaying its journal.
+
+use platform::disk::Volumes;
+use runtime::{
+    fault::Code,
+    id::{ObjectId, RevName},
+    journal::{self, Kind, Phase, Record},
+    limits,
+    port::{Dir, Disk, Name, Stage, Volume},
+    store::{self, Scratch, Step},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A folder that goes away with its test.
+struct Temp(PathBuf);
+
+impl Temp {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("switchback-disk-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(path.join("storage")).unwrap();
+        fs::create_dir_all(path.join("boot")).unwrap();
+        Self(path)
+    }
+
+    fn open(&self) -> Volumes {
+        let path = |name: &str| self.0.join(name).to_str().unwrap().to_string();
+        Volumes::open(&path("storage"), &path("boot")).unwrap()
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Two ext4 images, mounted.
+struct Mounted(Temp);
+
+impl Mounted {
+    fn new(name: &str) -> Self {
+        let temp = Temp::new(name);
+        for volume in ["storage", "boot"] {
+            let image = temp.0.join(format!("{volume}.img"));
+            fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
+            run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-b", "4096"]).arg(&image));
+            run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(temp.0.join(volume)));
+        }
+        Self(temp)
+    }
+
+    /// Whether a path is on the boot image for a reader that does not replay the journal.
+    fn loader_sees(&self, path: &str) -> bool {
+        let output = Command::new("debugfs")
+            .args(["-R", &format!("cat {path}")])
+            .arg(self.0.0.join("boot.img"))
+            .output()
+            .unwrap();
+        !output.stdout.is_empty()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        for volume in ["storage", "boot"] {
+            let _ = Command::new("umount").arg(self.0.0.join(volume)).status();
+        }
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?} (needs root): {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn rev(name: &str) -> RevName {
+    RevName::parse(name).unwrap()
+}
+
+fn id(fill: u8) -> ObjectId {
+    ObjectId([fill; 32])
+}
+
+fn arrive(temp: &Temp, id: ObjectId) {
+    fs::write(temp.0.join(format!("storage/objects/.incoming/{id}")), format!("content of {id}")).unwrap();
+}
+
+fn state(page: u8, kernel: u8) -> String {
+    format!(
+        r##"{{"#spec":"pantavisor-service-system@1","bsp/kernel":"{}","bsp/initrd":"{}","bsp/run.json":{{"linux":"kernel","initrd":"initrd"}},"web/deep/page":"{}","web/note.json":{{"a":[1,2]}}}}"##,
+        id(kernel),
+        id(99),
+        id(page),
+    )
+}
+
+fn stage(disk: &mut Volumes, name: &str, state: &str, protected: &[RevName]) -> Result<(), Code> {
+    let step = Step { rev: rev(name), state: state.as_bytes(), message: "why", progress: "{}" };
+    store::stage(disk, step, protected, &mut scratch()).map_err(|refusal| refusal.code)
+}
+
+fn scratch() -> Scratch<'static> {
+    Scratch {
+        state: vec![0; limits::STATE_MAX].leak(),
+        marks: vec![0; limits::KEPT_MAX * limits::STATE_ENTRIES_MAX].leak(),
+    }
+}
+
+fn armed(name: &str) -> Record {
+    Record { candidate: rev(name), previous: rev("0"), kind: Kind::Reboot, phase: Phase::Armed }
+}
+
+fn names(folder: PathBuf) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_revision_comes_and_goes() {
+    let temp = Temp::new("stage");
+    let mut disk = temp.open();
+    for object in [1, 2, 98, 99] {
+        arrive(&temp, id(object));
+    }
+    let one = state(1, 98);
+    stage(&mut disk, "locals/a", &one, &[]).unwrap();
+    let at = |path: &str| temp.0.join("storage").join(path);
+    assert_eq!(fs::read_to_string(at("trails/locals/a/.pvr/json")).unwrap(), one);
+    assert_eq!(fs::read_to_string(at("trails/locals/a/web/note.json")).unwrap(), r#"{"a":[1,2]}"#);
+    assert_eq!(fs::read_to_string(at("trails/locals/a/web/deep/page")).unwrap(), format!("content of {}", id(1)));
+    assert_eq!(names(at("trails")), ["locals"]);
+    assert_eq!(store::verify(&mut disk, rev("locals/a"), &mut scratch()), Ok(()));
+
+    // again: the same is fine, another state is not while it is protected
+    assert_eq!(stage(&mut disk, "locals/a", &one, &[rev("locals/a")]), Ok(()));
+    assert_eq!(stage(&mut disk, "locals/a", &state(2, 98), &[rev("locals/a")]), Err(Code::RevisionInUse));
+    assert_eq!(stage(&mut disk, "locals/b", &state(77, 98), &[]), Err(Code::ObjectMissing));
+    assert_eq!(names(at("trails/locals")), ["a"]);
+    assert_eq!(stage(&mut disk, "locals/a", &state(2, 98), &[]), Ok(()));
+    assert_eq!(names(at("trails")), ["locals"]);
+
+    // object 1 is not named any more
+    arrive(&temp, id(50));
+    assert_eq!(store::collect(&mut disk, &[rev("locals/a")], &mut scratch()), Ok(75));
+    assert!(!at(&format!("objects/{}", id(1))).exists() && at(&format!("objects/{}", id(2))).exists());
+    assert!(at(&format!("objects/.incoming/{}", id(50))).exists(), "in flight");
+    store::collect(&mut disk, &[], &mut scratch()).unwrap();
+    assert_eq!(names(at("trails/locals")), [""; 0]);
+    assert_eq!(names(at("objects")), [".incoming"]);
+    fs::create_dir_all(at("trails/.new-locals%x/web")).unwrap();
+    fs::create_dir_all(at("trails/.del-7/web")).unwrap();
+    store::recover(&mut disk).unwrap();
+    assert_eq!(names(at("trails")), ["locals"]);
+    assert_eq!(names(at("objects/.incoming")), [""; 0]);
+}
+
+#[test]
+fn no_symbolic_link_is_followed() {
+    let temp = Temp::new("symlink");
+    let mut disk = temp.open();
+    fs::write(temp.0.join("outside"), "secret").unwrap();
+    let folder = temp.0.join("storage/trails/7");
+    fs::create_dir_all(&folder).unwrap();
+    for (target, key) in [("../../../outside", "file"), ("../..", "up"), ("/etc", "etc")] {
+        std::os::unix::fs::symlink(target, folder.join(key)).unwrap();
+    }
+    let file = |key| Name::File(Volume::Storage, Stage::Live, RevName::parse("7").unwrap(), key);
+    for key in ["file", "etc/passwd", "up/objects"] {
+        let refused = [disk.read(file(key), &mut [0; 64]).map(|_| ()), disk.write(file(key), b"x")];
+        for answer in refused {
+            assert!(matches!(answer, Err(Code::StorageDamaged | Code::RevisionUnknown)), "{key}: {answer:?}");
+        }
+    }
+    disk.remove(Name::Trail(Volume::Storage, Stage::Live, rev("7"))).unwrap();
+    assert_eq!(fs::read_to_string(temp.0.join("outside")).unwrap(), "secret");
+}
+
+#[test]
+fn the_loader_sees_what_was_prepared_only_after_the_checkpoint() {
+    let mounted = Mounted::new("checkpoint");
+    let mut disk = mounted.0.open();
+    // Names made durable by an ordinary sync are in the file system's journal only.
+    let file = |key| Name::File(Volume::Boot, Stage::Live, RevName::parse("5").unwrap(), key);
+    disk.checkpoint(Volume::Boot).unwrap();
+    disk.write(file("pv-kernel.img"), b"kernel").unwrap();
+    disk.sync_volume(Volume::Boot).unwrap();
+    disk.sync_dir(Dir::Trails(Volume::Boot)).unwrap();
+    assert!(!mounted.loader_sees("/trails/5/pv-kernel.img"), "otherwise this test shows nothing");
+    disk.checkpoint(Volume::Boot).unwrap();
+    assert!(mounted.loader_sees("/trails/5/pv-kernel.img"));
+
+    // The fallback promises the same.
+    disk.write(file("pv-initrd.img"), b"initrd").unwrap();
+    disk.sync_volume(Volume::Boot).unwrap();
+    assert!(!mounted.loader_sees("/trails/5/pv-initrd.img"));
+    let root = fs::File::open(mounted.0.0.join("boot")).unwrap();
+    platform::sys::freeze_and_thaw(std::os::fd::AsFd::as_fd(&root)).unwrap();
+    assert!(mounted.loader_sees("/trails/5/pv-initrd.img"));
+}
+
+#[test]
+fn a_whole_update_on_ext4() {
+    let mounted = Mounted::new("update");
+    let mut disk = mounted.0.open();
+    let mut region = disk.journal().unwrap();
+    for object in [1, 2, 98, 99] {
+        arrive(&mounted.0, id(object));
+    }
+    stage(&mut disk, "locals/a", &state(1, 98), &[]).unwrap();
+    store::prepare(&mut disk, &mut region, &armed("locals/a"), &mut scratch()).unwrap();
+    for asset in ["pv-kernel.img", "pv-initrd.img"] {
+        assert!(mounted.loader_sees(&format!("/trails/locals/a/{asset}")));
+    }
+    assert_eq!(journal::load(&mut region), Ok(Some(armed("locals/a"))));
+    let done = armed("locals/a").with(Phase::Done { cold_pending: false });
+    store::record(&mut disk, &mut region, &done, Some(r#"{"status":"DONE"}"#)).unwrap();
+    assert_eq!(store::read_last(&mut disk), Ok(Some(rev("locals/a"))));
+    let before = disk.syncs();
+    assert!(before <= 7, "4 to stage, 2 to prepare, 1 to record: {before}");
+
+    // A second one: the overwritten `last` needs no checkpoint to be seen.
+    disk.checkpoint(Volume::Boot).unwrap();
+    assert!(mounted.loader_sees("/last"));
+    stage(&mut disk, "locals/b", &state(2, 98), &[]).unwrap();
+    store::prepare(&mut disk, &mut region, &armed("locals/b"), &mut scratch()).unwrap();
+    store::record(&mut disk, &mut region, &armed("locals/b").with(done.phase), None).unwrap();
+    let image = fs::read(mounted.0.0.join("boot.img")).unwrap();
+    let last = store::last_text(rev("locals/b"));
+    assert!(image.chunks_exact(4096).any(|block| block[..512] == last));
+
+    store::collect(&mut disk, &[], &mut scratch()).unwrap();
+    assert_eq!(names(mounted.0.0.join("boot/trails/locals")), ["b"], "the one that `last` names stays");
+    assert_eq!(names(mounted.0.0.join("boot/objects")).len(), 3);
+}
+
+#[test]
+fn a_full_volume_is_refused_by_its_code() {
+    let mounted = Mounted::new("full");
+    let mut disk = mounted.0.open();
+    let filler = mounted.0.0.join("storage/filler");
+    let write = Command::new("dd").arg("if=/dev/zero").arg(of(&filler)).arg("bs=1M").output().unwrap();
+    assert!(!write.status.success(), "the volume is full now");
+    let name = Name::File(Volume::Storage, Stage::New, rev("1"), "big");
+    assert_eq!(disk.write(name, &[7; 1 << 20]), Err(Code::NoSpace));
+    arrive_empty(&mounted.0, id(1));
+    let text = format!(r##"{{"#spec":"pantavisor-service-system@1","web/page":"{}"}}"##, id(1));
+    assert_eq!(stage(&mut disk, "locals/a", &text, &[]), Err(Code::NoSpace));
+    assert_eq!(names(mounted.0.0.join("storage/trails/locals")), [""; 0]);
+}
+
+fn of(path: &Path) -> String {
+    format!("of={}", path.display())
+}
+
+fn arrive_empty(temp: &Temp, id: ObjectId) {
+    fs::write(temp.0.join(format!("storage/objects/.incoming/{id}")), "").unwrap();
+}
