@@ -191,7 +191,7 @@ fn the_loader_sees_what_was_prepared_only_after_the_checkpoint() {
     let file = |key| Name::File(Volume::Boot, Stage::Live, RevName::parse("5").unwrap(), key);
     disk.checkpoint(Volume::Boot).unwrap();
     disk.write(file("pv-kernel.img"), b"kernel").unwrap();
-    disk.sync_volume(Volume::Boot).unwrap();
+    disk.sync_file(file("pv-kernel.img")).unwrap();
     disk.sync_dir(Dir::Trails(Volume::Boot)).unwrap();
     assert!(!mounted.loader_sees("/trails/5/pv-kernel.img"), "otherwise this test shows nothing");
     disk.checkpoint(Volume::Boot).unwrap();
@@ -199,7 +199,7 @@ fn the_loader_sees_what_was_prepared_only_after_the_checkpoint() {
 
     // The fallback promises the same.
     disk.write(file("pv-initrd.img"), b"initrd").unwrap();
-    disk.sync_volume(Volume::Boot).unwrap();
+    disk.sync_file(file("pv-initrd.img")).unwrap();
     assert!(!mounted.loader_sees("/trails/5/pv-initrd.img"));
     let root = fs::File::open(mounted.0.0.join("boot")).unwrap();
     platform::sys::freeze_and_thaw(std::os::fd::AsFd::as_fd(&root)).unwrap();
