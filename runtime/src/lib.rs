@@ -9,6 +9,7 @@ pub mod id;
 pub mod journal;
 pub mod json;
 pub mod limits;
+pub mod lxc;
 pub mod machine;
 pub mod port;
 pub mod state;

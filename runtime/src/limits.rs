@@ -21,6 +21,8 @@ pub const CONTAINERS_MAX: usize = 64;
 pub const GROUPS_MAX: usize = 16;
 /// An `lxc.container.conf`, bytes.
 pub const LXC_CONF_MAX: usize = 16 * 1024;
+/// Words of a container's init command.
+pub const INIT_ARGS_MAX: usize = 64;
 /// `locals/` and a name.
 pub const REV_NAME_MAX: usize = 7 + LOCAL_NAME_MAX;
 /// The part of a local revision's name after `locals/`. Reference: device-formats 2.2.
@@ -95,6 +97,7 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("containers", CONTAINERS_MAX as u64, "containers"),
     ("groups", GROUPS_MAX as u64, "groups"),
     ("lxc-conf", LXC_CONF_MAX as u64, "bytes"),
+    ("init-args", INIT_ARGS_MAX as u64, "words"),
     ("local-name", LOCAL_NAME_MAX as u64, "bytes"),
     ("part-name", PART_NAME_MAX as u64, "bytes"),
     ("connections", CONNECTIONS_MAX as u64, "connections"),

@@ -18,6 +18,7 @@ use crate::{
     id::{ObjectId, PartName, RevName, Text},
     json::{self, Kind, Object, Wrong},
     limits::{self, CONTAINERS_MAX, GROUPS_MAX, KEY_MAX, RUN_JSON_MAX, STATE_ENTRIES_MAX, STATE_MAX},
+    lxc,
 };
 use core::fmt;
 use heapless::Vec;
@@ -600,6 +601,9 @@ pub struct Container {
     pub recovery: Recovery,
     /// Whether it may use the management endpoints of its control socket.
     pub management: bool,
+    /// What its `lxc.container.conf` says. That is an object, so not of this text: LXC's defaults until
+    /// whoever loads the revision has read it.
+    pub launch: lxc::Summary,
     /// Digest of everything that it owns. Two revisions have the same container iff these are equal.
     pub digest: [u8; 32],
 }
@@ -760,6 +764,7 @@ impl Plan {
             restart: RestartPolicy::Container,
             recovery: Recovery::NONE,
             management: true,
+            launch: lxc::Summary::DEFAULT,
             digest: [0; 32],
         })
     }
