@@ -401,3 +401,6 @@ impl<R: Region> BootEnv for Uboot<'_, R> {
         self.put(target, Some(active))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,412 @@
+//! Golden bytes, the selection rule against one written a second time, and every cut of a store.
+
+use super::*;
+
+/// A region in memory. `cut` is how many more bytes reach the medium before power is gone.
+struct Memory {
+    bytes: Vec<u8>,
+    cut: Option<usize>,
+    /// Reads and writes of these offsets fail.
+    broken: Vec<u64>,
+    /// Writes are acknowledged and forgotten.
+    lies: bool,
+    log: Vec<&'static str>,
+}
+
+impl Memory {
+    fn with(copies: [&[u8]; 2]) -> Self {
+        let bytes = [copies[0], copies[1]].concat();
+        Self { bytes, cut: None, broken: Vec::new(), lies: false, log: Vec::new() }
+    }
+}
+
+impl Region for &mut Memory {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        self.log.push("read");
+        if self.broken.contains(&offset) {
+            return Err(Code::StorageIo);
+        }
+        out.copy_from_slice(&self.bytes[offset as usize..][..out.len()]);
+        Ok(())
+    }
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
+        self.log.push("write");
+        if self.broken.contains(&offset) {
+            return Err(Code::StorageIo);
+        }
+        let kept = self.cut.map_or(data.len(), |cut| cut.min(data.len()));
+        if !self.lies {
+            self.bytes[offset as usize..][..kept].copy_from_slice(&data[..kept]);
+        }
+        self.cut = self.cut.map(|cut| cut - kept);
+        if kept < data.len() { Err(Code::StorageIo) } else { Ok(()) }
+    }
+    fn sync(&mut self) -> Result<(), Code> {
+        self.log.push("sync");
+        Ok(())
+    }
+    fn drop_cache(&mut self) {
+        self.log.push("drop");
+    }
+}
+
+const SIZE: usize = 512;
+const TEXT: &str = "# comment\nbootlimit=3\n\npv_script=1\nboot=a \\\n  b; \\\n# inside\n  c\nbootcount=7\nlast=x";
+
+fn layout(scheme: Scheme) -> Layout {
+    Layout { offsets: [0, SIZE as u64], size: SIZE, scheme }
+}
+
+/// Calls `f` with the environment over `memory`.
+fn env<T>(memory: &mut Memory, scheme: Scheme, f: impl FnOnce(&mut Uboot<'_, &mut Memory>) -> T) -> T {
+    let mut work = [0xaa; 2 * SIZE];
+    f(&mut Uboot::new(memory, layout(scheme), TEXT, &mut work).unwrap())
+}
+
+fn rev(name: &str) -> RevName {
+    RevName::parse(name).unwrap()
+}
+
+fn vars(committed: &str, candidate: Option<&str>, previous: Option<&str>) -> BootVars {
+    BootVars { committed: rev(committed), candidate: candidate.map(rev), previous: previous.map(rev) }
+}
+
+/// A copy with these entries.
+fn copy(entries: &[&[u8]], flags: u8) -> [u8; SIZE] {
+    let mut image = [0; SIZE];
+    let mut out = Writer::over(&mut image);
+    for entry in entries {
+        out.put(entry);
+        out.put(&[0]);
+    }
+    out.finish().unwrap();
+    seal(&mut image, flags);
+    image
+}
+
+/// Damages a copy so that its checksum is wrong.
+fn spoiled(mut copy: [u8; SIZE]) -> [u8; SIZE] {
+    copy[SIZE - 1] ^= 1;
+    copy
+}
+
+fn entries(image: &[u8]) -> Vec<String> {
+    Entries::of(&image[HEADER..]).map(|entry| String::from_utf8_lossy(entry).into_owned()).collect()
+}
+
+#[test]
+fn golden_bytes_of_a_copy() {
+    let mut image = [0xff; SIZE];
+    initial("bootlimit=3\n", &vars("0", Some("locals/a"), None), 1, &mut image).unwrap();
+    let text = b"bootlimit=3\0pv_rev=0\0pv_try=locals/a\0upgrade_available=1\0bootcount=0\0\0";
+    // From another implementation: zlib.crc32(text.ljust(507, b"\0")).
+    assert_eq!(image[..4], GOLDEN_CRC);
+    assert_eq!(image[4], 1);
+    assert_eq!(&image[HEADER..][..text.len()], text);
+    assert!(image[HEADER + text.len()..].iter().all(|byte| *byte == 0));
+    assert_eq!(flags_of(&image), Some(1));
+}
+
+/// Little endian.
+const GOLDEN_CRC: [u8; 4] = [0x51, 0x91, 0xb4, 0x94];
+
+#[test]
+fn a_text_is_read_as_the_loaders_build_reads_it() {
+    let mut image = [0; SIZE];
+    initial(TEXT, &vars("3", None, Some("0")), 9, &mut image).unwrap();
+    let expected = [
+        "bootlimit=3",
+        "pv_script=1",
+        "boot=a b; c",
+        "last=x",
+        "pv_rev=3",
+        "pv_prev=0",
+        "upgrade_available=0",
+        "bootcount=0",
+    ];
+    assert_eq!(entries(&image), expected);
+    assert_eq!(
+        (text_value(TEXT, "last"), text_value(TEXT, "bo"), text_value(TEXT, "# inside")),
+        (Some("x"), None, None)
+    );
+    // What does not fit is refused as a whole. The list needs one more byte than its entries.
+    let used = HEADER + expected.iter().map(|entry| entry.len() + 1).sum::<usize>();
+    assert_eq!(initial(TEXT, &vars("3", None, Some("0")), 9, &mut vec![0; used]), Err(Code::EnvStoreFailed));
+    assert_eq!(initial(TEXT, &vars("3", None, Some("0")), 9, &mut vec![0; used + 1]), Ok(()));
+    assert_eq!(initial(TEXT, &vars("3", None, None), 9, &mut []), Err(Code::EnvStoreFailed));
+}
+
+#[test]
+fn boards_texts_have_nothing_that_the_loader_would_unescape() {
+    for board in crate::BOARDS {
+        text_pieces(board.env_text, |_, piece| assert!(!piece.contains('\\') && piece.is_ascii(), "{piece}"));
+    }
+}
+
+/// The rule a second time, as a sequence of cases like the loader's drivers write it.
+fn rule(scheme: Scheme, valid: [bool; 2], first: u8, second: u8) -> Option<usize> {
+    if !valid[0] && !valid[1] {
+        return None;
+    }
+    if !valid[1] {
+        return Some(0);
+    }
+    if !valid[0] {
+        return Some(1);
+    }
+    if scheme == Scheme::Incremental {
+        if first == 255 && second == 0 {
+            return Some(1);
+        }
+        if second == 255 && first == 0 {
+            return Some(0);
+        }
+        if first > second {
+            return Some(0);
+        }
+        if second > first {
+            return Some(1);
+        }
+        return Some(0);
+    }
+    if first == 1 && second == 0 {
+        return Some(0);
+    }
+    if first == 0 && second == 1 {
+        return Some(1);
+    }
+    if first == second {
+        return Some(0);
+    }
+    if first == 0xff {
+        return Some(0);
+    }
+    if second == 0xff {
+        return Some(1);
+    }
+    Some(0)
+}
+
+#[test]
+fn selection_is_the_loaders_for_every_pair_of_flags() {
+    let mut checked = 0;
+    for scheme in [Scheme::Incremental, Scheme::Boolean] {
+        for (first, second) in (0..=255u8).flat_map(|first| (0..=255u8).map(move |second| (first, second))) {
+            for valid in [[true, true], [true, false], [false, true], [false, false]] {
+                let flags = [valid[0].then_some(first), valid[1].then_some(second)];
+                assert_eq!(select(scheme, flags), rule(scheme, valid, first, second), "{scheme:?} {flags:?}");
+                checked += 1;
+            }
+        }
+    }
+    assert_eq!(checked, 2 * 256 * 256 * 4);
+}
+
+#[test]
+fn a_store_is_what_the_loader_selects_whatever_the_flags_were() {
+    let copies =
+        |flags: [u8; 2]| [copy(&[b"pv_rev=1", b"x=first"], flags[0]), copy(&[b"pv_rev=2", b"x=second"], flags[1])];
+    for scheme in [Scheme::Incremental, Scheme::Boolean] {
+        for (first, second) in (0..=255u8).flat_map(|first| (0..=255u8).map(move |second| (first, second))) {
+            let old = copies([first, second]);
+            let mut memory = Memory::with([&old[0], &old[1]]);
+            let active = rule(scheme, [true; 2], first, second).unwrap();
+            let wanted = vars("9", Some("10"), Some("1"));
+            env(&mut memory, scheme, |env| env.store(&wanted)).unwrap();
+            let (one, two) = memory.bytes.split_at(SIZE);
+            let (new, kept) = if active == 0 { (two, one) } else { (one, two) };
+            assert_eq!(rule(scheme, [true; 2], one[4], two[4]), Some(1 - active), "{scheme:?} {first} {second}");
+            assert_eq!(kept[..4], old[active][..4], "the other copy is whole");
+            assert_eq!(kept[HEADER..], old[active][HEADER..], "the other copy is whole");
+            assert_eq!(flags_of(new), Some(new[4]));
+            assert_eq!(entries(new)[1], if active == 0 { "x=first" } else { "x=second" });
+        }
+    }
+}
+
+#[test]
+fn a_store_is_one_write_one_sync_one_read_back() {
+    let old = copy(&[b"pv_rev=1"], 1);
+    let mut memory = Memory::with([&old, &spoiled(old)]);
+    env(&mut memory, Scheme::Incremental, |env| env.store(&vars("1", Some("2"), None))).unwrap();
+    assert_eq!(memory.log, ["read", "read", "write", "sync", "drop", "read"]);
+    // Both valid: NOR flash needs the second step.
+    memory.log.clear();
+    env(&mut memory, Scheme::Boolean, |env| env.store(&vars("1", None, None))).unwrap();
+    assert_eq!(memory.log, ["read", "read", "write", "sync", "drop", "read", "write", "sync", "drop", "read"]);
+}
+
+#[test]
+fn foreign_variables_keep_their_bytes_and_order() {
+    let before: &[&[u8]] = &[
+        b"z=1",
+        b"pv_try=old",
+        b"a=\\x \xff=;",
+        b"pv_rev=3",
+        b"no value",
+        b"bootcount=2",
+        b" pv_try=blank first",
+        b"pv_rev_x=no",
+        b"pv_rev=4",
+        b"#pv_prev=9",
+        b"boot=run a; run b",
+    ];
+    let mut memory = Memory::with([&copy(before, 7), &copy(&[], 6)]);
+    let loaded = env(&mut memory, Scheme::Incremental, |env| env.load()).unwrap();
+    assert_eq!((loaded.vars, loaded.bootcount), (vars("4", None, None), 2), "the last entry counts");
+    env(&mut memory, Scheme::Incremental, |env| env.store(&vars("3", Some("5"), Some("4")))).unwrap();
+    let after: &[&[u8]] = &[
+        b"z=1",
+        b"pv_try=5",
+        b"a=\\x \xff=;",
+        b"pv_rev=3",
+        b"no value",
+        b"bootcount=0",
+        b"pv_rev_x=no",
+        b"#pv_prev=9",
+        b"boot=run a; run b",
+        b"pv_prev=4",
+        b"upgrade_available=1",
+    ];
+    assert_eq!(Entries::of(&memory.bytes[SIZE + HEADER..]).collect::<Vec<_>>(), after);
+    // Without a candidate the variable goes, and nothing else moves.
+    env(&mut memory, Scheme::Incremental, |env| env.store(&vars("5", None, Some("3")))).unwrap();
+    let kept = Entries::of(&memory.bytes[HEADER..SIZE]).filter(|entry| ours(split(entry).0).is_none());
+    assert!(kept.eq(before.iter().copied().filter(|entry| ours(split(entry).0).is_none())));
+    let loaded = env(&mut memory, Scheme::Incremental, |env| env.load()).unwrap();
+    assert_eq!(loaded.vars, vars("5", None, Some("3")));
+}
+
+#[test]
+fn a_load_names_the_revisions_of_both_valid_copies() {
+    let first = copy(&[b"pv_rev=1", b"pv_try=2", b"pv_prev=locals/p"], 1);
+    let second = copy(&[b"pv_rev=3", b"pv_try=../x", b"upgrade_available=1", b"bootcount=4294967296"], 2);
+    let mut memory = Memory::with([&first, &second]);
+    let loaded = env(&mut memory, Scheme::Incremental, |env| env.load()).unwrap();
+    assert_eq!(loaded.named, [Some(rev("1")), Some(rev("2")), Some(rev("locals/p")), Some(rev("3")), None, None]);
+    assert_eq!((loaded.vars, loaded.bootcount), (vars("3", None, None), u32::MAX));
+    // A copy that cannot be read is an invalid one.
+    memory.broken = vec![SIZE as u64];
+    let loaded = env(&mut memory, Scheme::Incremental, |env| env.load()).unwrap();
+    assert_eq!(loaded.named[3..], [None; 3]);
+    assert_eq!(loaded.vars, vars("1", None, Some("locals/p")), "without upgrade_available the loader tries nothing");
+}
+
+#[test]
+fn a_store_cut_at_any_byte_leaves_the_old_or_the_new_decision() {
+    for (scheme, active) in
+        [(Scheme::Incremental, 0), (Scheme::Incremental, 1), (Scheme::Boolean, 0), (Scheme::Boolean, 1)]
+    {
+        let (old, new) = (vars("1", None, Some("0")), vars("1", Some("locals/n"), Some("0")));
+        let mut images = [[0; SIZE]; 2];
+        initial(TEXT, &old, 1, &mut images[active]).unwrap();
+        initial(TEXT, &vars("7", None, None), 0, &mut images[1 - active]).unwrap();
+        let (mut olds, mut news) = (0, 0);
+        for cut in 0..=SIZE + 1 {
+            let mut memory = Memory::with([&images[0], &images[1]]);
+            memory.cut = Some(cut);
+            let stored = env(&mut memory, scheme, |env| env.store(&new));
+            memory.cut = None;
+            let loaded = env(&mut memory, scheme, |env| env.load()).unwrap().vars;
+            assert!(loaded == old || loaded == new, "{scheme:?} {cut}: {loaded:?}");
+            assert!(stored.is_err() || loaded == new, "{scheme:?} {cut}: acknowledged");
+            if loaded == old {
+                olds += 1
+            } else {
+                news += 1
+            }
+            // And the next store works, whatever this one left.
+            env(&mut memory, scheme, |env| env.store(&new)).unwrap();
+            assert_eq!(env(&mut memory, scheme, |env| env.load()).unwrap().vars, new);
+        }
+        assert!(olds > 50 && news > 0, "{olds} {news}");
+    }
+}
+
+#[test]
+fn a_store_that_does_not_reach_the_medium_is_found() {
+    let old = copy(&[b"pv_rev=1"], 1);
+    let mut memory = Memory::with([&old, &spoiled(old)]);
+    memory.lies = true;
+    let stored = env(&mut memory, Scheme::Incremental, |env| env.store(&vars("1", Some("2"), None)));
+    assert_eq!(stored, Err(Code::EnvStoreFailed));
+    let mut memory = Memory::with([&old, &spoiled(old)]);
+    memory.broken = vec![SIZE as u64];
+    let stored = env(&mut memory, Scheme::Incremental, |env| env.store(&vars("1", Some("2"), None)));
+    assert_eq!(stored, Err(Code::EnvStoreFailed));
+    assert_eq!(memory.bytes[..SIZE], old);
+}
+
+#[test]
+fn variables_that_do_not_fit_are_refused_and_nothing_is_written() {
+    let long = [&b"long="[..], &[b'x'; SIZE - 60]].concat();
+    let old = copy(&[&long, b"pv_rev=1"], 1);
+    let mut memory = Memory::with([&old, &old]);
+    let stored = env(&mut memory, Scheme::Incremental, |env| env.store(&vars("1", Some("locals/0123456789"), None)));
+    assert_eq!(stored, Err(Code::EnvStoreFailed));
+    assert_eq!(memory.log, ["read", "read"]);
+}
+
+#[test]
+fn a_lost_environment_is_rebuilt_and_a_good_one_is_not() {
+    for scheme in [Scheme::Incremental, Scheme::Boolean] {
+        let old = copy(&[b"pv_rev=1", b"x=y"], 3);
+        let mut memory = Memory::with([&spoiled(old), &spoiled(old)]);
+        let wanted = vars("4", None, Some("1"));
+        assert_eq!(env(&mut memory, scheme, |env| env.load()), Err(Code::EnvInvalid));
+        assert_eq!(env(&mut memory, scheme, |env| env.store(&wanted)), Err(Code::EnvInvalid));
+        env(&mut memory, scheme, |env| env.rebuild(&wanted)).unwrap();
+        assert_eq!(env(&mut memory, scheme, |env| env.load()).unwrap().vars, wanted);
+        assert_eq!(entries(&memory.bytes)[0], "bootlimit=3");
+        assert_eq!(env(&mut memory, scheme, |env| env.rebuild(&wanted)), Err(Code::Internal));
+
+        // Valid, but it names nothing that boots.
+        let empty = copy(&[b"pv_rev=..", b"x=y"], 3);
+        let mut memory = Memory::with([&spoiled(old), &empty]);
+        assert_eq!(env(&mut memory, scheme, |env| env.load()), Err(Code::EnvInvalid));
+        env(&mut memory, scheme, |env| env.rebuild(&wanted)).unwrap();
+        assert_eq!(env(&mut memory, scheme, |env| env.load()).unwrap().vars, wanted);
+    }
+}
+
+#[test]
+fn working_memory_and_size_are_checked() {
+    let mut memory = Memory::with([&[0; SIZE], &[0; SIZE]]);
+    let mut opened = |size: usize, work: usize| {
+        let layout = Layout { size, ..layout(Scheme::Incremental) };
+        Uboot::new(&mut memory, layout, TEXT, &mut vec![0; work]).is_ok()
+    };
+    assert!(opened(SIZE, 2 * SIZE) && !opened(SIZE, 2 * SIZE - 1) && !opened(0, 100));
+    assert!(!opened(ENV_SIZE_MAX + 1, 4 * ENV_SIZE_MAX));
+}
+
+#[test]
+fn any_bytes_decode_to_something() {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let words: [&[u8]; 8] =
+        [b"pv_rev=", b"pv_try=", b"bootcount=", b"upgrade_available=1\0", b"0", b"\0", b"=", b"locals/"];
+    for _ in 0..20_000 {
+        let mut image = [0; SIZE];
+        for byte in &mut image {
+            *byte = if random() % 4 == 0 { random() as u8 } else { 0 };
+        }
+        let mut at = HEADER;
+        while at < SIZE - 64 {
+            let word = words[(random() % 8) as usize];
+            image[at..][..word.len()].copy_from_slice(word);
+            at += word.len() + (random() % 3) as usize;
+        }
+        seal(&mut image, random() as u8);
+        let mut memory = Memory::with([&image, &spoiled(image)]);
+        let wanted = vars("1", Some("2"), None);
+        if env(&mut memory, Scheme::Incremental, |env| env.store(&wanted)).is_ok() {
+            assert_eq!(env(&mut memory, Scheme::Incremental, |env| env.load()).unwrap().vars, wanted);
+        }
+    }
+}
