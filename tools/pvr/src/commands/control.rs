@@ -1,0 +1,147 @@
+//! `pvr control`: one pvcontrol command over the emulator's second serial port.
+//!
+//! The device prints a prompt, reads a line of arguments, prints the command's output and then `[exit N]`. A serial
+//! port has no beginning and no end: what an earlier, interrupted command left is dropped, an echo of the line
+//! is not part of the output, and a device that does not answer is given up after --timeout.
+
+use crate::{
+    commands::Context,
+    error::{During, Error, Result},
+};
+use clap::Parser;
+use serde_json::json;
+use std::{
+    io::{ErrorKind, Read, Write},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// Run one pvcontrol command on the emulated device
+///
+/// Prints what it prints and ends with its exit code. Only devices made with --dev have this port.
+#[derive(Parser, Debug)]
+#[command(after_help = "Examples:
+  pvr control status
+  pvr control --console device.console containers ls
+  pvr control steps show-progress locals/a")]
+pub(super) struct Args {
+    /// Unix socket of `pvr emulate` [default: the only *.console in this folder]
+    #[arg(long, value_name = "SOCKET", env = "PVR_CONSOLE")]
+    console: Option<PathBuf>,
+    /// Seconds to wait for the end of the command
+    #[arg(long, default_value_t = 60)]
+    timeout: u64,
+    /// What to hand to pvcontrol
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+/// The device's prompt.
+const PROMPT: &str = "pvcontrol> ";
+/// An answer is never longer; more is not from pvcontrol.
+const ANSWER_MAX: usize = 4 << 20;
+/// How long the line must be silent before a command is sent, so that old output is not taken for its answer.
+const QUIET: Duration = Duration::from_millis(50);
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<u8> {
+    let socket = args.console.clone().map_or_else(find, Ok)?;
+    let line = args.args.join(" ");
+    if line.contains(['\n', '\r']) {
+        return Err(Error::usage("a command is one line"));
+    }
+    let stream = UnixStream::connect(&socket).map_err(|e| {
+        let hint = "is the emulator running? `pvr emulate` prints the socket's name";
+        Error::remote(format!("cannot connect to {}: {e}", socket.display())).hint(hint)
+    })?;
+    let (output, code) = ask(stream, &line, Duration::from_secs(args.timeout))?;
+    context.say(json!({"output": output, "exit": code}), || output.trim_end_matches('\n').to_owned());
+    Ok(code)
+}
+
+/// The only console socket of this folder.
+fn find() -> Result<PathBuf> {
+    let entries = std::fs::read_dir(".").during(|| "read this folder")?;
+    let mut sockets = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "console"));
+    match (sockets.next(), sockets.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => {
+            Err(Error::usage("no console socket here")
+                .hint("give the one that `pvr emulate` printed: --console SOCKET"))
+        }
+        _ => Err(Error::usage("several console sockets here").hint("say which: --console SOCKET")),
+    }
+}
+
+/// Sends the line, and reads up to the line that tells the exit code.
+fn ask(mut stream: UnixStream, line: &str, patience: Duration) -> Result<(String, u8)> {
+    let trouble = || "talk to the device's console";
+    drain(&mut stream)?;
+    stream.write_all(format!("{line}\n").as_bytes()).during(trouble)?;
+    stream.set_read_timeout(Some(Duration::from_millis(100))).during(trouble)?;
+    let (end, mut said, mut buffer) = (Instant::now() + patience, Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Err(Error::remote("the emulator ended before the answer")),
+            Ok(n) => said.extend_from_slice(&buffer[..n]),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+            Err(e) => return Err(e).during(trouble),
+        }
+        if let Some(answer) = answer(&String::from_utf8_lossy(&said), line) {
+            return Ok(answer);
+        }
+        if Instant::now() > end || said.len() > ANSWER_MAX {
+            let hint = "has the device booted, and was it made with --dev? Its serial log tells";
+            return Err(Error::remote(format!("no answer to `{line}` within {} s", patience.as_secs())).hint(hint));
+        }
+    }
+}
+
+/// Reads away what is there until the line is quiet.
+fn drain(stream: &mut UnixStream) -> Result<()> {
+    stream.set_read_timeout(Some(QUIET)).during(|| "talk to the device's console")?;
+    let (mut buffer, end) = ([0; 4096], Instant::now() + Duration::from_secs(5));
+    while Instant::now() < end {
+        match stream.read(&mut buffer) {
+            Ok(n) if n > 0 => {}
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+/// Output and exit code, once both are complete.
+fn answer(said: &str, line: &str) -> Option<(String, u8)> {
+    let text = said.replace('\r', "");
+    let start = text.rfind("[exit ").filter(|at| *at == 0 || text[..*at].ends_with('\n'))?;
+    let (code, _) = text[start + 6..].split_once(']')?;
+    let mut output = &text[..start];
+    // With or without prompt and echo: the answer begins behind them.
+    output = output.trim_start_matches('\n');
+    output = output.strip_prefix(PROMPT).unwrap_or(output);
+    if let Some(rest) = output.strip_prefix(line) {
+        output = rest.strip_prefix('\n').unwrap_or(output);
+    }
+    Some((output.to_owned(), code.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::answer;
+
+    #[test]
+    fn answers_with_and_without_echo() {
+        let good = Some(("{}\n".to_owned(), 0));
+        assert_eq!(answer("{}\n[exit 0]\npvcontrol> ", "status"), good);
+        assert_eq!(answer("pvcontrol> status\r\n{}\r\n[exit 0]\r\n", "status"), good);
+        assert_eq!(answer("status\r\n{}\r\n[exit 0]\r\n", "status"), good);
+        assert_eq!(answer("[exit 3]\n", "status"), Some((String::new(), 3)));
+    }
+
+    #[test]
+    fn what_only_looks_like_the_end_is_not() {
+        assert_eq!(answer("a line with [exit 0] inside\n", "x"), None);
+        assert_eq!(answer("{}\n[exit ", "x"), None);
+        assert_eq!(answer("", "x"), None);
+    }
+}

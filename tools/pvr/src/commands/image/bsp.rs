@@ -1,0 +1,179 @@
+//! `pvr image bsp`.
+//!
+//! The initramfs holds nothing but our binary as `/init`, empty mount points, the device policy and the kernel
+//! modules in a flat, ordered list. Equal input gives equal bytes.
+
+use crate::{
+    commands::Context,
+    cpio::Archive,
+    error::{Error, Result},
+    files,
+    modules::{Module, Tree},
+    repo::Repo,
+};
+use clap::Parser;
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    path::PathBuf,
+};
+
+/// Write kernel and initramfs into bsp/ of this repository
+///
+/// Makes bsp/kernel.img (the uncompressed kernel), bsp/initrd.img (switchback as /init, the device policy and the
+/// kernel modules that the board needs, with what those depend on, in load order) and bsp/run.json. The same input
+/// gives the same bytes. `pvr add` and `pvr commit` make them part of the revision.
+#[derive(Parser, Debug)]
+#[command(after_help = "Examples:
+  pvr image bsp --board qemu-arm64 --switchback switchback --kernel Image --modules lib/modules/6.12.1 --dev
+  pvr image bsp --board qemu-arm64 --switchback switchback --kernel Image --modules lib/modules/6.12.1 \\
+      --policy PV_UPDATER_COMMIT_DELAY=5 --module dm_verity")]
+pub(in crate::commands) struct Args {
+    /// The board that will boot it
+    #[arg(long)]
+    board: String,
+    /// The static binary `switchback` for the board
+    #[arg(long, value_name = "FILE")]
+    switchback: PathBuf,
+    /// The kernel, as an arm64 Image, plain or compressed by gzip
+    #[arg(long, value_name = "FILE")]
+    kernel: PathBuf,
+    /// Folder with the kernel's modules
+    #[arg(long, value_name = "DIR")]
+    modules: PathBuf,
+    /// A device to develop on: endpoint open, signatures off, console with pvcontrol. Never ship one
+    #[arg(long)]
+    dev: bool,
+    /// A line of the device policy; given again, the last one counts; without a value the line is left out
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_policy)]
+    policy: Vec<(String, String)>,
+    /// A further kernel module
+    #[arg(long, value_name = "NAME")]
+    module: Vec<String>,
+}
+
+/// What every board loads as far as its kernel has it as modules: disk and file systems, network, console, the
+/// software watchdog, packet sockets for DHCP.
+const MODULES: &[&str] = &[
+    "virtio_mmio",
+    "virtio_blk",
+    "crc32c_generic",
+    "ext4",
+    "squashfs",
+    "overlay",
+    "loop",
+    "virtio_console",
+    "virtio_net",
+    "af_packet",
+    "softdog",
+];
+
+/// Folders that PID 1 expects: mount points, and where it reads its policy.
+const FOLDERS: &[&str] =
+    &["boot", "dev", "etc", "lib", "lib/modules", "mnt", "proc", "root", "run", "storage", "sys", "tmp"];
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
+    let repo = Repo::open()?;
+    let board = super::board(&args.board)?;
+    let spinner = context.spinner("packing the initramfs");
+    let kernel = kernel(args)?;
+    let modules = modules(args)?;
+    let policy = policy(board.name, args);
+    let init = files::read(&args.switchback)?;
+    if !init.starts_with(b"\x7fELF") {
+        return Err(Error::input(format!("{} is not a Linux program", args.switchback.display())));
+    }
+    let initrd = initrd(&init, &policy, &modules);
+    let bsp = repo.root().join("bsp");
+    files::create_dir(&bsp)?;
+    files::write_atomic(&bsp.join("kernel.img"), 0o644, &kernel)?;
+    files::write_atomic(&bsp.join("initrd.img"), 0o644, &initrd)?;
+    files::write_atomic(
+        &bsp.join("run.json"),
+        0o644,
+        b"{\n    \"initrd\": \"initrd.img\",\n    \"linux\": \"kernel.img\"\n}\n",
+    )?;
+    spinner.finish_and_clear();
+    let names: Vec<_> = modules.iter().map(|m| m.file.trim_end_matches(".ko")).collect();
+    context.say(
+        json!({"kernel": kernel.len(), "initrd": initrd.len(), "modules": names, "policy": policy, "dev": args.dev}),
+        || {
+            let policy: String = policy.iter().map(|(k, v)| format!("\n    {k}={v}")).collect();
+            format!(
+                "bsp/kernel.img: {} bytes\nbsp/initrd.img: {} bytes, modules {}\ndevice policy:{policy}",
+                kernel.len(),
+                initrd.len(),
+                names.join(" ")
+            )
+        },
+    );
+    if args.dev {
+        context.warn(super::disk::DEV_WARNING);
+    }
+    Ok(())
+}
+
+/// The kernel as the loader wants it: the plain Image.
+fn kernel(args: &Args) -> Result<Vec<u8>> {
+    let raw = files::read(&args.kernel)?;
+    let mut image = Vec::new();
+    if raw.starts_with(&[0x1f, 0x8b]) {
+        let unpacked = flate2::read::GzDecoder::new(&raw[..]).read_to_end(&mut image);
+        unpacked.map_err(|e| Error::input(format!("{} cannot be unpacked: {e}", args.kernel.display())))?;
+    } else {
+        image = raw;
+    }
+    if image.get(0x38..0x3c) != Some(b"ARM\x64") {
+        let hint = "Debian's /boot/vmlinuz-*-arm64 is one; an EFI zboot image has to be unpacked first";
+        return Err(Error::input(format!("{} is not an arm64 Image", args.kernel.display())).hint(hint));
+    }
+    Ok(image)
+}
+
+fn modules(args: &Args) -> Result<Vec<Module>> {
+    let tree = Tree::open(&args.modules)?;
+    // What the default list names and the folder lacks is built into the kernel; PID 1 finds out if it is not.
+    let usual = MODULES.iter().copied().filter(|name| tree.knows(name));
+    tree.resolve(usual.chain(args.module.iter().map(String::as_str)))
+}
+
+/// The device policy: the board's defaults, what --dev opens, then what was asked for.
+fn policy(board: &str, args: &Args) -> BTreeMap<String, String> {
+    let mut lines = vec![("switchback.board", board), ("PV_SECUREBOOT_MODE", "disabled")];
+    if args.dev {
+        lines.extend([("switchback.endpoint", "0.0.0.0:12368"), ("switchback.console", "hvc0")]);
+    }
+    let mut policy: BTreeMap<_, _> = lines.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    for (key, value) in &args.policy {
+        if value.is_empty() {
+            policy.remove(key);
+        } else {
+            policy.insert(key.clone(), value.clone());
+        }
+    }
+    policy
+}
+
+fn initrd(init: &[u8], policy: &BTreeMap<String, String>, modules: &[Module]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    FOLDERS.iter().for_each(|dir| archive.dir(dir));
+    let config: String = policy.iter().map(|(k, v)| format!("{k}={v}\n")).collect();
+    archive.file("etc/pantavisor.config", 0o644, config.as_bytes());
+    let list: String = modules.iter().map(|m| format!("{}\n", m.file)).collect();
+    archive.file("lib/modules/list", 0o644, list.as_bytes());
+    for module in modules {
+        archive.file(&format!("lib/modules/{}", module.file), 0o644, &module.content);
+    }
+    archive.file("init", 0o755, init);
+    let mut gzip =
+        flate2::GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&archive.finish()).and_then(|()| gzip.finish()).expect("a Vec takes every byte")
+}
+
+fn parse_policy(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !text.contains(['\n', '\r']) => Ok((key.into(), value.into())),
+        _ => Err("expected KEY=VALUE on one line".into()),
+    }
+}

@@ -1,0 +1,255 @@
+//! `pvr image disk`.
+//!
+//! Partitions: 1 FAT with nothing but the two copies of the loader's environment, 2 a small ext4 that the loader
+//! reads (boot assets, journal, `last`), 3 the storage. The committed state of the repository becomes revision 0.
+
+use crate::{
+    canonical::{self, CANONICAL},
+    commands::Context,
+    disk::{self, Ext4, FAT, FileRegion, LINUX, MIB, Partition},
+    error::{During, Error, Result},
+    files,
+    repo::{self, Repo, State},
+};
+use boards::{Board, Env};
+use clap::Parser;
+use runtime::{
+    id::RevName,
+    port::{BootEnv, BootVars},
+};
+use serde_json::{Value, json};
+use std::{
+    fs::{self, File},
+    io::{Seek, Write},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+/// Make a disk with a repository as its factory revision
+///
+/// Partition 1 holds nothing but the two copies of the loader's environment with the board's boot script, partition 2
+/// what the loader reads, partition 3 the objects and revisions. The committed state becomes revision 0. Needs
+/// mtools and e2fsprogs, and no root.
+#[derive(Parser, Debug)]
+#[command(after_help = "Examples:
+  pvr image disk --board qemu-arm64 --repo . --out device.img --dev
+  pvr image disk --board qemu-arm64 --repo ~/device --out device.img --size 1G")]
+pub(in crate::commands) struct Args {
+    /// The board that will boot it
+    #[arg(long)]
+    board: String,
+    /// The repository
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    repo: PathBuf,
+    /// The image to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Size of the whole disk
+    #[arg(long, value_parser = parse_size, default_value = "512M")]
+    size: u64,
+    /// Size of the partition that the loader reads: room for kernel and initramfs of four revisions
+    #[arg(long, value_parser = parse_size, default_value = "160M")]
+    boot_size: u64,
+    /// The initramfs was made with --dev: say so
+    #[arg(long)]
+    dev: bool,
+}
+
+pub(super) const DEV_WARNING: &str = "DEVELOPMENT DEVICE: its endpoint takes revisions from everybody who reaches port \
+12368 (the emulator opens it on this machine's loopback only), signatures are off, and its second serial port runs \
+pvcontrol. Never ship it.";
+
+/// User ids of the errands that own a folder, as the device drops to them.
+const FETCH_UID: u32 = 901;
+const LOG_UID: u32 = 903;
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
+    let board = super::board(&args.board)?;
+    let repo = Repo::at(&args.repo)?;
+    let parts = partitions(args)?;
+    let state = repo.pristine()?;
+    let changes = repo::changes(&state, &repo.working(&state, &repo.index()?)?.state)?;
+    if changes != repo::Changes::default() {
+        context.warn("note: the repository has changes that are not committed; the image holds the committed state");
+    }
+    let spinner = context.spinner("making file systems");
+    let dir = args.out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let work = tempfile::Builder::new().prefix(".pvr-disk-").tempdir_in(dir).during(|| "create a scratch folder")?;
+    let (fat, boot, storage) = (work.path().join("fat"), work.path().join("boot"), work.path().join("storage"));
+    make_environment(board, &fat, parts[0].length)?;
+    make_boot(&repo, &state, &work.path().join("2"), &boot, parts[1].length)?;
+    make_storage(&repo, &state, &work.path().join("3"), &storage, parts[2].length)?;
+    let file = files::begin(&args.out)?;
+    let mut disk = file.as_file().try_clone().during(|| "open the image")?;
+    disk.set_len(args.size).and_then(|()| disk.rewind()).during(|| format!("write {}", args.out.display()))?;
+    disk.write_all(&disk::partition_table(&parts)).during(|| format!("write {}", args.out.display()))?;
+    for (part, content) in parts.iter().zip([&fat, &boot, &storage]) {
+        disk::copy_in(&mut disk, part.start, content)?;
+    }
+    drop(disk);
+    files::finish(file, &args.out, 0o644)?;
+    spinner.finish_and_clear();
+    report(context, args, board, &parts, &state)
+}
+
+fn report(context: &Context, args: &Args, board: &Board, parts: &[Partition; 3], state: &State) -> Result<()> {
+    let objects = repo::objects(state)?.len();
+    let names = ["environment", "boot", "storage"];
+    let rows: Vec<_> = (1..).zip(parts.iter().zip(names)).collect();
+    context.say(
+        json!({"file": args.out, "board": board.name, "size": args.size, "objects": objects, "dev": args.dev,
+            "partitions": rows.iter().map(|(n, (p, name))| json!({"number": n, "name": name, "start": p.start,
+                "length": p.length})).collect::<Vec<_>>()}),
+        || {
+            let rows: String = rows
+                .iter()
+                .map(|(n, (p, name))| format!("\n  {n} {name:<11} {:>5} MiB at {} MiB", p.length / MIB, p.start / MIB))
+                .collect();
+            format!(
+                "{}: {} with revision 0 ({} files, {objects} objects){rows}",
+                args.out.display(),
+                board.name,
+                repo::entries(state).count()
+            )
+        },
+    );
+    if args.dev {
+        context.warn(DEV_WARNING);
+    }
+    Ok(())
+}
+
+fn partitions(args: &Args) -> Result<[Partition; 3]> {
+    let (env, first) = (8 * MIB, MIB);
+    let boot = args.boot_size / MIB * MIB;
+    let rest = (args.size / MIB * MIB).saturating_sub(first + env + boot);
+    if boot < 8 * MIB || rest < 16 * MIB {
+        return Err(Error::usage("the disk is too small for its partitions")
+            .hint("the boot partition needs 8M, the storage 16M"));
+    }
+    Ok([
+        Partition { kind: FAT, start: first, length: env },
+        Partition { kind: LINUX, start: first + env, length: boot },
+        Partition { kind: LINUX, start: first + env + boot, length: rest },
+    ])
+}
+
+/// The environment: both copies valid and equal. Read back with the device's own codec before it is used.
+fn make_environment(board: &Board, image: &Path, length: u64) -> Result<()> {
+    let Env::UbootFat { files, size, .. } = board.env else {
+        return Err(Error::usage(format!("images for {} cannot be made yet", board.name)).hint(board.about));
+    };
+    let vars = BootVars { committed: RevName::factory(), candidate: None, previous: None };
+    let copy = |flags| {
+        let mut copy = vec![0; size as usize];
+        boards::env::uboot::initial(board.env_text, &vars, flags, &mut copy)
+            .map_err(|code| Error::host(format!("{code}: the boot script of {}: {}", board.name, code.text())))?;
+        Ok(copy)
+    };
+    let copies: [Vec<u8>; 2] = [copy(1)?, copy(0)?];
+    disk::make_fat(image, length, &[(files[0], &copies[0]), (files[1], &copies[1])])?;
+    let wrong = |code: runtime::fault::Code| Error::host(format!("{code}: the environment just made: {}", code.text()));
+    let mut region = FileRegion::open(image, 0)?;
+    let layout = board.layout(&mut region).map_err(wrong)?;
+    let mut room = vec![0; 2 * size as usize];
+    let mut env = boards::env::uboot::Uboot::new(region, layout, board.env_text, &mut room).map_err(wrong)?;
+    let loaded = env.load().map_err(wrong)?;
+    if loaded.vars != vars {
+        return Err(Error::host("the environment just made reads back differently: a bug of pvr"));
+    }
+    Ok(())
+}
+
+/// What the loader reads: `bsp/run.json` of the state says which files are kernel, initramfs and device tree.
+fn make_boot(repo: &Repo, state: &State, tree: &Path, image: &Path, length: u64) -> Result<()> {
+    let hint = "`pvr image bsp` makes it; then `pvr add .` and `pvr commit`";
+    let run = state.get("bsp/run.json").ok_or_else(|| Error::input("the revision has no bsp/run.json").hint(hint))?;
+    let (objects, trail) = (tree.join("objects"), tree.join("trails/0"));
+    files::create_dir(&objects.join(".incoming"))?;
+    files::create_dir(&trail)?;
+    for (member, name, needed) in
+        [("linux", "pv-kernel.img", true), ("initrd", "pv-initrd.img", true), ("fdt", "pv-fdt.dtb", false)]
+    {
+        let Some(file) = run[member].as_str() else {
+            if needed {
+                return Err(Error::input(format!("bsp/run.json names no {member}")).hint(hint));
+            }
+            continue;
+        };
+        let key = format!("bsp/{file}");
+        let value =
+            state.get(&key).ok_or_else(|| Error::input(format!("bsp/run.json names {file}, but there is no {key}")))?;
+        let sha = repo::object_of(&key, value)?.ok_or_else(|| Error::input(format!("{key} is not an object")))?;
+        copy_object(repo, sha, &objects)?;
+        link(&objects.join(sha), &trail.join(name))?;
+    }
+    files::write_atomic(&tree.join("journal"), 0o600, &[0; runtime::journal::SIZE])?;
+    // The loader takes every byte as part of the name: no line end.
+    files::write_atomic(&tree.join("last"), 0o644, b"0")?;
+    Ext4 { label: "boot", length, journal_mib: 4, verity: false, owners: &[] }.make(image, tree)
+}
+
+fn make_storage(repo: &Repo, state: &State, tree: &Path, image: &Path, length: u64) -> Result<()> {
+    let (objects, trail) = (tree.join("objects"), tree.join("trails/0"));
+    for dir in
+        ["objects/.incoming", "trails/0/.pvr", "trails/0/.pv", "trails/locals", "disks/perm", "disks/rev", "logs"]
+    {
+        files::create_dir(&tree.join(dir))?;
+    }
+    for sha in repo::objects(state)? {
+        copy_object(repo, &sha, &objects)?;
+    }
+    for (key, value) in repo::entries(state) {
+        let path = trail.join(key);
+        files::create_dir(path.parent().unwrap_or(&trail))?;
+        match repo::object_of(key, value)? {
+            Some(sha) => link(&objects.join(sha), &path)?,
+            None => write_plain(&path, canonical::write(value, CANONICAL)?.as_bytes())?,
+        }
+    }
+    let text = canonical::write(&Value::Object(state.clone()), CANONICAL)?;
+    write_plain(&trail.join(".pvr/json"), text.as_bytes())?;
+    let progress = json!({"status": "DONE", "status-msg": "Factory revision", "progress": 100, "retries": 0});
+    write_plain(&trail.join(".pv/progress"), canonical::write(&progress, CANONICAL)?.as_bytes())?;
+    write_plain(&trail.join(".pv/commitmsg"), b"Factory revision")?;
+    symlink("0", tree.join("trails/current")).during(|| "link trails/current")?;
+    let mode = |path: &str, mode| fs::set_permissions(tree.join(path), fs::Permissions::from_mode(mode));
+    mode("objects/.incoming", 0o700).and_then(|()| mode("logs", 0o755)).during(|| "set modes")?;
+    let owners = [("objects/.incoming", FETCH_UID), ("logs", LOG_UID)];
+    Ext4 { label: "storage", length, journal_mib: 8, verity: true, owners: &owners }.make(image, tree)
+}
+
+/// Copies an object and checks it on the way: a damaged pool must not become a device.
+fn copy_object(repo: &Repo, sha: &str, objects: &Path) -> Result<()> {
+    let (from, to) = (repo.object(sha), objects.join(sha));
+    let copy = || {
+        let found = files::copy_hashed(&mut File::open(&from)?, &mut File::create(&to)?)?.0;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o444)).map(|()| found)
+    };
+    let found = copy().during(|| format!("copy object {}", from.display()))?;
+    if found != sha {
+        let hint = "remove it from the pool and commit the file again";
+        return Err(Error::input(format!("object {} is damaged: its sha256 is {found}", from.display())).hint(hint));
+    }
+    Ok(())
+}
+
+fn link(from: &Path, to: &Path) -> Result<()> {
+    fs::hard_link(from, to).during(|| format!("link {}", to.display()))
+}
+
+/// A file of the scratch tree; it need not survive anything.
+fn write_plain(path: &Path, content: &[u8]) -> Result<()> {
+    fs::write(path, content).during(|| format!("write {}", path.display()))
+}
+
+fn parse_size(text: &str) -> std::result::Result<u64, String> {
+    let (digits, unit) = text.split_at(text.len() - text.ends_with(['M', 'G']) as usize);
+    let unit = match unit {
+        "M" => Some(MIB),
+        "G" => Some(1024 * MIB),
+        _ => None,
+    };
+    let size = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit?)).filter(|n| *n <= 1 << 40);
+    size.ok_or_else(|| "expected a size such as 512M or 2G".into())
+}

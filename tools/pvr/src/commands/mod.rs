@@ -1,0 +1,139 @@
+//! The verbs, one file each: its arguments, whose doc comments are its help, and the function that does it.
+
+mod add;
+mod commit;
+mod control;
+mod diff;
+mod emulate;
+mod image;
+mod init;
+mod json;
+mod reset;
+mod status;
+
+use crate::error::{Error, Result};
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use std::{io::IsTerminal, path::PathBuf, time::Duration};
+
+/// Git-like command line of a device's state, and the maker and emulator of images
+#[derive(Parser, Debug)]
+#[command(name = "pvr", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 trouble on this machine, 2 wrong usage or no repository, 3 wrong input \
+and nothing done, 4 the other side was not reached, 5 the other side refused.")]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every verb. Those with a short form stand before the verb, where short forms of verbs cannot clash.
+#[derive(Parser, Debug)]
+struct Global {
+    /// Folder for the object pool and settings
+    #[arg(long, short = 'c', env = "PVR_CONFIG_DIR", value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+    /// Bearer token for every request
+    #[arg(long, short = 'a', env = "PVR_ACCESSTOKEN", hide_env_values = true, value_name = "TOKEN")]
+    access_token: Option<String>,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    #[command(visible_alias = "i")]
+    Init(init::Args),
+    #[command(visible_alias = "a")]
+    Add(add::Args),
+    #[command(visible_alias = "s")]
+    Status(status::Args),
+    #[command(visible_alias = "d")]
+    Diff(diff::Args),
+    #[command(visible_alias = "ci")]
+    Commit(commit::Args),
+    #[command(visible_aliases = ["checkout", "co", "r"])]
+    Reset(reset::Args),
+    #[command(visible_alias = "j")]
+    Json(json::Args),
+    /// Make images: a container's root, a board's kernel and initramfs, a whole disk
+    #[command(subcommand)]
+    Image(image::Command),
+    Emulate(emulate::Args),
+    Control(control::Args),
+}
+
+/// What every verb gets besides its arguments.
+pub struct Context {
+    config_dir: PathBuf,
+    access_token: Option<String>,
+    json: bool,
+}
+
+/// Runs the verb; the code with which the program ends if nothing went wrong on our side.
+pub fn run(cli: Cli) -> Result<u8> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".pvr"));
+    let config_dir = cli.global.config_dir.or_else(home);
+    let config_dir = config_dir.ok_or_else(|| Error::usage("HOME is not set").hint("give --config-dir"))?;
+    let context = Context { config_dir, access_token: cli.global.access_token, json: cli.global.json };
+    let done = match &cli.command {
+        Command::Init(args) => init::run(&context, args),
+        Command::Add(args) => add::run(&context, args),
+        Command::Status(args) => status::run(&context, args),
+        Command::Diff(args) => diff::run(&context, args),
+        Command::Commit(args) => commit::run(&context, args),
+        Command::Reset(args) => reset::run(&context, args),
+        Command::Json(args) => json::run(&context, args),
+        Command::Image(command) => image::run(&context, command),
+        Command::Emulate(args) => emulate::run(&context, args),
+        Command::Control(args) => return control::run(&context, args),
+    };
+    done.map(|()| 0)
+}
+
+impl Context {
+    /// The object pool that repositories share unless they are told otherwise.
+    fn shared_pool(&self) -> PathBuf {
+        self.config_dir.join("objects")
+    }
+
+    /// Prints a result: as JSON where that was asked for, else for people.
+    fn say(&self, json: Value, text: impl FnOnce() -> String) {
+        if self.json {
+            print(&json.to_string());
+        } else {
+            print(&text());
+        }
+    }
+
+    /// Tells people something that is no result.
+    fn warn(&self, text: &str) {
+        eprintln!("{text}");
+    }
+
+    /// Shows that something goes on, on a terminal.
+    fn spinner(&self, what: &str) -> ProgressBar {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    }
+
+    /// Shows how much of something is done, on a terminal.
+    fn bar(&self, what: &str, length: u64) -> ProgressBar {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(length) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(what.to_owned());
+        bar
+    }
+}
+
+/// Prints a line; a reader that went away (`pvr status | head`) is not an error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

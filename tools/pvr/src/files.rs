@@ -1,0 +1,127 @@
+//! Files of this machine: written whole or not at all, hashed, walked in a fixed order.
+//!
+//! A file that we write is complete under a temporary name in the same folder, synced and then renamed; a crash or
+//! a full disk leaves the old content. Several `pvr` at once cannot see each other's halves.
+
+use crate::error::{During, Error, Result};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+use tempfile::NamedTempFile;
+
+/// Writes a file of this mode, whole or not at all.
+pub fn write_atomic(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
+    let mut file = begin(path)?;
+    file.write_all(content).during(|| format!("write {}", path.display()))?;
+    finish(file, path, mode)
+}
+
+/// A file that is not visible under `path` yet.
+pub fn begin(path: &Path) -> Result<NamedTempFile> {
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::Builder::new().prefix(".pvr-").tempfile_in(dir).during(|| format!("create a file in {}", dir.display()))
+}
+
+/// Gives a file its mode and its name, durably.
+pub fn finish(file: NamedTempFile, path: &Path, mode: u32) -> Result<()> {
+    let act = || -> io::Result<()> {
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    act().during(|| format!("write {}", path.display()))
+}
+
+/// The hex sha256 of everything in `reader`, which is copied to `out` on the way.
+pub fn copy_hashed(reader: &mut impl Read, out: &mut impl Write) -> io::Result<(String, u64)> {
+    let (mut hash, mut length, mut buffer) = (Sha256::new(), 0, vec![0; 256 * 1024]);
+    loop {
+        let n = match reader.read(&mut buffer) {
+            Ok(0) => return Ok((hex(&hash.finalize()), length)),
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        hash.update(&buffer[..n]);
+        out.write_all(&buffer[..n])?;
+        length += n as u64;
+    }
+}
+
+/// The hex sha256 of a file.
+pub fn hash(path: &Path) -> Result<String> {
+    let act = || Ok(copy_hashed(&mut File::open(path)?, &mut io::sink())?.0);
+    act().during(|| format!("read {}", path.display()))
+}
+
+/// The hex sha256 of some bytes.
+pub fn hash_bytes(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Reads a whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).during(|| format!("read {}", path.display()))
+}
+
+/// Creates a folder and those above it.
+pub fn create_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).during(|| format!("create folder {}", path.display()))
+}
+
+/// Every entry below `root` (folders before their content, siblings by the bytes of their name), as paths
+/// relative to it. Symbolic links are not followed.
+pub fn walk(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    descend(root, Path::new(""), &mut found)?;
+    Ok(found)
+}
+
+fn descend(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let dir = root.join(below);
+    let list = || fs::read_dir(&dir)?.collect::<io::Result<Vec<_>>>();
+    let mut entries = list().during(|| format!("read folder {}", dir.display()))?;
+    entries.sort_by_key(|e| e.file_name());
+    for entry in entries {
+        let path = below.join(entry.file_name());
+        let is_dir = entry.file_type().during(|| format!("look at {}", entry.path().display()))?.is_dir();
+        found.push(path.clone());
+        if is_dir {
+            descend(root, &path, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// The absolute form of a path, for messages.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// An external program's run that must succeed; says what is missing if it is not installed.
+pub fn run_tool(command: &mut std::process::Command, package: &str) -> Result<Vec<u8>> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    // The tools of file systems are in /usr/sbin, which is not in every user's PATH.
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = command.env("PATH", format!("{path}:/usr/sbin:/sbin")).stdin(std::process::Stdio::null()).output();
+    let output = output.map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => {
+            Error::host(format!("{name} is not installed")).hint(format!("on Debian: apt install {package}"))
+        }
+        _ => Error::host(format!("cannot run {name}: {e}")),
+    })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::host(format!("{name} failed ({}): {}", output.status, said.trim())));
+    }
+    Ok(output.stdout)
+}

@@ -1,0 +1,15 @@
+//! `pvr`: the host tool of Switchback.
+//!
+//! Start at [`commands`]: one file per verb. Below it: [`repo`] (the folder with `.pvr`), [`canonical`] (JSON as it
+//! [`cpio`], [`modules`], [`disk`]. [`files`] writes files whole or not at all, [`error`] says what went wrong and
+//! with which code the program ends.
+
+pub mod canonical;
+pub mod commands;
+pub mod cpio;
+pub mod disk;
+pub mod error;
+pub mod files;
+pub mod modules;
+pub mod repo;
+pub mod squashfs;
