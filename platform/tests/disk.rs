@@ -8,6 +8,7 @@ use runtime::{
     journal::{self, Kind, Phase, Record},
     limits,
     port::{Dir, Disk, Name, Stage, Volume},
+    state::{Plan, Spans},
     store::{self, Scratch, Step},
 };
 use std::{
@@ -109,6 +110,9 @@ fn scratch() -> Scratch<'static> {
     Scratch {
         state: vec![0; limits::STATE_MAX].leak(),
         marks: vec![0; limits::KEPT_MAX * limits::STATE_ENTRIES_MAX].leak(),
+        conf: vec![0; limits::LXC_CONF_MAX].leak(),
+        spans: Box::leak(Box::new(Spans::new())),
+        plan: Box::leak(Box::new(Plan::empty(RevName::factory()))),
     }
 }
 
@@ -251,7 +255,10 @@ fn a_full_volume_is_refused_by_its_code() {
     let name = Name::File(Volume::Storage, Stage::New, rev("1"), "big");
     assert_eq!(disk.write(name, &[7; 1 << 20]), Err(Code::NoSpace));
     arrive_empty(&mounted.0, id(1));
-    let text = format!(r##"{{"#spec":"pantavisor-service-system@1","web/page":"{}"}}"##, id(1));
+    for object in [98, 99] {
+        arrive_empty(&mounted.0, id(object));
+    }
+    let text = state(1, 98);
     assert_eq!(stage(&mut disk, "locals/a", &text, &[]), Err(Code::NoSpace));
     assert_eq!(names(mounted.0.0.join("storage/trails/locals")), [""; 0]);
 }

@@ -16,16 +16,15 @@
 //! environment's arm 1, `record` of the trial 1 (not in place), the environment's commit 1, `record` of the end 1.
 //! That is 10, and two environment stores. `tests/tests/budget.rs` counts them.
 //!
-//! What it does not do: it does not download, hash or parse containers' configurations for running them, and it
-//! decides nothing about updates.
+//! What it does not do: it does not download or hash, and it decides nothing about updates.
 
 use crate::{
     fault::{Code, Refusal},
     id::{ObjectId, RevName, Text},
     journal::{self, Phase, Record},
-    json::Value,
-    limits,
+    limits, lxc,
     port::{Dir, Disk, Name, Region, Stage, Volume},
+    state::{BootAssets, Defaults, Plan, Spans, State, Value},
 };
 use core::fmt::Write;
 
@@ -35,6 +34,12 @@ pub struct Scratch<'a> {
     pub state: &'a mut [u8],
     /// What the kept revisions name, for `collect`: `limits::KEPT_MAX * limits::STATE_ENTRIES_MAX`.
     pub marks: &'a mut [u64],
+    /// A container's configuration: `limits::LXC_CONF_MAX`.
+    pub conf: &'a mut [u8],
+    /// Entries of a state.
+    pub spans: &'a mut Spans,
+    /// A state as the machine would read it, for `stage`.
+    pub plan: &'a mut Plan,
 }
 
 /// A revision to stage.
@@ -81,10 +86,11 @@ pub fn stage<D: Disk>(
     scratch: &mut Scratch<'_>,
 ) -> Result<(), Refusal> {
     let rev = step.rev;
-    let state = check(disk, &step)?;
+    let Scratch { state: standing, conf, spans, plan, .. } = scratch;
+    let state = check(disk, &step, conf, spans, plan)?;
     let live = Name::Trail(Volume::Storage, Stage::Live, rev);
     let replaces = disk.exists(live)?;
-    if replaces && is_staged(disk, rev, step.state, scratch)? {
+    if replaces && is_staged(disk, rev, step.state, &state, standing)? {
         // the one that staged it may have failed at its last sync
         return Ok(disk.sync_dir(Dir::Trails(Volume::Storage))?);
     }
@@ -103,12 +109,9 @@ pub fn stage<D: Disk>(
         return Err(code.into());
     }
     // 2. Names of objects, before a revision counts on them.
-    for (key, content) in entries(&state) {
-        if let Content::Object(id) = content
-            && !disk.exists(Name::Object(Volume::Storage, id))?
-        {
-            let incoming = Name::Incoming(Volume::Storage, id);
-            disk.rename(incoming, Name::Object(Volume::Storage, id)).map_err(|code| Refusal::key(code, key))?;
+    for id in objects(&state) {
+        if !disk.exists(Name::Object(Volume::Storage, id))? {
+            disk.rename(Name::Incoming(Volume::Storage, id), Name::Object(Volume::Storage, id))?;
         }
     }
     disk.sync_dir(Dir::Objects(Volume::Storage))?;
@@ -134,7 +137,7 @@ pub fn prepare<D: Disk, J: Region>(
 ) -> Result<(), Refusal> {
     let rev = record.candidate;
     let text = read_state(disk, rev, scratch.state)?;
-    let assets = assets(&parse(text)?)?;
+    let assets = State::read(text, scratch.spans)?.boot_assets()?;
     let [live, new, dead] = [Stage::Live, Stage::New, Stage::Dead].map(|stage| Name::Trail(Volume::Boot, stage, rev));
     let ready = is_prepared(disk, rev, &assets)?;
     if !ready {
@@ -153,7 +156,7 @@ pub fn prepare<D: Disk, J: Region>(
     }
     // 2. Names. Each file has a name in the folder already, so neither of the two waits for the other.
     if !ready {
-        for (_, id) in assets.iter() {
+        for (_, id) in named(&assets) {
             if !disk.exists(Name::Object(Volume::Boot, id))? {
                 disk.rename(Name::Incoming(Volume::Boot, id), Name::Object(Volume::Boot, id))?;
             }
@@ -235,7 +238,8 @@ pub fn collect<D: Disk>(disk: &mut D, keep: &[RevName], scratch: &mut Scratch<'_
 /// Whether a revision can be run, as far as that is cheap to see: its state is valid and no file of it is missing.
 pub fn verify<D: Disk>(disk: &mut D, rev: RevName, scratch: &mut Scratch<'_>) -> Result<(), Refusal> {
     let text = read_state(disk, rev, scratch.state)?;
-    let state = parse(text).map_err(|refusal| Refusal { code: Code::StorageDamaged, ..refusal })?;
+    let state =
+        State::read(text, scratch.spans).map_err(|refusal| Refusal { code: Code::StorageDamaged, ..refusal })?;
     match missing_file(disk, rev, &state)? {
         Some(key) => Err(Refusal::key(Code::StorageDamaged, key)),
         None => Ok(()),
@@ -271,34 +275,39 @@ pub fn read_last<D: Disk>(disk: &mut D) -> Result<Option<RevName>, Code> {
 
 // ---- states -------------------------------------------------------------------------------------------------------
 
-/// What a key of a state stands for.
-enum Content<'a> {
-    Object(ObjectId),
-    Inline(&'a [u8]),
-}
-
-fn parse(text: &[u8]) -> Result<Value<'_>, Refusal> {
-    Value::parse(text).map_err(|fault| Refusal::at(fault.code, fault.at))
-}
-
-/// The files of a checked state.
-fn entries<'a>(state: &Value<'a>) -> impl Iterator<Item = (&'a str, Content<'a>)> + use<'a> {
-    state.members().filter_map(|(key, value)| {
-        let key = key.plain().filter(|key| *key != "#spec")?;
-        let id = value.string().ok().and_then(|text| ObjectId::parse(text.plain()?));
-        Some((key, id.map_or(Content::Inline(value.raw()), Content::Object)))
+/// The objects of a state, one for each entry.
+fn objects<'a>(state: &State<'a>) -> impl Iterator<Item = ObjectId> + use<'a> {
+    state.entries().filter_map(|entry| match entry.value {
+        Value::Object(id) => Some(id),
+        Value::Inline(_) => None,
     })
 }
 
 /// Everything that can be refused about a step, without changing anything.
-fn check<'a, D: Disk>(disk: &mut D, step: &Step<'a>) -> Result<Value<'a>, Refusal> {
+fn check<'s, D: Disk>(
+    disk: &mut D,
+    step: &Step<'s>,
+    conf: &mut [u8],
+    spans: &'s mut Spans,
+    plan: &mut Plan,
+) -> Result<State<'s>, Refusal> {
     if step.message.len() > limits::COMMIT_MESSAGE_MAX {
         return Err(Code::MessageTooLong.into());
     }
-    let state = parse(step.state)?;
-    for (key, content) in entries(&state) {
-        if let Content::Object(id) = content {
-            held(disk, id).map_err(|code| Refusal::key(code, key))?;
+    let state = Plan::parse(step.state, step.rev, &Defaults::default(), plan, spans)?;
+    for entry in state.entries() {
+        if let Value::Object(id) = entry.value {
+            held(disk, id).map_err(|code| Refusal { at: entry.at as u32, ..Refusal::key(code, entry.key) })?;
+        }
+    }
+    for container in &plan.containers {
+        if let Some(id) = state.container(container.name)?.config()?.and_then(|file| file.object) {
+            let file = held(disk, id)?;
+            if disk.size(file)? > conf.len() as u64 {
+                return Err(Refusal::key(Code::LxcTooLarge, container.name.as_str()));
+            }
+            let length = disk.read(file, conf)?;
+            lxc::Config::parse(&conf[..length])?;
         }
     }
     Ok(state)
@@ -315,15 +324,17 @@ fn held<'a, D: Disk>(disk: &mut D, id: ObjectId) -> Result<Name<'a>, Code> {
 }
 
 /// Whether exactly this state stands under this name, whole.
-fn is_staged<D: Disk>(disk: &mut D, rev: RevName, text: &[u8], scratch: &mut Scratch<'_>) -> Result<bool, Code> {
-    match read_state(disk, rev, scratch.state) {
-        Ok(standing) if standing == text => {}
-        Ok(_) | Err(Code::RevisionUnknown | Code::StorageDamaged) => return Ok(false),
-        Err(code) => return Err(code),
-    }
-    match Value::parse(text) {
-        Ok(state) => Ok(missing_file(disk, rev, &state)?.is_none()),
-        Err(_) => Ok(false),
+fn is_staged<D: Disk>(
+    disk: &mut D,
+    rev: RevName,
+    text: &[u8],
+    state: &State<'_>,
+    out: &mut [u8],
+) -> Result<bool, Code> {
+    match read_state(disk, rev, out) {
+        Ok(standing) if standing == text => Ok(missing_file(disk, rev, state)?.is_none()),
+        Ok(_) | Err(Code::RevisionUnknown | Code::StorageDamaged) => Ok(false),
+        Err(code) => Err(code),
     }
 }
 
@@ -332,32 +343,32 @@ fn read_state<'a, D: Disk>(disk: &mut D, rev: RevName, out: &'a mut [u8]) -> Res
     Ok(&out[..length])
 }
 
-fn missing_file<'a, D: Disk>(disk: &mut D, rev: RevName, state: &Value<'a>) -> Result<Option<&'a str>, Code> {
-    for (key, _) in entries(state) {
-        if !disk.exists(Name::File(Volume::Storage, Stage::Live, rev, key))? {
-            return Ok(Some(key));
+fn missing_file<'a, D: Disk>(disk: &mut D, rev: RevName, state: &State<'a>) -> Result<Option<&'a str>, Code> {
+    for entry in state.entries() {
+        if !disk.exists(Name::File(Volume::Storage, Stage::Live, rev, entry.key))? {
+            return Ok(Some(entry.key));
         }
     }
     Ok(None)
 }
 
 /// Space for the files that `build` makes; the objects are there already.
-fn room<D: Disk>(disk: &mut D, state: &Value<'_>, text: &[u8]) -> Result<(), Code> {
-    let files = entries(state).count() as u64 + 8;
+fn room<D: Disk>(disk: &mut D, state: &State<'_>, text: &[u8]) -> Result<(), Code> {
+    let files = state.entries().count() as u64 + 8;
     let needed = files * 2 * BLOCK + 2 * text.len() as u64;
     if disk.free(Volume::Storage)? < needed + limits::FREE_FLOOR { Err(Code::NoSpace) } else { Ok(()) }
 }
 
 /// The folder of a revision, under a name that nobody looks at.
-fn build<D: Disk>(disk: &mut D, step: &Step<'_>, state: &Value<'_>) -> Result<(), Refusal> {
+fn build<D: Disk>(disk: &mut D, step: &Step<'_>, state: &State<'_>) -> Result<(), Refusal> {
     let file = |key| Name::File(Volume::Storage, Stage::New, step.rev, key);
     disk.remove(Name::Trail(Volume::Storage, Stage::New, step.rev))?;
-    for (key, content) in entries(state) {
-        let made = match content {
-            Content::Inline(raw) => disk.write(file(key), raw),
-            Content::Object(id) => held(disk, id).and_then(|object| disk.link(object, file(key))),
+    for entry in state.entries() {
+        let made = match entry.value {
+            Value::Inline(raw) => disk.write(file(entry.key), raw),
+            Value::Object(id) => held(disk, id).and_then(|object| disk.link(object, file(entry.key))),
         };
-        made.map_err(|code| Refusal::key(code, key))?;
+        made.map_err(|code| Refusal::key(code, entry.key))?;
     }
     disk.write(file(STATE_FILE), step.state)?;
     disk.write(file(PROGRESS_FILE), step.progress.as_bytes())?;
@@ -368,65 +379,39 @@ fn build<D: Disk>(disk: &mut D, step: &Step<'_>, state: &Value<'_>) -> Result<()
 }
 
 /// After a failed sync: what came in for this revision may never become durable, whatever a later sync says.
-fn abandon<D: Disk>(disk: &mut D, rev: RevName, state: &Value<'_>) -> Result<(), Code> {
-    for (_, content) in entries(state) {
-        if let Content::Object(id) = content {
-            disk.remove(Name::Incoming(Volume::Storage, id))?;
-        }
+fn abandon<D: Disk>(disk: &mut D, rev: RevName, state: &State<'_>) -> Result<(), Code> {
+    for id in objects(state) {
+        disk.remove(Name::Incoming(Volume::Storage, id))?;
     }
     disk.remove(Name::Trail(Volume::Storage, Stage::New, rev))
 }
 
 // ---- boot assets --------------------------------------------------------------------------------------------------
 
-/// What the loader loads of a revision: key in `bsp/run.json`, name on the boot volume.
-const ASSETS: [(&str, &str); 3] = [("linux", "pv-kernel.img"), ("initrd", "pv-initrd.img"), ("fdt", "pv-fdt.dtb")];
-
-/// The boot assets of one revision.
-struct Assets([Option<ObjectId>; ASSETS.len()]);
-
-impl Assets {
-    fn iter(&self) -> impl Iterator<Item = (&'static str, ObjectId)> {
-        ASSETS.iter().zip(self.0).filter_map(|((_, name), id)| Some((*name, id?)))
-    }
-
-    /// The content of `ASSETS_FILE`.
-    fn list(&self) -> Text<255> {
-        let mut list = heapless::String::<255>::new();
-        for (name, id) in self.iter() {
-            let _ = writeln!(list, "{name} {id}"); // three lines of 14 + 64 + 1 bytes at most
-        }
-        Text::clip(&list)
-    }
+/// The boot assets of a revision: their names on the boot volume, and their objects.
+fn named(assets: &BootAssets) -> impl Iterator<Item = (&'static str, ObjectId)> + use<> {
+    let fdt = assets.fdt.map(|id| ("pv-fdt.dtb", id));
+    [("pv-kernel.img", assets.linux), ("pv-initrd.img", assets.initrd)].into_iter().chain(fdt)
 }
 
-fn assets(state: &Value<'_>) -> Result<Assets, Refusal> {
-    let find = |wanted: &str| state.members().find(|(key, _)| key.is(wanted)).map(|(_, value)| value);
-    let missing = || Refusal::key(Code::BspMissing, "bsp/run.json");
-    let run = find("bsp/run.json").ok_or_else(missing)?.object().map_err(|_| Refusal::from(Code::BspInvalid))?;
-    let mut assets = Assets([None; ASSETS.len()]);
-    for ((part, _), slot) in ASSETS.iter().zip(&mut assets.0) {
-        let Some(path) = run.text::<{ limits::KEY_MAX }>(part).map_err(|wrong| wrong.refuse(Code::BspInvalid, part))?
-        else {
-            continue;
-        };
-        let mut key = heapless::String::<{ limits::KEY_MAX + 4 }>::new();
-        write!(key, "bsp/{path}").map_err(|_| Code::KeyTooLong)?;
-        let id = find(&key).and_then(|value| ObjectId::parse(value.string().ok()?.plain()?));
-        *slot = Some(id.ok_or_else(|| Refusal::key(Code::FileMissing, &key))?);
+/// The content of `ASSETS_FILE`.
+fn asset_list(assets: &BootAssets) -> Text<255> {
+    let mut list = heapless::String::<255>::new();
+    for (name, id) in named(assets) {
+        let _ = writeln!(list, "{name} {id}"); // three lines of 13 + 1 + 64 + 1 bytes at most
     }
-    if assets.0[0].is_none() || assets.0[1].is_none() { Err(missing()) } else { Ok(assets) }
+    Text::clip(&list)
 }
 
-fn is_prepared<D: Disk>(disk: &mut D, rev: RevName, assets: &Assets) -> Result<bool, Code> {
+fn is_prepared<D: Disk>(disk: &mut D, rev: RevName, assets: &BootAssets) -> Result<bool, Code> {
     let file = |name| Name::File(Volume::Boot, Stage::Live, rev, name);
     let mut list = [0u8; 256];
     match disk.read(file(ASSETS_FILE), &mut list) {
-        Ok(length) if list[..length] == *assets.list().as_str().as_bytes() => {}
+        Ok(length) if list[..length] == *asset_list(assets).as_str().as_bytes() => {}
         Ok(_) | Err(Code::RevisionUnknown | Code::StorageDamaged) => return Ok(false),
         Err(code) => return Err(code),
     }
-    for (name, _) in assets.iter() {
+    for (name, _) in named(assets) {
         if !disk.exists(file(name))? {
             return Ok(false);
         }
@@ -435,9 +420,9 @@ fn is_prepared<D: Disk>(disk: &mut D, rev: RevName, assets: &Assets) -> Result<b
 }
 
 /// Space for the assets that are not on the boot volume yet.
-fn boot_room<D: Disk>(disk: &mut D, assets: &Assets) -> Result<(), Code> {
+fn boot_room<D: Disk>(disk: &mut D, assets: &BootAssets) -> Result<(), Code> {
     let mut needed = limits::BOOT_FLOOR + 8 * BLOCK;
-    for (_, id) in assets.iter() {
+    for (_, id) in named(assets) {
         if !disk.exists(Name::Object(Volume::Boot, id))? {
             needed += disk.size(Name::Object(Volume::Storage, id))? + BLOCK;
         }
@@ -446,9 +431,9 @@ fn boot_room<D: Disk>(disk: &mut D, assets: &Assets) -> Result<(), Code> {
 }
 
 /// The folder that the loader will look at, under a name that it does not look at.
-fn build_boot<D: Disk>(disk: &mut D, rev: RevName, assets: &Assets) -> Result<(), Refusal> {
+fn build_boot<D: Disk>(disk: &mut D, rev: RevName, assets: &BootAssets) -> Result<(), Refusal> {
     abandon_boot(disk, rev, assets)?; // of an earlier attempt: what is incoming may not be whole
-    for (name, id) in assets.iter() {
+    for (name, id) in named(assets) {
         let (object, incoming) = (Name::Object(Volume::Boot, id), Name::Incoming(Volume::Boot, id));
         let here = disk.exists(object)?;
         if !here && !disk.exists(incoming)? {
@@ -458,11 +443,11 @@ fn build_boot<D: Disk>(disk: &mut D, rev: RevName, assets: &Assets) -> Result<()
         let from = if here { object } else { incoming };
         disk.link(from, Name::File(Volume::Boot, Stage::New, rev, name))?;
     }
-    Ok(disk.write(Name::File(Volume::Boot, Stage::New, rev, ASSETS_FILE), assets.list().as_str().as_bytes())?)
+    Ok(disk.write(Name::File(Volume::Boot, Stage::New, rev, ASSETS_FILE), asset_list(assets).as_str().as_bytes())?)
 }
 
-fn abandon_boot<D: Disk>(disk: &mut D, rev: RevName, assets: &Assets) -> Result<(), Code> {
-    for (_, id) in assets.iter() {
+fn abandon_boot<D: Disk>(disk: &mut D, rev: RevName, assets: &BootAssets) -> Result<(), Code> {
+    for (_, id) in named(assets) {
         disk.remove(Name::Incoming(Volume::Boot, id))?;
     }
     disk.remove(Name::Trail(Volume::Boot, Stage::New, rev))
@@ -489,12 +474,10 @@ fn mark<'a, D: Disk>(
             Code::RevisionUnknown => Code::StorageDamaged,
             other => other,
         })?;
-        let state = Value::parse(text).map_err(|_| Code::StorageDamaged)?;
-        for (_, content) in entries(&state) {
-            if let Content::Object(id) = content {
-                *scratch.marks.get_mut(used).ok_or(Code::Internal)? = mark_of(&id);
-                used += 1;
-            }
+        let state = State::read(text, scratch.spans).map_err(|_| Code::StorageDamaged)?;
+        for id in objects(&state) {
+            *scratch.marks.get_mut(used).ok_or(Code::Internal)? = mark_of(&id);
+            used += 1;
         }
     }
     let marks = &mut scratch.marks[..used];
