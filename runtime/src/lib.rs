@@ -5,6 +5,7 @@
 pub mod boot;
 pub mod control;
 pub mod fault;
+pub mod http;
 pub mod id;
 pub mod journal;
 pub mod json;
