@@ -15,6 +15,7 @@ pub mod http;
 pub mod pvr;
 pub mod report;
 pub mod slow_link;
+pub mod steps;
 
 /// What a step may fail of: a sentence for a person.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

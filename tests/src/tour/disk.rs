@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use boards::env::uboot;
 use runtime::fault::Code;
+use runtime::journal::{self, Record};
 use runtime::port::Region;
 use sha2::{Digest, Sha256};
 
@@ -133,6 +134,25 @@ impl Disk {
         Snapshot::take(&self.image, self.boot, scratch.join("boot.ext4"))
     }
 
+    /// The newest record of the journal; `None` if there is none. The file never moves, so no snapshot is needed.
+    pub fn journal(&self, scratch: &Path) -> Outcome<Option<Record>> {
+        let mut bytes = Bytes(self.journal_bytes(scratch)?);
+        journal::load(&mut bytes).map_err(|code| format!("{code:?} while reading the journal").into())
+    }
+
+    /// The journal's bytes: equal bytes mean that nobody recorded anything.
+    pub fn journal_bytes(&self, scratch: &Path) -> Outcome<Vec<u8>> {
+        let copy = scratch.join("journal");
+        let image = format!("{}?offset={}", self.image.display(), self.boot.start);
+        debugfs(
+            Path::new(&image),
+            &scratch.join("journal.commands"),
+            false,
+            &format!("dump /journal {}\n", copy.display()),
+        )?;
+        Ok(std::fs::read(copy)?)
+    }
+
     fn layout(&self) -> Outcome<(uboot::Layout, Window)> {
         let board = boards::find("qemu-arm64").ok_or("the board qemu-arm64 is gone")?;
         let mut region = Window { file: File::open(&self.image)?, part: self.env };
@@ -166,6 +186,27 @@ impl Region for Window {
     fn drop_cache(&mut self) {}
 }
 
+/// A file's bytes as a region.
+struct Bytes(Vec<u8>);
+
+impl Region for Bytes {
+    fn read_at(&mut self, at: u64, out: &mut [u8]) -> Result<(), Code> {
+        let at = at as usize;
+        out.copy_from_slice(self.0.get(at..at + out.len()).ok_or(Code::StorageIo)?);
+        Ok(())
+    }
+
+    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
+        Err(Code::StorageIo)
+    }
+
+    fn sync(&mut self) -> Result<(), Code> {
+        Err(Code::StorageIo)
+    }
+
+    fn drop_cache(&mut self) {}
+}
+
 /// A copy of an ext4 partition with its journal replayed.
 pub struct Snapshot(PathBuf);
 
@@ -173,13 +214,18 @@ impl Snapshot {
     fn take(image: &Path, part: Part, copy: PathBuf) -> Outcome<Self> {
         copy_sparse(&mut File::open(image)?, part, &copy)?;
         // Without an error also when there is nothing to replay.
-        debugfs(&copy, true, "jr\n")?;
-        Ok(Self(copy))
+        let snapshot = Self(copy);
+        snapshot.debugfs(true, "jr\n")?;
+        Ok(snapshot)
+    }
+
+    fn debugfs(&self, write: bool, commands: &str) -> Outcome<String> {
+        debugfs(&self.0, &self.0.with_extension("commands"), write, commands)
     }
 
     /// Names in a folder; none if there is no such folder.
     pub fn names(&self, folder: &str) -> Outcome<Vec<String>> {
-        let listing = debugfs(&self.0, false, &format!("ls -p \"{folder}\"\n"))?;
+        let listing = self.debugfs(false, &format!("ls -p \"{folder}\"\n"))?;
         let name = |line: &str| line.strip_prefix('/')?.split('/').nth(4).map(str::to_string);
         Ok(listing.lines().filter_map(name).filter(|name| !matches!(name.as_str(), "" | "." | "..")).collect())
     }
@@ -188,7 +234,7 @@ impl Snapshot {
     pub fn read(&self, file: &str) -> Outcome<Option<String>> {
         let scratch = self.0.with_extension("file");
         let _ = std::fs::remove_file(&scratch);
-        debugfs(&self.0, false, &format!("dump \"{file}\" {}\n", scratch.display()))?;
+        self.debugfs(false, &format!("dump \"{file}\" {}\n", scratch.display()))?;
         match std::fs::read(&scratch) {
             // debugfs makes the output before it looks for the input.
             Ok(bytes) if bytes.is_empty() && !self.exists(file)? => Ok(None),
@@ -200,12 +246,12 @@ impl Snapshot {
 
     /// Whether there is such a file or folder.
     pub fn exists(&self, path: &str) -> Outcome<bool> {
-        Ok(debugfs(&self.0, false, &format!("stat \"{path}\"\n"))?.contains("Inode:"))
+        Ok(self.debugfs(false, &format!("stat \"{path}\"\n"))?.contains("Inode:"))
     }
 
     /// A file's size in bytes, if it is there.
     pub fn size(&self, file: &str) -> Outcome<Option<u64>> {
-        let stat = debugfs(&self.0, false, &format!("stat \"{file}\"\n"))?;
+        let stat = self.debugfs(false, &format!("stat \"{file}\"\n"))?;
         Ok(stat.split("Size: ").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok()))
     }
 
@@ -216,7 +262,7 @@ impl Snapshot {
         std::fs::create_dir_all(&tree)?;
         for folder in folders {
             if self.exists(folder)? {
-                debugfs(&self.0, false, &format!("rdump \"{folder}\" {}\n", tree.display()))?;
+                self.debugfs(false, &format!("rdump \"{folder}\" {}\n", tree.display()))?;
             }
         }
         let mut found = BTreeMap::new();
@@ -245,14 +291,13 @@ fn copy_sparse(image: &mut File, part: Part, copy: &Path) -> io::Result<()> {
 }
 
 /// Runs debugfs with commands from a file, and returns what it printed; its messages about missing files are an answer.
-fn debugfs(image: &Path, write: bool, commands: &str) -> Outcome<String> {
-    let script = image.with_extension("commands");
-    std::fs::write(&script, commands)?;
+fn debugfs(image: &Path, script: &Path, write: bool, commands: &str) -> Outcome<String> {
+    std::fs::write(script, commands)?;
     let mut command = Command::new("debugfs");
     if write {
         command.arg("-w");
     }
-    let output = command.arg("-f").arg(&script).arg(image).env("PAGER", "cat").stdin(Stdio::null()).output()?;
+    let output = command.arg("-f").arg(script).arg(image).env("PAGER", "cat").stdin(Stdio::null()).output()?;
     if !output.status.success() {
         return fail(format!("debugfs {}: {}", image.display(), String::from_utf8_lossy(&output.stderr).trim()));
     }

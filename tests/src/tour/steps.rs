@@ -1,0 +1,606 @@
+//! The seven steps of the tour.
+//!
+//! Each step begins with a device that is READY and leaves one behind. A step that does not hold is reported and the
+//! next one is tried after a fresh start of the device, so that one fault does not hide the others.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use runtime::journal::Phase;
+use serde_json::Value;
+
+use super::device::{Device, Kit};
+use super::disk::{Disk, Env};
+use super::pvr::Work;
+use super::report::Report;
+use super::slow_link::{Rule, SlowLink};
+use super::{Outcome, cpio, ensure, fail, http, wait_for};
+
+/// Longest time from power to READY on a slow, busy machine; seconds.
+const BOOT_S: u64 = 120;
+/// Longest time of an update, its trial and a rollback by reboot; seconds.
+const UPDATE_S: u64 = 240;
+/// The page of `web`.
+const PAGE: &str = "_config/web/srv/www/index.html";
+/// The definition of `web`.
+const RUN: &str = "web/run.json";
+/// The initramfs.
+const INITRD: &str = "bsp/initrd.img";
+/// Final statuses of an update: device-formats 3.2.
+const FINAL: [&str; 4] = ["DONE", "UPDATED", "WONTGO", "ERROR"];
+
+/// Walks all steps; whether all held.
+pub fn walk(kit: &Kit, folder: &Path, keep: bool) -> Outcome<bool> {
+    let _ = std::fs::remove_dir_all(folder);
+    let mut tour = Tour { device: Device::new(kit, folder)?, work: None, kit: kit.clone(), serial: 0 };
+    let mut report = Report::default();
+    type Step = fn(&mut Tour, &mut Report) -> Outcome<()>;
+    let steps: [(&str, Step); 10] = [
+        ("1", Tour::boots),
+        ("2", Tour::changes_one_container),
+        ("3", Tour::changes_the_base),
+        ("4a", Tour::rolls_back_in_place),
+        ("4b", Tour::rolls_back_by_reboot),
+        ("5", Tour::survives_a_dead_kernel),
+        ("6a", Tour::cut_while_objects_arrive),
+        ("6b", Tour::installs_thirty_megabytes),
+        ("6c", Tour::cut_during_a_trial),
+        ("7", Tour::refuses),
+    ];
+    for (name, step) in steps {
+        let held = report.step(name, |report| step(&mut tour, report));
+        if !held {
+            println!("      the kernel's log: {}", tour.device.log().display());
+            if let Err(error) = tour.start_again() {
+                report.step(name, |_| fail(format!("and the device does not come back: {error}")));
+                break;
+            }
+        }
+    }
+    let held = report.close();
+    let (lines, failed) = report.counts();
+    println!("CASES {lines} {failed}");
+    if keep {
+        tour.keep();
+    }
+    Ok(held)
+}
+
+struct Tour {
+    kit: Kit,
+    device: Device,
+    work: Option<Work>,
+    serial: u32,
+}
+
+/// How an update ended.
+struct Ended {
+    status: String,
+    message: String,
+    code: String,
+    seen: Vec<String>,
+    document: Value,
+}
+
+impl Tour {
+    /// 1. Boots to READY.
+    fn boots(&mut self, report: &mut Report) -> Outcome<()> {
+        self.device.power_on()?;
+        let status = self.ready()?;
+        let ready = status["ready_ms"].as_u64().ok_or("the status does not say when READY was reached")?;
+        for (name, goal) in [("network", "STARTED"), ("web", "STARTED"), ("slow", "READY"), ("counter", "STARTED")] {
+            let container = self.container(name)?;
+            ensure(container["status"] == goal, || format!("{name} is {} and not {goal}", container["status"]))?;
+        }
+        self.page_says("first page")?;
+        report.held("1", &format!("READY {ready} ms after exec of PID 1; web answers with its first page"));
+        let mut total = 0;
+        let mut words = Vec::new();
+        for process in status["processes"].as_array().ok_or("the status names no processes")? {
+            let pss = process["pss_kb"].as_u64().ok_or("a process without its PSS")?;
+            total += pss;
+            words.push(format!("{} {pss}", process["name"].as_str().unwrap_or("?")));
+        }
+        report.fact(&format!("PSS in kB: {}; together {total}", words.join(", ")));
+        report.fact(&format!("allocations of PID 1 since start-up: {}", status["allocations"]));
+        ensure(status["allocations"] == 0, || "PID 1 allocated after its start-up".into())
+    }
+
+    /// 2. A file of web's page changes: only `web` restarts.
+    fn changes_one_container(&mut self, report: &mut Report) -> Outcome<()> {
+        let url = format!("http://127.0.0.1:{}", self.device.ports.endpoint);
+        self.work = Some(Work::clone(&self.kit.pvr(), &url, self.device.folder())?);
+        let before = self.containers()?;
+        let (number, start) = (self.number("memory")?, self.number("start")?);
+        let boots = self.loader_starts()?;
+        self.work()?.write(PAGE, page("second page"))?;
+        let rev = self.post("a new page")?;
+        let ended = self.finished(&rev)?;
+        self.must_be(&ended, "DONE")?;
+        ensure(ended.seen.iter().any(|status| status == "TESTING"), || format!("TESTING not among {:?}", ended.seen))?;
+        self.page_says("second page")?;
+        let after = self.containers()?;
+        for name in ["network", "slow", "counter"] {
+            for fact in ["pid", "started_ms"] {
+                let (old, new) = (&before[name][fact], &after[name][fact]);
+                ensure(!old.is_null() && old == new, || format!("{name}: {fact} was {old} and is {new}"))?;
+            }
+        }
+        let (old, new) = (&before["web"]["pid"], &after["web"]["pid"]);
+        ensure(old != new, || format!("web has still pid {old}"))?;
+        let (number_after, start_after) = (self.number("memory")?, self.number("start")?);
+        ensure(start == start_after && number_after >= number, || {
+            format!("counter was at {number} (start {start}) and is at {number_after} (start {start_after})")
+        })?;
+        ensure(self.loader_starts()? == boots, || "the device rebooted".into())?;
+        self.env_is(&rev, &ended)?;
+        report.held("2", &format!("{rev}: {}; only web restarted, the new page is served", ended.seen.join(" > ")));
+        report
+            .fact(&format!("counter went on in memory from {number} to {number_after}; pids of the others unchanged"));
+        Ok(())
+    }
+
+    /// 3. A file of the initramfs changes: reboot, trial, commit.
+    fn changes_the_base(&mut self, report: &mut Report) -> Outcome<()> {
+        let old = self.committed()?;
+        let boots = self.loader_starts()?;
+        let volume = self.number("volume")?;
+        self.touch_initrd()?;
+        let rev = self.post("a new base")?;
+        let ended = self.finished(&rev)?;
+        self.must_be(&ended, "DONE")?;
+        ensure(self.loader_starts()? > boots, || "the loader did not run again".into())?;
+        let scratch = self.device.folder();
+        let (now, prev) =
+            (self.device.disk.fw_printenv("pv_rev", scratch)?, self.device.disk.fw_printenv("pv_prev", scratch)?);
+        ensure(now == rev && prev == old, || format!("fw_printenv says pv_rev={now} pv_prev={prev}"))?;
+        self.env_is(&rev, &ended)?;
+        report.held("3", &format!("{rev}: {}; rebooted", ended.seen.join(" > ")));
+        report.fact(&format!("fw_printenv on the image: pv_rev={now} pv_prev={prev}"));
+        let volume_after = wait_for("the counter's volume", 30, || self.number("volume").map(Some))?;
+        ensure(volume_after >= volume, || format!("the volume of counter went from {volume} back to {volume_after}"))?;
+        report.fact(&format!("counter's permanent volume went on from {volume}, now {volume_after}"));
+        Ok(())
+    }
+
+    /// 4. A `web` that never becomes ready, in place.
+    fn rolls_back_in_place(&mut self, report: &mut Report) -> Outcome<()> {
+        let old = self.committed()?;
+        let boots = self.loader_starts()?;
+        let content = self.work()?.read(PAGE)?;
+        self.work()?.write(PAGE, page("a page that never gets ready"))?;
+        let run = self.never_ready()?;
+        let rev = self.post("web waits for ever")?;
+        let ended = self.finished(&rev)?;
+        self.work()?.write(RUN, run)?;
+        self.work()?.write(PAGE, &content)?;
+        self.must_be(&ended, "ERROR")?;
+        self.ready()?;
+        ensure(self.loader_starts()? == boots, || "the device rebooted".into())?;
+        self.page_is(&content)?;
+        self.env_is(&old, &ended)?;
+        report.held("4a", &format!("{rev}: {}; back in place to {old}", ended.seen.join(" > ")));
+        report.fact(&format!("reason: {}", ended.reason()));
+        Ok(())
+    }
+
+    /// 4. The same inside a base update: rolled back by a reboot.
+    fn rolls_back_by_reboot(&mut self, report: &mut Report) -> Outcome<()> {
+        let old = self.committed()?;
+        let boots = self.loader_starts()?;
+        let run = self.never_ready()?;
+        self.touch_initrd()?;
+        let rev = self.post("web waits for ever, on a new base")?;
+        let ended = self.finished(&rev)?;
+        self.work()?.write(RUN, run)?;
+        self.must_be(&ended, "ERROR")?;
+        self.ready()?;
+        let again = self.loader_starts()? - boots;
+        ensure(again >= 2, || format!("the loader ran {again} times, not there and back"))?;
+        self.env_is(&old, &ended)?;
+        report.held("4b", &format!("{rev}: {}; back by reboot to {old}", ended.seen.join(" > ")));
+        report.fact(&format!("reason: {}", ended.reason()));
+        Ok(())
+    }
+
+    /// 5. A kernel that panics before our first instruction: its initramfs holds no init.
+    fn survives_a_dead_kernel(&mut self, report: &mut Report) -> Outcome<()> {
+        let old = self.committed()?;
+        let initrd = self.work()?.read(INITRD)?;
+        let panics = self.log_count("Kernel panic")?;
+        self.work()?.write(INITRD, cpio::archive("etc/nothing", b"no init here\n"))?;
+        let rev = self.post("a kernel without an init")?;
+        let counted = self.bootcount_seen(&rev)?;
+        let ended = self.finished(&rev)?;
+        self.work()?.write(INITRD, initrd)?;
+        self.must_be(&ended, "ERROR")?;
+        self.ready()?;
+        let panics = self.log_count("Kernel panic")? - panics;
+        ensure(panics >= 2, || format!("the kernel panicked {panics} times"))?;
+        self.env_is(&old, &ended)?;
+        report.held("5", &format!("{rev}: {panics} panics, U-Boot counted to {counted} and came back to {old}"));
+        report.fact(&format!("reason: {}", ended.reason()));
+        Ok(())
+    }
+
+    /// 6. The power goes while objects arrive.
+    fn cut_while_objects_arrive(&mut self, report: &mut Report) -> Outcome<()> {
+        type Look = fn(&Arrival) -> bool;
+        let points: [(&str, Look); 3] = [
+            ("a part file is there, no new object is", |seen| seen.parts > 0 && seen.named == 0),
+            ("one new object is there, another is not", |seen| seen.named > 0 && seen.named < seen.all),
+            ("all new objects are there, the revision is not", |seen| seen.named == seen.all && !seen.staged),
+        ];
+        for (index, (what, look)) in points.iter().enumerate() {
+            let old = self.device.disk.env()?;
+            let revisions = self.revisions()?;
+            let hashes = self.new_files(&[400_000, 6_000_000])?;
+            let rule = Rule { rate: 900_000, hold_revision: index == 2 };
+            let link = SlowLink::to(self.device.ports.endpoint, rule)?;
+            self.work()?.commit("large files")?;
+            let posting = self.work()?.post_behind(link.port, "large files")?;
+            self.cut_when(what, |disk, scratch| Ok(look(&Arrival::of(disk, scratch, &hashes, &revisions)?)))?;
+            drop((posting, link));
+            self.device.power_on()?;
+            let status = self.ready()?;
+            let env = self.device.disk.env()?;
+            ensure(env == old, || format!("the environment was {old:?} and is {env:?}"))?;
+            ensure(status["revision"] == old.rev.as_str(), || format!("the status is {status}"))?;
+            ensure(self.revisions()? == revisions, || "a revision appeared".into())?;
+            report.held("6a", &format!("cut while objects arrive ({what}): boots {}, no update", old.rev));
+        }
+        Ok(())
+    }
+
+    /// A 30 MB object on a device with 64 MB; also ends what was cut before.
+    fn installs_thirty_megabytes(&mut self, report: &mut Report) -> Outcome<()> {
+        self.new_files(&[400_000, 30_000_000])?;
+        let rev = self.post("thirty megabytes")?;
+        let ended = self.finished(&rev)?;
+        self.must_be(&ended, "DONE")?;
+        self.env_is(&rev, &ended)?;
+        report.held("6b", &format!("{rev}: the same working copy posted again, with a 30 MB object: DONE"));
+        self.drop_files()
+    }
+
+    /// 6. The power goes between arming and commit.
+    fn cut_during_a_trial(&mut self, report: &mut Report) -> Outcome<()> {
+        type Look = fn(&Env, Option<Phase>) -> bool;
+        let points: [(&str, Look); 3] = [
+            ("armed, not yet counted", |env, _| env.armed && env.bootcount == 0),
+            ("counted by the loader, not yet by PID 1", |env, phase| {
+                env.armed && env.bootcount > 0 && phase == Some(Phase::Armed)
+            }),
+            ("on trial, not committed", |env, phase| env.armed && matches!(phase, Some(Phase::Trial { .. }))),
+        ];
+        for (what, look) in points {
+            let old = self.committed()?;
+            self.touch_initrd()?;
+            let rev = self.post("a base whose trial is cut")?;
+            self.cut_when(what, |disk, scratch| {
+                let env = disk.env()?;
+                if env.candidate != rev {
+                    return Ok(false);
+                }
+                let phase =
+                    disk.journal(scratch)?.filter(|record| record.candidate.as_str() == rev).map(|record| record.phase);
+                Ok(look(&env, phase))
+            })?;
+            self.device.power_on()?;
+            let ended = self.finished(&rev)?;
+            self.ready()?;
+            match ended.status.as_str() {
+                "DONE" => self.env_is(&rev, &ended)?,
+                "ERROR" => self.env_is(&old, &ended)?,
+                other => return fail(format!("{what}: the update ended as {other}")),
+            }
+            let now = self.committed()?;
+            report.held("6c", &format!("cut during the trial ({what}): {}, boots {now}", ended.reason()));
+        }
+        Ok(())
+    }
+
+    /// 7. What is refused changes nothing.
+    fn refuses(&mut self, report: &mut Report) -> Outcome<()> {
+        let before = self.everything()?;
+        let port = self.device.ports.endpoint;
+        let remote = http::get(port, "/.pvrremote")?.text();
+        let remote: Value = serde_json::from_str(&remote).map_err(|error| format!("{error}: {remote}"))?;
+        let path = |key: &str| path_of(remote[key].as_str().unwrap_or_default());
+        let (states, steps) = (path("json-get-url"), path("post-url"));
+        let state: Value = serde_json::from_str(&http::get(port, &states)?.text())?;
+        let post = |body: &str| http::send(port, "POST", &steps, &["Content-Type: text/plain"], body.as_bytes());
+
+        let mut missing = state.clone();
+        missing["web/root.squashfs"] = Value::String("ab".repeat(32));
+        let mut group = state.clone();
+        group["web/run.json"]["group"] = "nowhere".into();
+        let envelope = |state: &Value| serde_json::json!({"commit-msg": "refused", "state": state}).to_string();
+        let whole = envelope(&state);
+        let cases = [
+            ("a missing object", envelope(&missing), "SB1201"),
+            ("a state cut short", whole[..whole.len() * 2 / 3].to_string(), "SB1003"),
+            ("an unknown group", envelope(&group), "SB1105"),
+        ];
+        for (what, body, code) in cases {
+            let answer = post(&body)?;
+            let text = answer.text();
+            ensure(answer.status >= 400 && text.contains(code), || format!("{what}: {} {text}", answer.status))?;
+            let after = self.everything()?;
+            ensure(after == before, || format!("{what}: changed {}", difference(&before, &after)))?;
+            report.held("7", &format!("refused: {what}: {} {}", answer.status, text.trim()));
+        }
+        report.fact(&format!(
+            "environment, journal and {} files under trails and objects are as before",
+            before.len() - 2
+        ));
+        Ok(())
+    }
+}
+
+/// What stands on the disk of an update whose objects arrive.
+struct Arrival {
+    parts: usize,
+    named: usize,
+    all: usize,
+    staged: bool,
+}
+
+impl Arrival {
+    fn of(disk: &Disk, scratch: &Path, hashes: &[String], revisions: &[String]) -> Outcome<Self> {
+        let storage = disk.storage(scratch)?;
+        let names = storage.names("/objects")?;
+        let named = hashes.iter().filter(|hash| names.contains(hash)).count();
+        let parts = storage.names("/objects/.incoming")?.iter().filter(|name| name.ends_with(".part")).count();
+        let staged = storage.names("/trails/locals")?.iter().any(|name| !revisions.contains(name));
+        Ok(Self { parts, named, all: hashes.len(), staged })
+    }
+}
+
+impl Ended {
+    fn reason(&self) -> String {
+        let code = if self.code.is_empty() { String::new() } else { format!(" ({})", self.code) };
+        format!("{}: {}{code}", self.status, self.message)
+    }
+}
+
+/// What steps look at and do.
+impl Tour {
+    fn work(&self) -> Outcome<&Work> {
+        self.work.as_ref().ok_or_else(|| "there is no working copy: step 2 did not hold".into())
+    }
+
+    /// Waits until the device is READY.
+    fn ready(&self) -> Outcome<Value> {
+        self.device.wait_status("the device READY", BOOT_S, |status| status["status"] == "READY")
+    }
+
+    /// After a step that did not hold: power off and on.
+    fn start_again(&mut self) -> Outcome<()> {
+        self.device.power_on()?;
+        self.ready().map(|_| ())
+    }
+
+    /// All containers by name.
+    fn containers(&self) -> Outcome<BTreeMap<String, Value>> {
+        let list = self.device.control("containers ls")?.json()?;
+        let named = |container: &Value| Some((container["name"].as_str()?.to_string(), container.clone()));
+        Ok(list.as_array().ok_or("containers ls is no list")?.iter().filter_map(named).collect())
+    }
+
+    fn container(&self, name: &str) -> Outcome<Value> {
+        self.containers()?.remove(name).ok_or_else(|| format!("there is no container {name}").into())
+    }
+
+    /// A number of `counter`'s web server.
+    fn number(&self, name: &str) -> Outcome<u64> {
+        wait_for(&format!("counter's /{name}"), 30, || {
+            Ok(http::get(self.device.ports.counter, &format!("/{name}"))?.text().trim().parse().ok())
+        })
+    }
+
+    fn page_says(&self, words: &str) -> Outcome<()> {
+        wait_for(&format!("a page that says `{words}`"), 30, || {
+            Ok(http::get(self.device.ports.web, "/")?.text().contains(words).then_some(()))
+        })
+    }
+
+    fn page_is(&self, content: &[u8]) -> Outcome<()> {
+        wait_for(
+            "the page as it was",
+            30,
+            || Ok((http::get(self.device.ports.web, "/")?.body == content).then_some(())),
+        )
+    }
+
+    /// The committed revision, as the loader's environment has it.
+    fn committed(&self) -> Outcome<String> {
+        Ok(self.device.disk.env()?.rev)
+    }
+
+    /// Environment and status agree that `rev` is committed and nothing is on trial.
+    fn env_is(&self, rev: &str, ended: &Ended) -> Outcome<()> {
+        let env = self.device.disk.env()?;
+        ensure(env.rev == rev && env.candidate.is_empty() && !env.armed, || {
+            format!("the environment is {env:?}, not {rev}")
+        })?;
+        let status = self.device.control("status")?.json()?;
+        ensure(status["revision"] == rev, || format!("runs {} after {}", status["revision"], ended.document))
+    }
+
+    fn must_be(&self, ended: &Ended, status: &str) -> Outcome<()> {
+        ensure(ended.status == status, || {
+            format!("ended as {}: {}, not {status}; {:?}", ended.status, ended.message, ended.seen)
+        })?;
+        ensure(status != "ERROR" || !ended.message.is_empty(), || "an ERROR without a reason".into())
+    }
+
+    fn post(&self, message: &str) -> Outcome<String> {
+        self.work()?.post(self.device.ports.endpoint, message)
+    }
+
+    /// Follows the update to `rev` to its end. The device may reboot meanwhile.
+    fn finished(&self, rev: &str) -> Outcome<Ended> {
+        let mut seen: Vec<String> = Vec::new();
+        let document = self.device.wait_status(&format!("the end of the update to {rev}"), UPDATE_S, |status| {
+            let update = &status["update"];
+            let word = update["status"].as_str().unwrap_or_default();
+            if update["revision"] != rev {
+                return false;
+            }
+            if seen.last().map(String::as_str) != Some(word) {
+                seen.push(word.to_string());
+            }
+            FINAL.contains(&word)
+        })?;
+        let text = |key: &str| document["update"][key].as_str().unwrap_or_default().to_string();
+        Ok(Ended { status: text("status"), message: text("status-msg"), code: text("code"), seen, document })
+    }
+
+    /// Cuts the power at the instant at which the disk satisfies `look`.
+    fn cut_when(&mut self, what: &str, mut look: impl FnMut(&Disk, &Path) -> Outcome<bool>) -> Outcome<()> {
+        let begun = Instant::now();
+        while !self.device.cut_if(&mut look)? {
+            ensure(begun.elapsed() < Duration::from_secs(90), || format!("the disk never showed: {what}"))?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// The greatest count of boots that the environment shows while `rev` is tried.
+    fn bootcount_seen(&self, rev: &str) -> Outcome<u32> {
+        let mut greatest = 0;
+        let mut armed = false;
+        wait_for("U-Boot giving the candidate up", UPDATE_S, || {
+            let env = self.device.disk.env()?;
+            armed |= env.candidate == rev;
+            greatest = greatest.max(env.bootcount);
+            Ok((armed && env.candidate != rev).then_some(greatest))
+        })
+    }
+
+    /// How often something stands in the kernel's log of all boots.
+    fn log_count(&self, words: &str) -> Outcome<usize> {
+        let log = std::fs::read(self.device.log())?;
+        Ok(String::from_utf8_lossy(&log).matches(words).count())
+    }
+
+    fn loader_starts(&self) -> Outcome<usize> {
+        self.log_count("U-Boot 20")
+    }
+
+    /// Local revisions on the disk.
+    fn revisions(&self) -> Outcome<Vec<String>> {
+        self.device.frozen(|disk, scratch| disk.storage(scratch)?.names("/trails/locals"))
+    }
+
+    /// Changes one file of the initramfs, each time another content.
+    fn touch_initrd(&mut self) -> Outcome<()> {
+        self.serial += 1;
+        let mut initrd = self.work()?.read(INITRD)?;
+        initrd.resize(initrd.len().next_multiple_of(512), 0);
+        initrd.extend(cpio::archive("etc/note", format!("base {}\n", self.serial).as_bytes()));
+        self.work()?.write(INITRD, initrd)
+    }
+
+    /// Gives `web` the goal READY, which it never reports; what run.json was before.
+    fn never_ready(&self) -> Outcome<Vec<u8>> {
+        let content = self.work()?.read(RUN)?;
+        let mut run: Value = serde_json::from_slice(&content)?;
+        run["status_goal"] = "READY".into();
+        self.work()?.write(RUN, run.to_string())?;
+        Ok(content)
+    }
+
+    /// New files of these sizes in web's page, no two alike; their hashes.
+    fn new_files(&mut self, sizes: &[usize]) -> Outcome<Vec<String>> {
+        let mut hashes = Vec::new();
+        for (index, size) in sizes.iter().enumerate() {
+            self.serial += 1;
+            let file = format!("_config/web/srv/www/file{index}.bin");
+            self.work()?.write(&file, noise(self.serial, *size))?;
+            hashes.push(super::disk::hash_file(&self.work()?.folder.join(&file))?);
+        }
+        Ok(hashes)
+    }
+
+    fn drop_files(&self) -> Outcome<()> {
+        for index in 0..2 {
+            std::fs::remove_file(self.work()?.folder.join(format!("_config/web/srv/www/file{index}.bin")))?;
+        }
+        Ok(())
+    }
+
+    /// Environment, journal and every file under trails and objects, by hash.
+    fn everything(&self) -> Outcome<BTreeMap<String, String>> {
+        self.device.frozen(|disk, scratch| {
+            let mut all = disk.storage(scratch)?.hashes(&["/trails", "/objects"])?;
+            all.insert("environment".into(), super::disk::hex(&disk.env_bytes()?));
+            all.insert("journal".into(), super::disk::hex(&disk.journal_bytes(scratch)?));
+            Ok(all)
+        })
+    }
+
+    /// Leaves the device on and says how to talk to it.
+    fn keep(&mut self) {
+        let (ports, console) = (self.device.ports, self.device.console());
+        let folder = self.device.folder().join("work");
+        let Some(group) = self.device.release() else { return };
+        println!("\nThe device stays on:");
+        println!("  pvcontrol   {} control --console {} status", self.kit.pvr().display(), console.display());
+        println!("  its pages   http://127.0.0.1:{}/ and http://127.0.0.1:{}/memory", ports.web, ports.counter);
+        println!("  its state   cd {} && pvr status; pvr post http://127.0.0.1:{}", folder.display(), ports.endpoint);
+        println!("  its log     {}", self.device.log().display());
+        println!("  to end it   kill -- -{group}");
+    }
+}
+
+/// A page of web.
+fn page(words: &str) -> String {
+    format!("<!doctype html>\n<title>Switchback</title>\n<p>{words}</p>\n")
+}
+
+/// Bytes that do not compress, different for each seed: xorshift.
+fn noise(seed: u32, size: usize) -> Vec<u8> {
+    let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
+}
+
+/// The path of a URL.
+fn path_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.find('/').map_or("/", |at| &rest[at..]).to_string()
+}
+
+/// The names whose hashes differ.
+fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> String {
+    let mut names: Vec<&str> = before.keys().chain(after.keys()).map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| before.get(*name) != after.get(*name));
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_helpers() {
+        assert_eq!(path_of("http://127.0.0.1:99/cgi-bin/pvr/steps"), "/cgi-bin/pvr/steps");
+        assert_eq!(path_of("/steps"), "/steps");
+        assert_eq!(noise(1, 5).len(), 5);
+        assert_ne!(noise(1, 64), noise(2, 64));
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+        assert_eq!(difference(&map(&[("a", "1"), ("b", "2")]), &map(&[("a", "1"), ("b", "3"), ("c", "")])), "b, c");
+    }
+}
