@@ -7,7 +7,6 @@
 //! what it says was seen; nothing waits without a deadline; only processes that the tour started are ended.
 //! Does not: build anything (`ci/device` does); judge times (they are printed).
 
-pub mod console;
 pub mod cpio;
 pub mod device;
 pub mod disk;

@@ -1,19 +1,16 @@
 //! The emulated device: started by `pvr emulate` on a copy of the image, watched, cut off.
 //!
-//! Invariants: the emulator runs in a process group of its own, which is the only thing that is ever signalled; it is
-//! ended when the value is dropped, unless it was released for the user. The kernel's log of all boots of one device
-//! goes to one file.
+//! Invariants: only the process that `pvr emulate` named is ever signalled; it is ended when the value is dropped,
+//! unless it was released for the user. The serial log begins anew when the power comes on, not at a reboot; the one
+//! before is kept under another name.
 //! Fault model: `cut` is SIGKILL of the emulator: what the guest had not handed to its disk is lost.
 
-use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::console::{self, Ran};
 use super::disk::Disk;
 use super::{Outcome, fail, wait_for};
 
@@ -68,6 +65,25 @@ impl Ports {
     }
 }
 
+/// What a run of `pvcontrol` printed, and its exit code.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// The exit code.
+    pub code: i32,
+    /// Output, errors included.
+    pub text: String,
+}
+
+impl Ran {
+    /// The output as JSON, if the exit code is 0.
+    pub fn json(&self) -> Outcome<serde_json::Value> {
+        if self.code != 0 {
+            return fail(format!("pvcontrol ended with {}: {}", self.code, self.text.trim()));
+        }
+        serde_json::from_str(self.text.trim()).map_err(|error| format!("{error}: {}", self.text).into())
+    }
+}
+
 /// One device with its disk; it may be on or off.
 pub struct Device {
     kit: Kit,
@@ -76,7 +92,8 @@ pub struct Device {
     pub disk: Disk,
     /// Where its services are reached.
     pub ports: Ports,
-    emulator: Option<Child>,
+    emulator: Option<Pid>,
+    starts: u32,
 }
 
 impl Device {
@@ -90,7 +107,7 @@ impl Device {
             return fail(format!("{} could not be copied", kit.image().display()));
         }
         let disk = Disk::open(&image)?;
-        Ok(Self { kit: kit.clone(), folder: folder.into(), disk, ports: Ports::free()?, emulator: None })
+        Ok(Self { kit: kit.clone(), folder: folder.into(), disk, ports: Ports::free()?, emulator: None, starts: 0 })
     }
 
     /// A folder for scratch files.
@@ -111,72 +128,81 @@ impl Device {
     /// Switches it on.
     pub fn power_on(&mut self) -> Outcome<()> {
         self.cut();
-        let _ = std::fs::remove_file(self.console());
-        let output = File::create(self.folder.join("emulator.log"))?;
+        if self.starts > 0 {
+            std::fs::rename(self.log(), self.folder.join(format!("serial.{}.log", self.starts)))?;
+        }
+        self.starts += 1;
         let forward = |host: u16, guest: u16| format!("{host}:{guest}");
-        let child = Command::new(self.kit.pvr())
-            .arg("emulate")
+        let pid_file = self.folder.join("qemu.pid");
+        let output = Command::new(self.kit.pvr())
+            .args(["emulate", "--background", "--disk"])
             .arg(&self.disk.image)
-            .arg("--loader")
+            .arg("--u-boot")
             .arg(self.kit.loader())
             .arg("--log")
             .arg(self.log())
             .arg("--console")
             .arg(self.console())
+            .arg("--pid-file")
+            .arg(&pid_file)
             .args(["--forward", &forward(self.ports.endpoint, 12368)])
             .args(["--forward", &forward(self.ports.web, 8080)])
             .args(["--forward", &forward(self.ports.counter, 8081)])
             .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .process_group(0)
-            .spawn()?;
-        self.emulator = Some(child);
+            .output()?;
+        if !output.status.success() {
+            return fail(format!("pvr emulate: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        }
+        self.emulator = std::fs::read_to_string(pid_file)?.trim().parse().ok().and_then(Pid::from_raw);
         Ok(())
     }
 
     /// Cuts its power. Nothing happens if it is off.
     pub fn cut(&mut self) {
-        if let Some(mut child) = self.emulator.take() {
-            self.signal(&child, Signal::KILL);
-            let _ = child.wait();
+        let Some(emulator) = self.emulator.take() else { return };
+        let _ = kill_process(emulator, Signal::KILL);
+        // The next start writes the same disk, so this one has to be gone.
+        while is_running(emulator) {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// Stops the emulator, looks at the disk, and lets it go on unless the look says that the moment has come; then
     /// the power is cut at exactly this instant.
     pub fn cut_if(&mut self, mut look: impl FnMut(&Disk, &Path) -> Outcome<bool>) -> Outcome<bool> {
-        let Some(child) = self.emulator.as_ref() else { return fail("the device is off".into()) };
-        self.signal(child, Signal::STOP);
+        self.signal(Signal::STOP)?;
         let seen = look(&self.disk, &self.folder);
         if matches!(seen, Ok(true)) {
             self.cut();
         } else {
-            self.signal(self.emulator.as_ref().expect("still there"), Signal::CONT);
+            self.signal(Signal::CONT)?;
         }
         seen
     }
 
     /// Looks at the disk while the emulator stands still, so that what is seen is one instant.
     pub fn frozen<T>(&self, look: impl FnOnce(&Disk, &Path) -> Outcome<T>) -> Outcome<T> {
-        if let Some(child) = self.emulator.as_ref() {
-            self.signal(child, Signal::STOP);
-        }
+        self.signal(Signal::STOP)?;
         let seen = look(&self.disk, &self.folder);
-        if let Some(child) = self.emulator.as_ref() {
-            self.signal(child, Signal::CONT);
-        }
+        self.signal(Signal::CONT)?;
         seen
     }
 
-    /// Leaves the emulator running when this value goes; its process group, if it is on.
-    pub fn release(&mut self) -> Option<u32> {
-        self.emulator.take().map(|child| child.id())
+    /// Leaves the emulator running when this value goes; its process id, if it is on.
+    pub fn release(&mut self) -> Option<i32> {
+        self.emulator.take().map(Pid::as_raw_pid)
     }
 
-    /// Runs `pvcontrol ARGS` on the device.
+    /// Runs `pvcontrol ARGS` on the device, through its second serial port.
     pub fn control(&self, args: &str) -> Outcome<Ran> {
-        console::run(&self.console(), args, Duration::from_secs(10))
+        let output = Command::new(self.kit.pvr())
+            .args(["control", "--timeout", "10", "--console"])
+            .arg(self.console())
+            .args(args.split(' '))
+            .stdin(Stdio::null())
+            .output()?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok(Ran { code: output.status.code().unwrap_or(-1), text: String::from_utf8_lossy(&text).into_owned() })
     }
 
     /// Waits until `pvcontrol status` satisfies `enough`.
@@ -187,16 +213,23 @@ impl Device {
         mut enough: impl FnMut(&serde_json::Value) -> bool,
     ) -> Outcome<serde_json::Value> {
         wait_for(what, seconds, || {
-            let status = console::run(&self.console(), "status", Duration::from_secs(3))?.json()?;
+            let status = self.control("status")?.json()?;
             Ok(enough(&status).then_some(status))
         })
     }
 
-    fn signal(&self, child: &Child, signal: Signal) {
-        if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, signal);
+    fn signal(&self, signal: Signal) -> Outcome<()> {
+        match self.emulator {
+            Some(emulator) => Ok(kill_process(emulator, signal)?),
+            None => fail("the device is off".into()),
         }
     }
+}
+
+/// Whether a process is there and has not ended; one that ended may stay a zombie of somebody else.
+fn is_running(process: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid())).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
 }
 
 impl Drop for Device {

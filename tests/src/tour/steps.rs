@@ -546,13 +546,13 @@ impl Tour {
     fn keep(&mut self) {
         let (ports, console) = (self.device.ports, self.device.console());
         let folder = self.device.folder().join("work");
-        let Some(group) = self.device.release() else { return };
+        let Some(emulator) = self.device.release() else { return };
         println!("\nThe device stays on:");
         println!("  pvcontrol   {} control --console {} status", self.kit.pvr().display(), console.display());
         println!("  its pages   http://127.0.0.1:{}/ and http://127.0.0.1:{}/memory", ports.web, ports.counter);
         println!("  its state   cd {} && pvr status; pvr post http://127.0.0.1:{}", folder.display(), ports.endpoint);
         println!("  its log     {}", self.device.log().display());
-        println!("  to end it   kill -- -{group}");
+        println!("  to end it   kill {emulator}");
     }
 }
 
