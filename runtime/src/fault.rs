@@ -81,6 +81,9 @@ codes! {
     ContainerExited = 1306 "a container exited" 500;
     ContainerUnknown = 1307 "no such container" 404;
     SignalUnexpected = 1308 "signal not expected from this container" 500;
+    ContainerSystem = 1309 "the container's restart policy is system: it changes only with an update" 403;
+    ContainerState = 1310 "not possible in the container's present state" 400;
+    StopTimeout = 1311 "a container could not be stopped" 500;
     // 14xx: updates and boot
     GoalsMissed = 1401 "status goal not reached in time" 500;
     UpdateBusy = 1402 "another update is running" 503;

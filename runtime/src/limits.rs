@@ -60,6 +60,27 @@ pub const GOALS_TIMEOUT_S: u32 = 120;
 pub const COMMIT_DELAY_S: u32 = 25;
 /// Time that a container has to end by itself after it was asked to stop. Milliseconds. Reference: device-formats 4.4.
 pub const STOP_PATIENCE_MS: u64 = 5_000;
+/// Time that all containers which an update replaces have to be gone, however often they must be killed. Milliseconds.
+pub const SWITCH_PATIENCE_MS: u64 = 60_000;
+/// Time that all containers have to end before the device goes down without them: asked, killed, and killed again. Milliseconds.
+pub const LEAVE_PATIENCE_MS: u64 = 2 * STOP_PATIENCE_MS + 2_000;
+/// Rounds in which the parts of the machine settle after one event. The longest chain is a failed switch: fall,
+/// failure, way back, and the stops that follow.
+pub const SETTLING_MAX: usize = 16;
+/// Shortest time before a container that fell is started again: a container that ends at once must not take the
+/// processor from those that work. Milliseconds.
+pub const RETRY_DELAY_MIN_MS: u64 = 1_000;
+/// Longest time before a container that fell is started again, whatever its back-off factor. Milliseconds.
+pub const RETRY_DELAY_MAX_MS: u64 = 3_600_000;
+/// How often a trial may lose goals that it had met: a container that falls and is started again for ever must not
+/// keep the trial open for ever.
+pub const RELAPSES_MAX: u8 = 5;
+/// Attempts at one store of the environment, or at the record of a commit.
+pub const STORE_TRIES_MAX: u8 = 3;
+/// `Retry-After` of what an update in progress refuses. Seconds. Reference: device-formats 6.4.
+pub const RETRY_AFTER_UPDATE_S: u16 = 600;
+/// `Retry-After` of what a busy device refuses. Seconds.
+pub const RETRY_AFTER_BUSY_S: u16 = 5;
 /// Time that the `start` errand has from clone to exec of the container's init, image mounts included. Milliseconds.
 pub const START_PATIENCE_MS: u64 = 30_000;
 /// Bytes of free storage that are kept for our own records, against uploads and containers.
@@ -71,8 +92,8 @@ pub const BOOT_FLOOR: u64 = 256 * 1024;
 pub const KEPT_MAX: usize = 9;
 /// Log bytes kept of one container.
 pub const LOG_FILE_MAX: u64 = 256 * 1024;
-/// Actions that one event can ask for: each container once, each connection once, and a few.
-pub const ACTIONS_QUEUED_MAX: usize = 2 * CONTAINERS_MAX + CONNECTIONS_MAX + 16;
+/// Actions that one event can ask for: two of each container and a note, one of each connection, and a few.
+pub const ACTIONS_QUEUED_MAX: usize = 3 * CONTAINERS_MAX + CONNECTIONS_MAX + 16;
 /// Actions of one turn, outcomes included: a container's images may all be found good at once, then all start.
 pub const ACTIONS_PER_TURN_MAX: usize = 8 * ACTIONS_QUEUED_MAX;
 /// Log bytes that a container may write per second in the long run: a day of it is a third of a GB of flash wear.
