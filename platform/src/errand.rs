@@ -121,6 +121,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// Its descriptor, for what signals cannot name.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
     /// Sends it a signal. One that has ended already gets none.
     pub fn signal(&self, signal: Signal) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);

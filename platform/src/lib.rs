@@ -4,6 +4,7 @@
 pub mod alloc;
 pub mod config;
 pub mod confine;
+pub mod containers;
 pub mod disk;
 pub mod early;
 pub mod env;
@@ -13,7 +14,9 @@ pub mod kmsg;
 pub mod launch;
 pub mod logs;
 pub mod modules;
+pub mod path;
 pub mod signals;
+pub mod sockets;
 pub mod sys;
 pub mod verify;
 pub mod wait;

@@ -149,6 +149,15 @@ pub fn read_signal(signalfd: BorrowedFd<'_>) -> Result<i32, Errno> {
     Ok(i32::from_ne_bytes([info[0], info[1], info[2], info[3]])) // ssi_signo is the first field
 }
 
+/// Sends a signal by its number, real-time signals included.
+pub fn pidfd_signal(pidfd: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
+    // SAFETY: the call takes a descriptor and numbers; without a siginfo it reads no memory of ours.
+    let done = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, core::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
 /// The name of this process in `ps`, at most 15 bytes.
 pub fn set_process_name(name: &CStr) {
     let _ = rustix::thread::set_name(name);

@@ -45,7 +45,7 @@ const _: () = assert!(KEEP_MAX * (2 + limits::REV_NAME_MAX) < PAYLOAD_MAX);
 pub enum StartMode {
     /// Sets the container up and becomes its init.
     Start,
-    /// Mounts only, for the goal MOUNTED: sets up, reports, and keeps the mounts until it is ended.
+    /// Mounts only, for the goal MOUNTED: sets up, reports, and ends.
     Mount,
 }
 

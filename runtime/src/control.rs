@@ -46,7 +46,7 @@ pub enum Request {
     Message(RevName),
     /// `PUT /objects/<sha>`, `PUT /steps/locals/<name>`: a body of this length, streamed by an errand
     Receive(Upload, u64),
-    /// `GET /objects/<sha>`, `GET /steps/<rev>`, `GET /steps/<rev>/progress`
+    /// `GET /objects[/<sha>]`, `GET /steps[/<rev>[/progress]]`
     Send(Download),
 }
 
@@ -79,6 +79,14 @@ pub enum Download {
     State(RevName),
     /// The recorded progress of a revision.
     Progress(RevName),
+    /// The state JSON of the revision that runs.
+    Current,
+    /// The progress of the revision that runs.
+    CurrentProgress,
+    /// The list of objects.
+    Objects,
+    /// The list of revisions.
+    Steps,
 }
 
 /// How a request ends.

@@ -1,0 +1,490 @@
+//! Processes of containers, from the check of their images to the end of the last process in their cgroup.
+//!
+//! Invariants: a container is started from the descriptors that were hashed. Its init is our child, born in the
+//! container's namespaces and cgroup as the `start` errand, which becomes it by exec. Every end is told once, when
+//! nothing lives in the cgroup any more.
+//! Fault model: the `start` errand has a deadline; whatever it says or does not say, its end is seen by reaping.
+//! A container's processes may do what they want; killing the cgroup reaches all of them.
+//! Not here: when to start and stop (`runtime::machine`), mounting (`start`), who opens and hashes (`linux`).
+
+use crate::{
+    early,
+    errand::{Process, Starter},
+    path::Path,
+    signals::End,
+    sockets, sys,
+    wait::{Source, Waiter},
+    wire::{self, Buffer, Message, StartMode, WireError},
+};
+use log::{info, warn};
+use runtime::{
+    fault::{Code, Refusal},
+    id::{ContainerId, ObjectId, PartName, RevName},
+    limits,
+    lxc::{Config, Summary},
+    machine::{Event, Exit},
+    port::Millis,
+    state::{Goal, State},
+};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{AtFlags, CWD, Mode, OFlags},
+    io::Errno,
+    pipe::PipeFlags,
+    process::Pid,
+};
+
+/// How often a cgroup that should be empty is looked at.
+const EMPTY_MS: Millis = 20;
+/// After this long it is given up on: something in it is stuck in the kernel.
+const EMPTY_PATIENCE_MS: Millis = 10_000;
+
+/// A file of the container, by what it must contain.
+struct Image {
+    object: ObjectId,
+    file: Option<OwnedFd>,
+}
+
+/// Where a container's process is in its life.
+enum Phase {
+    /// None.
+    Down,
+    /// The `start` errand works.
+    Starting {
+        /// It is killed then.
+        until: Millis,
+        /// What it reported.
+        report: Option<Result<(), Code>>,
+        /// Whether it ends by itself after the report.
+        mode: StartMode,
+    },
+    /// Its init runs.
+    Up,
+    /// Its init was reaped.
+    Emptying {
+        /// What is told when the cgroup is empty.
+        outcome: Outcome,
+        /// When to look again.
+        at: Millis,
+        /// When to stop looking.
+        until: Millis,
+    },
+}
+
+/// How a process came to its end.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// While, or by, being started.
+    Launched(Result<(), Code>),
+    /// After it.
+    Exited(Exit),
+}
+
+/// One container's slot.
+struct Unit {
+    name: Option<PartName>,
+    rev: RevName,
+    /// Its images in the order of `root-volume`, `volumes`; the configuration is the last.
+    images: heapless::Vec<Image, { wire::FDS_MAX }>,
+    summary: Summary,
+    phase: Phase,
+    process: Option<Process>,
+    /// The read end of its output, kept for a `log` errand that has to start again.
+    output: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+    started: Millis,
+}
+
+/// What people see of a container's process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// Process id of its init.
+    pub pid: i32,
+    /// When it was started.
+    pub started: Millis,
+}
+
+/// All containers' processes.
+pub struct Containers {
+    units: Box<[Unit]>,
+}
+
+impl Default for Containers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Containers {
+    /// None. Allocates the slots.
+    pub fn new() -> Self {
+        let empty = || Unit {
+            name: None,
+            rev: RevName::factory(),
+            images: heapless::Vec::new(),
+            summary: Summary::DEFAULT,
+            phase: Phase::Down,
+            process: None,
+            output: None,
+            listener: None,
+            started: 0,
+        };
+        Self { units: (0..limits::CONTAINERS_MAX).map(|_| empty()).collect() }
+    }
+
+    fn unit(&mut self, id: ContainerId) -> &mut Unit {
+        &mut self.units[usize::from(id.0)]
+    }
+
+    /// Begins the check of a container: nothing is open.
+    pub fn begin(&mut self, id: ContainerId, name: PartName, rev: RevName) {
+        let unit = self.unit(id);
+        unit.name = Some(name);
+        unit.rev = rev;
+        unit.images.clear();
+    }
+
+    /// The revision from which the container starts.
+    pub fn rev(&self, id: ContainerId) -> RevName {
+        self.units[usize::from(id.0)].rev
+    }
+
+    /// Finds what the container consists of.
+    pub fn list(&mut self, id: ContainerId, state: &State<'_>) -> Result<(), Refusal> {
+        let unit = self.unit(id);
+        let name = unit.name.ok_or(Code::ContainerUnknown)?;
+        let content = state.container(name)?;
+        let config = content.config()?.ok_or(Refusal::key(Code::FileMissing, name.as_str()))?;
+        for file in content.volumes().chain([Ok(config)]) {
+            let file = file?;
+            // A volume that is a folder of the revision has no object; `start` finds it by name.
+            let Some(object) = file.object else { continue };
+            let image = Image { object, file: None };
+            unit.images.push(image).map_err(|_| Refusal::key(Code::RunInvalid, file.key.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// The next object to open and check.
+    pub fn next_image(&self, id: ContainerId) -> Option<ObjectId> {
+        self.units[usize::from(id.0)].images.iter().find(|image| image.file.is_none()).map(|image| image.object)
+    }
+
+    /// `next_image` is open.
+    pub fn opened(&mut self, id: ContainerId, file: OwnedFd) {
+        if let Some(image) = self.unit(id).images.iter_mut().find(|image| image.file.is_none()) {
+            image.file = Some(file);
+        }
+    }
+
+    /// The image that was opened last: to be hashed.
+    pub fn unhashed(&self, id: ContainerId) -> Option<BorrowedFd<'_>> {
+        let images = &self.units[usize::from(id.0)].images;
+        images.iter().rev().find_map(|image| image.file.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// The image that was opened last has this hash.
+    pub fn hashed(&mut self, id: ContainerId, hash: ObjectId) -> Result<(), Code> {
+        let images = &self.unit(id).images;
+        let image = images.iter().rev().find(|image| image.file.is_some()).ok_or(Code::Internal)?;
+        if image.object == hash { Ok(()) } else { Err(Code::ObjectMismatch) }
+    }
+
+    /// All images are good: reads what we have to know of the configuration, which was just hashed and is in memory.
+    pub fn checked(&mut self, id: ContainerId, text: &mut [u8; limits::LXC_CONF_MAX]) -> Result<(), Code> {
+        let unit = self.unit(id);
+        let file = unit.images.last().and_then(|image| image.file.as_ref()).ok_or(Code::Internal)?;
+        let length = rustix::io::pread(file, &mut text[..], 0).map_err(|_| Code::StorageIo)?;
+        unit.summary = Config::parse(&text[..length]).map_err(|refusal| refusal.code)?.summary;
+        Ok(())
+    }
+
+    /// Forgets the files of a container that will not be started.
+    pub fn release(&mut self, id: ContainerId) {
+        self.unit(id).images.clear();
+    }
+
+    /// Starts the container's process. The outcome comes by `hear` and `reaped`.
+    pub fn start(
+        &mut self,
+        id: ContainerId,
+        goal: Goal,
+        starter: &Starter,
+        waiter: &mut Waiter,
+        now: Millis,
+    ) -> Result<(), Code> {
+        let mode = if goal == Goal::Mounted { StartMode::Mount } else { StartMode::Start };
+        let unit = self.unit(id);
+        let name = unit.name.ok_or(Code::ContainerUnknown)?;
+        if unit.process.is_some() {
+            return Err(Code::Internal);
+        }
+        unit.listen(id, name, waiter).map_err(|error| fault(name, "control socket", error))?;
+        let cgroup = open_cgroup(name).map_err(|error| fault(name, "cgroup", error))?;
+        let (read, write) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| fault(name, "output", error))?;
+        let namespaces = u64::from(unit.summary.namespaces.clone_flags()) | libc::CLONE_NEWNS as u64;
+        let process = starter
+            .start(c"start", namespaces, Some(cgroup.as_fd()), Some(write.as_fd()))
+            .map_err(|error| fault(name, "clone", error))?;
+        let job = Message::Job { rev: unit.rev, container: name, mode };
+        let mut images: heapless::Vec<BorrowedFd<'_>, { wire::FDS_MAX }> = heapless::Vec::new();
+        let volumes = unit.images.len().saturating_sub(1);
+        images.extend(unit.images[..volumes].iter().filter_map(|image| image.file.as_ref()).map(AsFd::as_fd));
+        let sent = process.channel.send(0, &job, &images);
+        drop(images);
+        unit.images.clear();
+        if let Err(error) = sent.and_then(|()| waiter.watch(&process.channel, Source::Start(id)).map_err(wire_error)) {
+            warn!("container {name}: its errand cannot be told what to do: {error:?}");
+            process.signal(rustix::process::Signal::KILL);
+        }
+        unit.process = Some(process);
+        unit.output = Some(read);
+        unit.started = now;
+        unit.phase = Phase::Starting { until: now + limits::START_PATIENCE_MS, report: None, mode };
+        Ok(())
+    }
+
+    /// The `start` errand said something, or its channel ended because it became the container's init.
+    pub fn hear(&mut self, id: ContainerId, buffer: &mut Buffer, waiter: &mut Waiter) -> Option<Event> {
+        let unit = self.unit(id);
+        let source = Source::Start(id);
+        let (Some(process), Some(name)) = (&unit.process, unit.name) else {
+            waiter.drained(source);
+            return None;
+        };
+        let Phase::Starting { report, mode, .. } = &mut unit.phase else {
+            waiter.forget(&process.channel, source);
+            return None;
+        };
+        match process.channel.receive(buffer) {
+            Ok(Some(wire::Received { message: Message::Report { code, step, errno }, .. })) => {
+                if let Some(code) = code {
+                    let why = Errno::from_raw_os_error(errno);
+                    warn!("container {name}: {code} {}: {step}: {why}", code.text());
+                }
+                *report = Some(code.map_or(Ok(()), Err));
+            }
+            Ok(Some(_)) => process.signal(rustix::process::Signal::KILL),
+            Ok(None) if *report == Some(Ok(())) && *mode == StartMode::Start => {
+                waiter.forget(&process.channel, source);
+                unit.phase = Phase::Up;
+                info!("container {name}: started, process {}", process.pid);
+                return Some(Event::Launched(id, Ok(())));
+            }
+            Err(WireError::Io(Errno::AGAIN)) => waiter.drained(source),
+            Ok(None) | Err(_) => waiter.forget(&process.channel, source), // its end will be seen
+        }
+        None
+    }
+
+    /// Whose process this was; from now on it is not.
+    pub fn owner(&self, pid: Pid) -> Option<ContainerId> {
+        let owns = |unit: &Unit| unit.process.as_ref().is_some_and(|process| process.pid == pid);
+        self.units.iter().position(owns).map(|index| ContainerId(index as u8))
+    }
+
+    /// Its process was reaped. The event for it comes from `check` when the cgroup is empty; one that was due before it, now.
+    pub fn reaped(
+        &mut self,
+        id: ContainerId,
+        end: End,
+        buffer: &mut Buffer,
+        waiter: &mut Waiter,
+        now: Millis,
+    ) -> Option<Event> {
+        // What it said before it ended may still lie in the channel: a record, or the end that means exec.
+        let mut before = None;
+        for _ in 0..4 {
+            before = before.or(self.hear(id, buffer, waiter));
+        }
+        let unit = self.unit(id);
+        let name = unit.name?;
+        if let Some(process) = unit.process.take() {
+            waiter.forget(&process.channel, Source::Start(id));
+        }
+        unit.output = None;
+        let exit = match end {
+            End::Exited(code) => Exit::Code(code as u8),
+            End::Killed(signal) => Exit::Signal(signal as u8),
+        };
+        info!("container {name}: ended: {end:?}");
+        let outcome = match unit.phase {
+            Phase::Starting { report: Some(Err(code)), .. } => Outcome::Launched(Err(code)),
+            Phase::Starting { report: Some(Ok(())), mode: StartMode::Mount, .. } if exit == Exit::Code(0) => {
+                Outcome::Launched(Ok(()))
+            }
+            _ => Outcome::Exited(exit),
+        };
+        kill_cgroup(name);
+        unit.phase = Phase::Emptying { outcome, at: now, until: now + EMPTY_PATIENCE_MS };
+        before
+    }
+
+    /// Asks the container's init to end.
+    pub fn stop(&mut self, id: ContainerId) {
+        let signal = i32::from(self.unit(id).summary.halt_signal);
+        if let Some(process) = &self.unit(id).process {
+            process.signal_number(signal);
+        }
+    }
+
+    /// Kills everything in the container's cgroup.
+    pub fn kill(&mut self, id: ContainerId) {
+        let unit = self.unit(id);
+        if let Some(name) = unit.name {
+            kill_cgroup(name);
+        }
+        if let Some(process) = &unit.process {
+            process.signal(rustix::process::Signal::KILL);
+        }
+    }
+
+    /// When `check` has something to do.
+    pub fn poll_at(&self) -> Option<Millis> {
+        let due = |unit: &Unit| match unit.phase {
+            Phase::Starting { until, .. } => Some(until),
+            Phase::Emptying { at, .. } => Some(at),
+            Phase::Down | Phase::Up => None,
+        };
+        self.units.iter().filter_map(due).min()
+    }
+
+    /// Looks at deadlines and at cgroups that are to become empty. Call it until it returns nothing.
+    pub fn check(&mut self, now: Millis) -> Option<Event> {
+        for index in 0..self.units.len() {
+            let unit = &mut self.units[index];
+            let Some(name) = unit.name else { continue };
+            match &mut unit.phase {
+                Phase::Starting { until, .. } if now >= *until && *until != Millis::MAX => {
+                    warn!("container {name}: not started in {} ms", limits::START_PATIENCE_MS);
+                    kill_cgroup(name);
+                    if let Some(process) = &unit.process {
+                        process.signal(rustix::process::Signal::KILL);
+                    }
+                    unit.phase = Phase::Starting {
+                        until: Millis::MAX,
+                        report: Some(Err(Code::StartTimeout)),
+                        mode: StartMode::Start,
+                    };
+                }
+                Phase::Emptying { outcome, at, until } if now >= *at => {
+                    if !remove_cgroup(name) && now < *until {
+                        *at = now + EMPTY_MS;
+                        continue;
+                    }
+                    let id = ContainerId(index as u8);
+                    let event = match *outcome {
+                        Outcome::Launched(result) => Event::Launched(id, result),
+                        Outcome::Exited(exit) => Event::Exited(id, exit),
+                    };
+                    unit.phase = Phase::Down;
+                    return Some(event);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The output of every running container, for a `log` errand that has just started.
+    pub fn outputs(&self) -> impl Iterator<Item = ContainerId> + use<> {
+        let running: heapless::Vec<ContainerId, { limits::CONTAINERS_MAX }> = (0u8..)
+            .zip(&self.units)
+            .filter(|(_, unit)| unit.output.is_some())
+            .map(|(index, _)| ContainerId(index))
+            .collect();
+        running.into_iter()
+    }
+
+    /// What `log` is told about a container.
+    pub fn output(&self, id: ContainerId) -> Option<(Message<'static>, BorrowedFd<'_>)> {
+        let unit = &self.units[usize::from(id.0)];
+        let message = Message::Watch { rev: unit.rev, container: unit.name? };
+        Some((message, unit.output.as_ref()?.as_fd()))
+    }
+
+    /// The listening socket of a container.
+    pub fn listener(&self, id: ContainerId) -> Option<BorrowedFd<'_>> {
+        self.units[usize::from(id.0)].listener.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What people see of a container's process; `None` if it has none.
+    pub fn facts(&self, id: ContainerId) -> Option<Facts> {
+        let unit = self.units.get(usize::from(id.0))?;
+        let process = unit.process.as_ref()?;
+        Some(Facts { pid: process.pid.as_raw_nonzero().get(), started: unit.started })
+    }
+}
+
+impl Unit {
+    /// Makes the container's control socket, once for each name that the slot holds.
+    fn listen(&mut self, id: ContainerId, name: PartName, waiter: &mut Waiter) -> Result<(), Errno> {
+        if let Some(old) = self.listener.take() {
+            waiter.forget(&old, Source::Listener(id));
+        }
+        let listener = sockets::listen_container(name)?;
+        waiter.watch(&listener, Source::Listener(id)).map_err(|_| Errno::IO)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+}
+
+fn fault(name: PartName, what: &str, error: Errno) -> Code {
+    warn!("container {name}: {what}: {error}");
+    Code::StartFailed
+}
+
+fn wire_error(_: std::io::Error) -> WireError {
+    WireError::Io(Errno::IO)
+}
+
+fn cgroup_path(path: &mut Path, name: PartName, file: &str) -> Option<OwnedFd> {
+    let path = path.set(format_args!("/sys/fs/cgroup/switchback/{name}/{file}"));
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+fn open_cgroup(name: PartName) -> Result<OwnedFd, Errno> {
+    let mut path = Path::new();
+    let path = path.set(format_args!("/sys/fs/cgroup/switchback/{name}"));
+    early::make_dir(path);
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn kill_cgroup(name: PartName) {
+    if let Some(file) = cgroup_path(&mut Path::new(), name, "cgroup.kill") {
+        let _ = rustix::io::write(&file, b"1");
+    }
+}
+
+/// Removes a container's cgroup with those that it made itself; `false` while something lives in it.
+fn remove_cgroup(name: PartName) -> bool {
+    let mut path = Path::new();
+    let gone = |path: &core::ffi::CStr| match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => true,
+        Err(_) => false,
+    };
+    if gone(path.set(format_args!("/sys/fs/cgroup/switchback/{name}"))) {
+        return true;
+    }
+    // A container with cgroups of its own below keeps the folder; what counts is that nobody lives in it.
+    let mut text = [0u8; 128];
+    let Ok(events) = rustix::fs::open(
+        path.set(format_args!("/sys/fs/cgroup/switchback/{name}/cgroup.events")),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) else {
+        return true;
+    };
+    let length = rustix::io::read(&events, &mut text).unwrap_or(0);
+    text[..length].split(|byte| *byte == b'\n').any(|line| line == b"populated 0")
+}
+
+impl Process {
+    /// Sends it a signal by number, real-time signals included.
+    fn signal_number(&self, number: i32) {
+        if let Err(error) = sys::pidfd_signal(self.pidfd(), number) {
+            warn!("signal {number} to process {}: {error}", self.pid);
+        }
+    }
+}

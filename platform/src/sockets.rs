@@ -1,0 +1,252 @@
+//! Control sockets: the host's and one per container, and the connections on all of them.
+//!
+//! Invariants: who asks is known by the listening socket. A connection is one request and one answer. Each has a
+//! deadline; when all slots are taken, clients wait in the backlog, not in our memory. An answer is written
+//! at once into the socket's own buffer, which holds the largest: a client that does not read costs nothing.
+//! Fault model: clients send anything, stop anywhere, and hang up at any time.
+//! Not here: what a request means (`runtime::http`, `control`), bodies that are streamed (`transfer`).
+
+use crate::wait::{Source, Waiter};
+use core::ffi::CStr;
+use runtime::{
+    control::Caller,
+    id::{ConnId, PartName},
+    limits,
+    port::Millis,
+};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{AtFlags, CWD, Mode},
+    io::Errno,
+    net::{self, AddressFamily, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType},
+    process::{Gid, Uid},
+};
+
+/// The host's control socket.
+pub const HOST_SOCKET: &CStr = c"/run/pantavisor/pv/pv-ctrl";
+/// Where a container's control socket is made; `<name>/pv-ctrl` below it.
+pub const CONTAINER_SOCKETS: &str = "/run/switchback/c";
+/// Clients that may wait for a slot.
+const BACKLOG: i32 = 64;
+/// Time that a client has to read its answer and hang up.
+const GOODBYE_MS: Millis = 2_000;
+/// Bytes of one request that PID 1 reads itself.
+const INPUT_MAX: usize = limits::HTTP_HEAD_MAX + limits::HTTP_BODY_MAX;
+
+/// Makes a listening socket at a path. Only its owner and `group` may connect, everybody if `group` is `None`.
+pub fn listen(path: &CStr, group: Option<u32>) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let _ = rustix::fs::unlink(path);
+    net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let mode = Mode::from_raw_mode(if group.is_some() { 0o660 } else { 0o666 });
+    rustix::fs::chownat(CWD, path, Some(Uid::ROOT), group.map(Gid::from_raw), AtFlags::SYMLINK_NOFOLLOW)?;
+    rustix::fs::chmod(path, mode)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Makes the control socket of a container.
+pub fn listen_container(name: PartName) -> Result<OwnedFd, Errno> {
+    let mut path = crate::path::Path::new();
+    crate::early::make_dir(path.set(format_args!("{CONTAINER_SOCKETS}/{name}")));
+    listen(path.set(format_args!("{CONTAINER_SOCKETS}/{name}/pv-ctrl")), None)
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Its request is being read.
+    Reading,
+    /// The machine decides. The client may hang up: the answer then goes nowhere.
+    Asked,
+    /// An errand streams its body or its answer.
+    Streaming,
+    /// It was answered; what it still sends is dropped until it hangs up.
+    Leaving,
+}
+
+struct Conn {
+    socket: OwnedFd,
+    caller: Caller,
+    phase: Phase,
+    until: Millis,
+}
+
+struct Slot {
+    conn: Option<Conn>,
+    used: usize,
+    input: [u8; INPUT_MAX],
+}
+
+/// What a connection that was ready brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// Nothing to decide.
+    Nothing,
+    /// There are bytes to look at: `input`.
+    Bytes,
+    /// The client ended its half in the middle of its request.
+    End,
+}
+
+/// All connections.
+pub struct Sockets {
+    slots: Box<[Slot]>,
+    /// Listeners with clients that found no slot.
+    starved: heapless::Vec<Source, { limits::CONTAINERS_MAX + 1 }>,
+}
+
+impl Sockets {
+    /// No connections. Allocates the slots.
+    pub fn new() -> Self {
+        let empty = || Slot { conn: None, used: 0, input: [0; INPUT_MAX] };
+        Self { slots: (0..limits::CONNECTIONS_MAX).map(|_| empty()).collect(), starved: heapless::Vec::new() }
+    }
+
+    /// Accepts one client of a listener that is ready.
+    pub fn accept(&mut self, listener: BorrowedFd<'_>, caller: Caller, from: Source, waiter: &mut Waiter, now: Millis) {
+        let Some(free) = self.slots.iter().position(|slot| slot.conn.is_none()) else {
+            let _ = self.starved.push(from);
+            return waiter.drained(from);
+        };
+        match net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(socket) => {
+                let source = Source::Conn(ConnId(free as u8));
+                if waiter.watch(&socket, source).is_ok() {
+                    let until = now + limits::CONNECTION_PATIENCE_MS;
+                    self.slots[free].conn = Some(Conn { socket, caller, phase: Phase::Reading, until });
+                    self.slots[free].used = 0;
+                }
+            }
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(_) => waiter.drained(from),
+        }
+    }
+
+    /// Reads what a ready connection has.
+    pub fn read(&mut self, id: ConnId, waiter: &mut Waiter) -> Input {
+        let source = Source::Conn(id);
+        let slot = &mut self.slots[usize::from(id.0)];
+        let Some(conn) = &slot.conn else {
+            waiter.drained(source);
+            return Input::Nothing;
+        };
+        let leaving = conn.phase == Phase::Leaving;
+        let room = if leaving { &mut slot.input[..] } else { &mut slot.input[slot.used..] };
+        if conn.phase == Phase::Asked || room.is_empty() {
+            waiter.drained(source); // the deadline ends it
+            return Input::Nothing;
+        }
+        match net::recv(&conn.socket, room, net::RecvFlags::DONTWAIT) {
+            Ok((0, _)) if leaving => self.close(id, waiter),
+            Ok((0, _)) => {
+                waiter.drained(source);
+                return Input::End;
+            }
+            Ok(_) if leaving => {}
+            Ok((count, _)) => {
+                slot.used += count;
+                return Input::Bytes;
+            }
+            Err(Errno::AGAIN) => waiter.drained(source),
+            Err(Errno::INTR) => {}
+            Err(_) => self.close(id, waiter),
+        }
+        Input::Nothing
+    }
+
+    /// What was read of a connection's request.
+    pub fn input(&self, id: ConnId) -> &[u8] {
+        let slot = &self.slots[usize::from(id.0)];
+        &slot.input[..slot.used]
+    }
+
+    /// Who is at the other end.
+    pub fn caller(&self, id: ConnId) -> Option<Caller> {
+        self.slots[usize::from(id.0)].conn.as_ref().map(|conn| conn.caller)
+    }
+
+    /// Where it is in its life.
+    pub fn phase(&self, id: ConnId) -> Option<Phase> {
+        self.slots[usize::from(id.0)].conn.as_ref().map(|conn| conn.phase)
+    }
+
+    /// The socket itself, for an errand.
+    pub fn socket(&self, id: ConnId) -> Option<BorrowedFd<'_>> {
+        self.slots[usize::from(id.0)].conn.as_ref().map(|conn| conn.socket.as_fd())
+    }
+
+    /// Its request is whole: the machine decides, without a deadline of the connection's own.
+    pub fn asked(&mut self, id: ConnId) {
+        if let Some(conn) = &mut self.slots[usize::from(id.0)].conn {
+            conn.phase = Phase::Asked;
+            conn.until = Millis::MAX;
+        }
+    }
+
+    /// Its bytes belong to an errand from now on.
+    pub fn streaming(&mut self, id: ConnId, waiter: &mut Waiter) {
+        if let Some(conn) = &mut self.slots[usize::from(id.0)].conn {
+            conn.phase = Phase::Streaming;
+            conn.until = Millis::MAX;
+            waiter.forget(&conn.socket, Source::Conn(id));
+        }
+    }
+
+    /// Writes a part of an answer, as far as the socket takes it; whether it took all.
+    pub fn write(&self, id: ConnId, bytes: &[u8]) -> bool {
+        let Some(socket) = self.socket(id) else { return false };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match net::send(socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// It was answered: hangs up our half and gives the client a moment to read and to hang up too, because
+    /// closing while it still sends would take the answer away from it.
+    pub fn leave(&mut self, id: ConnId, waiter: &mut Waiter, now: Millis) {
+        let Some(conn) = &mut self.slots[usize::from(id.0)].conn else { return };
+        let _ = net::shutdown(&conn.socket, Shutdown::Write);
+        if conn.phase == Phase::Streaming && waiter.watch(&conn.socket, Source::Conn(id)).is_err() {
+            return self.close(id, waiter);
+        }
+        conn.phase = Phase::Leaving;
+        conn.until = now + GOODBYE_MS;
+        waiter.again(Source::Conn(id));
+    }
+
+    /// Closes a connection; its slot is free, and a client that waited for one is let in.
+    pub fn close(&mut self, id: ConnId, waiter: &mut Waiter) {
+        if let Some(conn) = self.slots[usize::from(id.0)].conn.take() {
+            waiter.forget(&conn.socket, Source::Conn(id));
+        }
+        for listener in &self.starved {
+            waiter.again(*listener);
+        }
+        self.starved.clear();
+    }
+
+    /// A connection whose time is over.
+    pub fn overdue(&self, now: Millis) -> Option<ConnId> {
+        let late = |slot: &Slot| slot.conn.as_ref().is_some_and(|conn| now >= conn.until);
+        self.slots.iter().position(late).map(|index| ConnId(index as u8))
+    }
+
+    /// The next deadline.
+    pub fn poll_at(&self) -> Option<Millis> {
+        let deadlines = self.slots.iter().filter_map(|slot| slot.conn.as_ref()).map(|conn| conn.until);
+        deadlines.min().filter(|until| *until != Millis::MAX)
+    }
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self::new()
+    }
+}
