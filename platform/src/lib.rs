@@ -17,6 +17,7 @@ pub mod modules;
 pub mod path;
 pub mod signals;
 pub mod sockets;
+pub mod start;
 pub mod sys;
 pub mod verify;
 pub mod wait;

@@ -1,7 +1,7 @@
 //! switchback: PID 1 and every errand. A table of contents: each line is where to read on.
 
 use platform::{
-    alloc, config, early, errand, fetch, kmsg, logs, modules, signals::Signals, verify, watchdog::Watchdog,
+    alloc, config, early, errand, fetch, kmsg, logs, modules, signals::Signals, start, verify, watchdog::Watchdog,
 };
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         "verify" => errand::run("verify", verify::run),
         "fetch" => errand::run("fetch", fetch::run),
         "log" => errand::run("log", logs::run),
+        "start" => errand::run("start", start::run),
         "" if rustix::process::getpid().is_init() => init(),
         word => {
             eprintln!("switchback: `{word}` is not one of its jobs; on a device it is started by the kernel as /init");

@@ -209,16 +209,19 @@ pub fn unshare_cgroup_namespace() -> Result<(), Errno> {
 }
 
 /// Every signal back to its default action, and none blocked: what a program expects that was just started.
+/// Past libc, which keeps some real-time signals for itself.
 pub fn reset_signals() {
     const LAST: i32 = 64;
-    // SAFETY: only the dispositions and the mask of this process change; numbers that cannot be changed are refused.
+    const SET: usize = size_of::<u64>(); // bytes of the kernel's set of signals
+    let default = [0u64; 8]; // the kernel's sigaction, all zero, and longer than it is anywhere
+    // SAFETY: only the dispositions and the mask of this process change; the kernel reads less than the array and
+    // refuses the numbers that cannot be changed.
     unsafe {
         for signal in 1..=LAST {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), core::ptr::null::<u64>(), SET);
         }
-        let mut none: libc::sigset_t = core::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, core::ptr::null_mut());
+        let how = libc::SIG_SETMASK;
+        libc::syscall(libc::SYS_rt_sigprocmask, how, default.as_ptr(), core::ptr::null::<u64>(), SET);
     }
 }
 
