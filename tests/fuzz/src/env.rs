@@ -1,0 +1,87 @@
+//! The loader's environment: two copies as any bytes, and the FAT partition that they may lie in.
+//!
+//! The first byte says what the rest is: bit 0 the boolean scheme, bits 1 and 2 "give this copy a right checksum"
+//! (random bytes never have one), bit 3 a FAT partition instead of two copies.
+//! Beyond "no panic": what was stored is what is then loaded, and a refused store changes nothing.
+#![no_main]
+
+use boards::env::{
+    fat,
+    uboot::{HEADER, Layout, Scheme, Uboot},
+};
+use libfuzzer_sys::fuzz_target;
+use runtime::{
+    fault::Code,
+    id::RevName,
+    port::{BootEnv, BootVars, Region},
+};
+
+/// Size of a copy.
+const SIZE: usize = 1024;
+/// Size of the medium; zeros behind the input.
+const MEDIUM: usize = 64 * 1024;
+
+struct Medium(Vec<u8>);
+
+impl Medium {
+    fn part(&mut self, offset: u64, length: usize) -> Result<&mut [u8], Code> {
+        let from = usize::try_from(offset).map_err(|_| Code::StorageIo)?;
+        let to = from.checked_add(length).ok_or(Code::StorageIo)?;
+        self.0.get_mut(from..to).ok_or(Code::StorageIo)
+    }
+}
+
+impl Region for &mut Medium {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        out.copy_from_slice(self.part(offset, out.len())?);
+        Ok(())
+    }
+
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
+        self.part(offset, data.len())?.copy_from_slice(data);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), Code> {
+        Ok(())
+    }
+
+    fn drop_cache(&mut self) {}
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((mode, bytes)) = input.split_first() else { return };
+    let mut medium = Medium(bytes.to_vec());
+    medium.0.resize(MEDIUM, 0);
+    if mode & 8 != 0 {
+        if let Ok(offsets) = fat::locate(&mut &mut medium, ["uboot.env", "uboot-redund.env"], SIZE as u32) {
+            assert_ne!(offsets[0], offsets[1]);
+        }
+        return;
+    }
+    for (index, copy) in medium.0.chunks_mut(SIZE).take(2).enumerate() {
+        if mode & (2 << index) != 0 {
+            let crc = crc32(&copy[HEADER..]);
+            copy[..4].copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+    let scheme = if mode & 1 != 0 { Scheme::Boolean } else { Scheme::Incremental };
+    let layout = Layout { offsets: [0, SIZE as u64], size: SIZE, scheme };
+    let mut work = vec![0; 2 * SIZE];
+    let mut env = Uboot::new(&mut medium, layout, "bootcmd=x\n", &mut work).expect("the layout fits");
+    let Ok(before) = env.load() else { return };
+    let vars = BootVars {
+        committed: RevName::parse("locals/fuzz").expect("a valid name"),
+        candidate: before.vars.previous,
+        previous: Some(before.vars.committed),
+    };
+    let expected = if env.store(&vars).is_ok() { vars } else { before.vars };
+    assert_eq!(env.load().expect("one copy stays valid").vars, expected);
+});
+
+/// CRC-32 as in zip, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & 0u32.wrapping_sub(crc & 1)))
+    })
+}
