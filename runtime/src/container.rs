@@ -71,6 +71,46 @@ pub enum State {
     Failed(Code),
 }
 
+/// The statuses of the control socket, in its order. Reference: device-formats 5.2.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Status {
+    /// On the device.
+    Installed,
+    /// Its volumes are mounted.
+    Mounted,
+    /// It waits for an earlier group.
+    Blocked,
+    /// It is being started.
+    Starting,
+    /// It runs.
+    Started,
+    /// It runs and said that it is ready.
+    Ready,
+    /// It fell and will be started again.
+    Recovering,
+    /// It is ending.
+    Stopping,
+    /// It does not run.
+    Stopped,
+}
+
+impl Status {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Installed => "INSTALLED",
+            Status::Mounted => "MOUNTED",
+            Status::Blocked => "BLOCKED",
+            Status::Starting => "STARTING",
+            Status::Started => "STARTED",
+            Status::Ready => "READY",
+            Status::Recovering => "RECOVERING",
+            Status::Stopping => "STOPPING",
+            Status::Stopped => "STOPPED",
+        }
+    }
+}
+
 /// What comes after a stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Then {
@@ -259,17 +299,31 @@ impl Container {
         )
     }
 
-    /// Its status in the words of the control socket. Reference: device-formats 5.2.
-    pub fn status(&self) -> &'static str {
+    /// Whether a user stopped it.
+    pub fn is_stopped_by_user(&self) -> bool {
         match self.state {
-            State::Down => "INSTALLED",
-            State::Verifying | State::Starting { .. } => "STARTING",
-            State::Mounted { .. } => "MOUNTED",
-            State::Started { .. } => "STARTED",
-            State::Ready { .. } => "READY",
-            State::Recovering { .. } => "RECOVERING",
-            State::Stopping { .. } | State::Killing { .. } => "STOPPING",
-            State::Ended | State::Stopped | State::Failed(_) => "STOPPED",
+            State::Stopped => true,
+            State::Stopping { then, .. } | State::Killing { then, .. } => then == Then::Stopped,
+            _ => false,
+        }
+    }
+
+    /// Why it stays down.
+    pub fn failure(&self) -> Option<Code> {
+        if let State::Failed(code) = self.state { Some(code) } else { None }
+    }
+
+    /// Its status, for people.
+    pub fn status(&self) -> Status {
+        match self.state {
+            State::Down => Status::Installed,
+            State::Verifying | State::Starting { .. } => Status::Starting,
+            State::Mounted { .. } => Status::Mounted,
+            State::Started { .. } => Status::Started,
+            State::Ready { .. } => Status::Ready,
+            State::Recovering { .. } => Status::Recovering,
+            State::Stopping { .. } | State::Killing { .. } => Status::Stopping,
+            State::Ended | State::Stopped | State::Failed(_) => Status::Stopped,
         }
     }
 

@@ -1,12 +1,27 @@
-//! The control socket's requests and answers, as small `Copy` values.
+//! The control socket: from a head to a request, from an answer to a document.
 //!
 //! Every client (a container, `pvcontrol`, the endpoint, a test) ends in one `Request`; every request ends in
-//! exactly one `Answer`. Bytes stay with the connection: a request never holds a body.
+//! exactly one answer. Bytes stay with the connection: a request never holds a body.
+//!
+//! Invariants: who is not management reaches `/signal` and nothing else. Words are compared whole, never by
+//! prefix. A refused request has changed nothing. Reference: device-formats 6; additions: `/status`, `/limits`,
+//! and in `/containers` the members after `user_stopped`.
+//!
+//! What it does not do: it does not read sockets or files, and it decides nothing (`machine`).
 
 use crate::{
-    fault::Refusal,
+    container::{Container, Status},
+    fault::{Code, Refusal},
+    http::{self, Head, Method, media},
     id::{ContainerId, ObjectId, PartName, RevName},
+    json::{Object, Value, Writer},
+    limits,
+    machine::Machine,
+    order::{Phase, Standing},
+    port::Millis,
+    state::{Group, Plan, Recovery, RecoveryPolicy, RestartPolicy},
 };
+use core::fmt;
 
 /// Who asks; known by the listening socket on which the connection came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +111,435 @@ pub enum Answer {
     Done,
     /// 200 and the document of this request, rendered from the machine.
     Document(Request),
-    /// Refused, with the code's HTTP status. 503 carries `Retry-After` with these seconds.
+    /// Refused, with the code's HTTP status. If not 0: `Retry-After` with these seconds.
     Refused(Refusal, u16),
+}
+
+/// What a head asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// This; no body has to be read for it here.
+    Ask(Request),
+    /// Something that a small body says.
+    Read(Form),
+}
+
+/// A small body, before it is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// `POST /commands`
+    Command,
+    /// `POST /signal`
+    Signal,
+    /// `PUT /containers/<name>`
+    Act(PartName),
+    /// `PUT /steps/<rev>/commitmsg`
+    Message(RevName),
+}
+
+/// Who asks what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Context {
+    /// Whether the caller may use more than `/signal`: `Machine::is_management`.
+    pub management: bool,
+    /// What `/steps/current` means: `Update::running`.
+    pub running: RevName,
+}
+
+/// Finds out what a head asks for.
+pub fn route(head: &Head<'_>, context: &Context) -> Result<Route, Refusal> {
+    use Method::{Get, Post, Put};
+    let mut parts = head.path.trim_matches('/').split('/');
+    let first = parts.next().unwrap_or("");
+    if first != "signal" && !context.management {
+        return Err(Code::NotManagement.into());
+    }
+    let rest = [parts.next(), parts.next(), parts.next(), parts.next()];
+    let wrong_method = Refusal::key(Code::MethodWrong, head.path);
+    let unknown = Refusal::key(Code::EndpointUnknown, head.path);
+    let get = |request: Request| if head.method == Get { Ok(Route::Ask(request)) } else { Err(wrong_method) };
+    let read = |method: Method, form: Form| match head.length {
+        _ if head.method != method => Err(wrong_method),
+        Some(length) if length > form.size_max() => Err(Refusal::new(form.too_large())),
+        Some(_) => Ok(Route::Read(form)),
+        None => Err(Refusal::new(Code::LengthRequired)),
+    };
+    match (first, rest) {
+        ("containers", [None, ..]) => get(Request::Containers),
+        ("groups", [None, ..]) => get(Request::Groups),
+        ("status", [None, ..]) => get(Request::Status),
+        ("limits", [None, ..]) => get(Request::Limits),
+        ("buildinfo", [None, ..]) => get(Request::BuildInfo),
+        ("containers", [Some(name), None, ..]) => {
+            let name = PartName::parse(name).map_err(|_| Refusal::key(Code::ContainerUnknown, name))?;
+            read(Put, Form::Act(name))
+        }
+        ("signal", [None, ..]) => read(Post, Form::Signal),
+        ("commands", [None, ..]) => read(Post, Form::Command),
+        ("storage", [Some("gc"), None, ..]) if head.method == Post => Ok(Route::Ask(Request::Collect)),
+        ("storage", [Some("gc"), None, ..]) => Err(wrong_method),
+        ("objects", [Some(name), None, ..]) => {
+            let id = ObjectId::parse(name).ok_or(Refusal::key(Code::ObjectName, name))?;
+            file(head, Upload::Object(id), Download::Object(id))
+        }
+        ("steps", [Some("locals"), Some(name), tail, None]) => step(head, local(name)?, tail),
+        ("steps", [Some("current"), tail, None, _]) => step(head, context.running, tail),
+        ("steps", [Some(name), tail, None, _]) => step(head, revision(name)?, tail),
+        _ => Err(unknown),
+    }
+}
+
+/// An endpoint below a revision.
+fn step(head: &Head<'_>, rev: RevName, tail: Option<&str>) -> Result<Route, Refusal> {
+    match (tail, head.method) {
+        (None, Method::Put) if !rev.is_local() => Err(Refusal::key(Code::RevisionName, rev.as_str())),
+        (None, _) => file(head, Upload::Step(rev), Download::State(rev)),
+        (Some("progress"), Method::Get) => Ok(Route::Ask(Request::Send(Download::Progress(rev)))),
+        (Some("commitmsg"), Method::Put) => match head.length {
+            Some(length) if length > limits::COMMIT_MESSAGE_MAX as u64 => Err(Code::MessageTooLong.into()),
+            Some(_) => Ok(Route::Read(Form::Message(rev))),
+            None => Err(Code::LengthRequired.into()),
+        },
+        (Some("progress" | "commitmsg"), _) => Err(Refusal::key(Code::MethodWrong, head.path)),
+        (Some(_), _) => Err(Refusal::key(Code::EndpointUnknown, head.path)),
+    }
+}
+
+/// An endpoint that is a file: PUT receives it, GET sends it.
+fn file(head: &Head<'_>, upload: Upload, download: Download) -> Result<Route, Refusal> {
+    match (head.method, upload, head.length) {
+        (Method::Get, ..) => Ok(Route::Ask(Request::Send(download))),
+        (Method::Put, _, None) => Err(Code::LengthRequired.into()),
+        (Method::Put, Upload::Step(_), Some(length)) if length > limits::STATE_MAX as u64 => {
+            Err(Refusal::at(Code::StateTooLarge, limits::STATE_MAX))
+        }
+        (Method::Put, _, Some(length)) => Ok(Route::Ask(Request::Receive(upload, length))),
+        _ => Err(Refusal::key(Code::MethodWrong, head.path)),
+    }
+}
+
+fn revision(name: &str) -> Result<RevName, Refusal> {
+    RevName::parse(name).map_err(|_| Refusal::key(Code::RevisionName, name))
+}
+
+fn local(name: &str) -> Result<RevName, Refusal> {
+    let mut whole = heapless::String::<{ limits::REV_NAME_MAX }>::new();
+    let fits = whole.push_str("locals/").and_then(|()| whole.push_str(name));
+    fits.ok().and_then(|()| RevName::parse(&whole).ok()).ok_or(Refusal::key(Code::RevisionName, name))
+}
+
+impl Form {
+    /// The longest body that is read for it.
+    pub fn size_max(self) -> u64 {
+        match self {
+            Form::Command | Form::Signal => limits::HTTP_BODY_MAX as u64,
+            Form::Act(_) => limits::ACTION_BODY_MAX as u64,
+            Form::Message(_) => limits::COMMIT_MESSAGE_MAX as u64,
+        }
+    }
+
+    fn too_large(self) -> Code {
+        if let Form::Message(_) = self { Code::MessageTooLong } else { Code::BodyTooLarge }
+    }
+
+    /// Reads the complete body.
+    pub fn read(self, body: &[u8]) -> Result<Request, Refusal> {
+        match self {
+            Form::Message(rev) => Ok(Request::Message(rev)),
+            Form::Command => command(object(body)?),
+            Form::Signal => match word(object(body)?, "type")?.as_str() {
+                "ready" => Ok(Request::Ready),
+                "alive" => Err(Refusal::key(Code::SignalUnexpected, "alive")),
+                other => Err(Refusal::key(Code::CommandInvalid, other)),
+            },
+            Form::Act(name) => match word(object(body)?, "action")?.as_str() {
+                "start" => Ok(Request::Act(name, Act::Start)),
+                "stop" => Ok(Request::Act(name, Act::Stop)),
+                "restart" => Ok(Request::Act(name, Act::Restart)),
+                other => Err(Refusal::key(Code::CommandInvalid, other)),
+            },
+        }
+    }
+}
+
+/// Both members are mandatory; the operation is compared whole. Reference: device-formats 6.4.
+fn command(body: Object<'_>) -> Result<Request, Refusal> {
+    let op = word(body, "op")?;
+    let payload = body.get("payload").ok_or(Refusal::key(Code::CommandInvalid, "payload"))?;
+    match op.as_str() {
+        "LOCAL_RUN" => {
+            let invalid = Refusal { at: payload.at() as u32, ..Refusal::key(Code::RevisionName, "payload") };
+            let name = payload.text::<{ limits::REV_NAME_MAX }>().map_err(|_| invalid)?;
+            RevName::parse(name.as_str()).map(Request::Run).map_err(|_| invalid)
+        }
+        "REBOOT_DEVICE" => Ok(Request::Reboot),
+        "POWEROFF_DEVICE" => Ok(Request::PowerOff),
+        "RUN_GC" => Ok(Request::Collect),
+        other => Err(Refusal::key(Code::CommandUnknown, other)),
+    }
+}
+
+fn object(body: &[u8]) -> Result<Object<'_>, Refusal> {
+    let invalid = |at| Refusal::at(Code::CommandInvalid, at);
+    Value::parse(body).and_then(|value| value.object()).map_err(|fault| invalid(fault.at))
+}
+
+fn word(of: Object<'_>, key: &str) -> Result<crate::id::Text<32>, Refusal> {
+    match of.text(key) {
+        Ok(Some(word)) => Ok(word),
+        Ok(None) => Err(Refusal::key(Code::CommandInvalid, key)),
+        Err(wrong) => Err(wrong.refuse(Code::CommandInvalid, key)),
+    }
+}
+
+/// What only the world knows, for answers.
+pub trait Facts {
+    /// Monotonic time.
+    fn now(&self) -> Millis;
+    /// The init of a container.
+    fn process(&self, id: ContainerId) -> Option<Process>;
+    /// Numbers of the device as a whole: name and value, shown by `/status` under `counters`.
+    fn counters(&self, each: &mut dyn FnMut(&str, u64));
+    /// What `/buildinfo` says.
+    fn build(&self) -> &str;
+}
+
+/// The init of a container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// Its process id.
+    pub pid: u32,
+    /// When it was started; monotonic.
+    pub started: Millis,
+}
+
+impl Answer {
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        if let Answer::Refused(refusal, _) = self { refusal.code.http() } else { 200 }
+    }
+
+    /// The value of `Retry-After`.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        match self {
+            Answer::Refused(_, seconds) if *seconds != 0 => Some(u32::from(*seconds)),
+            _ => None,
+        }
+    }
+
+    /// What its body is.
+    pub fn media(&self) -> &'static str {
+        if let Answer::Document(Request::BuildInfo) = self { media::TEXT } else { media::JSON }
+    }
+
+    /// Writes its body.
+    pub fn write_body(&self, out: &mut dyn fmt::Write, machine: &Machine, facts: &dyn Facts) -> fmt::Result {
+        match self {
+            Answer::Done => Ok(()),
+            Answer::Refused(refusal, _) => http::write_refusal(out, refusal),
+            Answer::Document(Request::BuildInfo) => out.write_str(facts.build()),
+            Answer::Document(request) => write_document(&mut Writer::new(out), *request, machine, facts),
+        }
+    }
+}
+
+fn write_document(out: &mut Writer<'_>, request: Request, machine: &Machine, facts: &dyn Facts) -> fmt::Result {
+    match request {
+        Request::Containers => write_containers(out, machine, facts),
+        Request::Groups => write_groups(out, machine),
+        Request::Status => write_status(out, machine, facts),
+        Request::Limits => write_limits(out),
+        Request::Send(Download::Progress(rev)) => match machine.update().progress(facts.now(), rev) {
+            Some(progress) => progress.write(out),
+            None => out.null(),
+        },
+        _ => out.null(), // the machine asks for no other document
+    }
+}
+
+fn write_containers(out: &mut Writer<'_>, machine: &Machine, facts: &dyn Facts) -> fmt::Result {
+    out.begin_array()?;
+    for (id, container) in machine.order().containers() {
+        let spec = container.spec();
+        let group = machine.plan().group_of(spec).map_or("", |group| group.name.as_str());
+        out.begin_object()?;
+        out.text_member("name", spec.name.as_str())?;
+        out.text_member("group", group)?;
+        out.text_member("status", status_of(machine, container).word())?;
+        out.text_member("status_goal", spec.goal.word())?;
+        out.text_member("restart_policy", spec.restart.word())?;
+        out.key("roles")?;
+        out.begin_array()?;
+        if spec.management {
+            out.text("mgmt")?;
+        }
+        out.end_array()?;
+        if spec.recovery.policy != RecoveryPolicy::No {
+            write_recovery(out, container, facts.now())?;
+        }
+        if spec.restart == RestartPolicy::Container {
+            out.text_member("user_stopped", yes(container.is_stopped_by_user()))?;
+        }
+        write_process(out, id, container, facts)?;
+        out.end_object()?;
+    }
+    out.end_array()
+}
+
+fn write_recovery(out: &mut Writer<'_>, container: &Container, now: Millis) -> fmt::Result {
+    let Recovery { policy, max_retries, stable_timeout_s, backoff, .. } = container.spec().recovery;
+    let stable = container.stable_at().is_some_and(|at| now >= at);
+    out.key("auto_recovery")?;
+    out.begin_object()?;
+    out.text_member("policy", policy.word())?;
+    out.number_member("max_retries", u64::from(max_retries))?;
+    out.number_member("current_retries", u64::from(container.retries()))?;
+    out.number_member("stable_timeout", u64::from(stable_timeout_s))?;
+    out.text_member("is_stable", yes(stable))?;
+    out.key("backoff_policy")?;
+    out.display(&backoff)?;
+    out.end_object()
+}
+
+/// Additions of ours: what tells one run of a container from the next, and why it does not run.
+fn write_process(out: &mut Writer<'_>, id: ContainerId, container: &Container, facts: &dyn Facts) -> fmt::Result {
+    if let Some(process) = facts.process(id) {
+        out.number_member("pid", u64::from(process.pid))?;
+        out.number_member("started", process.started)?;
+    }
+    out.number_member("restarts", u64::from(container.restarts()))?;
+    if let Some(code) = container.failure() {
+        out.key("code")?;
+        out.display(&code)?;
+        out.text_member("reason", code.text())?;
+    }
+    Ok(())
+}
+
+fn write_groups(out: &mut Writer<'_>, machine: &Machine) -> fmt::Result {
+    out.begin_array()?;
+    for (index, group) in machine.plan().groups.iter().enumerate() {
+        out.begin_object()?;
+        out.text_member("name", group.name.as_str())?;
+        out.text_member("status_goal", group.goal.word())?;
+        out.text_member("restart_policy", group.restart.word())?;
+        out.text_member("status", group_status(machine, index).word())?;
+        write_group_recovery(out, group)?;
+        out.end_object()?;
+    }
+    out.end_array()
+}
+
+fn write_group_recovery(out: &mut Writer<'_>, group: &Group) -> fmt::Result {
+    let Recovery { policy, max_retries, stable_timeout_s, backoff, .. } = group.recovery;
+    if policy == RecoveryPolicy::No {
+        return Ok(());
+    }
+    out.key("auto_recovery")?;
+    out.begin_object()?;
+    out.number_member("max_retries", u64::from(max_retries))?;
+    out.number_member("stable_timeout", u64::from(stable_timeout_s))?;
+    out.key("backoff_policy")?;
+    out.display(&backoff)?;
+    out.end_object()
+}
+
+/// What the device is doing, in one document. An addition of ours.
+fn write_status(out: &mut Writer<'_>, machine: &Machine, facts: &dyn Facts) -> fmt::Result {
+    let (update, now) = (machine.update(), facts.now());
+    let vars = update.vars();
+    out.begin_object()?;
+    out.text_member("status", device_status(machine).word())?;
+    if let Standing::Missed(name) = machine.standing() {
+        out.text_member("missed", name.as_str())?;
+    }
+    out.text_member("revision", update.running().as_str())?;
+    out.text_member("committed", vars.committed.as_str())?;
+    for (key, rev) in [("candidate", vars.candidate), ("previous", vars.previous)] {
+        if let Some(rev) = rev {
+            out.text_member(key, rev.as_str())?;
+        }
+    }
+    out.key("degraded")?;
+    out.bool(update.is_degraded())?;
+    out.number_member("now", now)?;
+    if let Some(ready_at) = machine.ready_at() {
+        out.number_member("ready", ready_at)?;
+    }
+    write_update(out, machine, now)?;
+    out.key("counters")?;
+    out.begin_object()?;
+    let mut written = Ok(());
+    facts.counters(&mut |name, value| written = written.and_then(|()| out.number_member(name, value)));
+    written?;
+    out.end_object()?;
+    out.key("containers")?;
+    out.begin_array()?;
+    for (id, container) in machine.order().containers() {
+        out.begin_object()?;
+        out.text_member("name", container.spec().name.as_str())?;
+        out.text_member("status", status_of(machine, container).word())?;
+        write_process(out, id, container, facts)?;
+        out.end_object()?;
+    }
+    out.end_array()?;
+    out.end_object()
+}
+
+/// The update that is under way, or the last one, with its progress.
+fn write_update(out: &mut Writer<'_>, machine: &Machine, now: Millis) -> fmt::Result {
+    let update = machine.update();
+    let trial = update.trial();
+    let Some(record) = trial.or(update.last()) else { return Ok(()) };
+    out.key("update")?;
+    out.begin_object()?;
+    out.text_member("revision", record.candidate.as_str())?;
+    out.text_member("from", record.previous.as_str())?;
+    out.text_member("kind", record.kind.word())?;
+    out.key("trial")?;
+    out.bool(trial.is_some())?;
+    out.number_member("tries", u64::from(record.tries()))?;
+    if let Some(progress) = update.progress(now, record.candidate) {
+        out.key("progress")?;
+        progress.write(out)?;
+    }
+    out.end_object()
+}
+
+fn write_limits(out: &mut Writer<'_>) -> fmt::Result {
+    out.begin_array()?;
+    for (name, value, unit) in limits::TABLE {
+        out.begin_object()?;
+        out.text_member("name", name)?;
+        out.number_member("value", *value)?;
+        out.text_member("unit", unit)?;
+        out.end_object()?;
+    }
+    out.end_array()
+}
+
+/// A container's status; one that waits for an earlier group is blocked.
+fn status_of(machine: &Machine, container: &Container) -> Status {
+    let waits = machine.order().phase(usize::from(container.spec().group)) == Phase::Waiting;
+    match container.status() {
+        Status::Installed if waits => Status::Blocked,
+        status => status,
+    }
+}
+
+/// The lowest status of a member that is not at its goal; READY if all are. Reference: device-formats 5.2.
+fn group_status(machine: &Machine, group: usize) -> Status {
+    let members = machine.order().containers().filter(|(_, container)| usize::from(container.spec().group) == group);
+    let behind = members.filter(|(_, container)| !container.at_goal());
+    behind.map(|(_, container)| status_of(machine, container)).min().unwrap_or(Status::Ready)
+}
+
+fn device_status(machine: &Machine) -> Status {
+    let Plan { groups, .. } = machine.plan();
+    (0..groups.len()).map(|index| group_status(machine, index)).min().unwrap_or(Status::Ready)
+}
+
+/// The original writes these two as strings.
+fn yes(yes: bool) -> &'static str {
+    if yes { "true" } else { "false" }
 }

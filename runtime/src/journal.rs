@@ -60,6 +60,16 @@ pub enum Kind {
     InPlace,
 }
 
+impl Kind {
+    /// Its word in documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Reboot => "reboot",
+            Kind::InPlace => "in-place",
+        }
+    }
+}
+
 /// How far an update came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -88,6 +98,11 @@ impl Record {
     /// The revision that is committed as far as this record knows.
     pub fn committed(&self) -> RevName {
         if matches!(self.phase, Phase::Done { .. }) { self.candidate } else { self.previous }
+    }
+
+    /// Boots of the candidate that reached us, as far as this record knows.
+    pub fn tries(&self) -> u8 {
+        if let Phase::Trial { tries } = self.phase { tries } else { 0 }
     }
 
     /// The same update, further.

@@ -37,6 +37,8 @@ pub const HTTP_HEAD_MAX: usize = 2048;
 pub const HTTP_HEADERS_MAX: usize = 32;
 /// Body of a control request that PID 1 reads itself (commands, signals). Longer ones are streamed by an errand.
 pub const HTTP_BODY_MAX: usize = 4096;
+/// Body of `PUT /containers/<name>`. Reference: device-formats 6.2.
+pub const ACTION_BODY_MAX: usize = 1024;
 /// Answer that PID 1 renders itself: 64 containers of about 400 B.
 pub const HTTP_ANSWER_MAX: usize = 32 * 1024;
 /// A client that has not sent its whole request, or not read its answer, after this long is dropped. Milliseconds.
