@@ -34,8 +34,6 @@ pub struct Board {
     pub kernel_args: &'static str,
     /// The boot script and its settings as stored in the environment; empty if the loader has no scripts.
     pub env_text: &'static str,
-    /// Versions of the boot script (`pv_script=` on the kernel command line) that this release may arm over.
-    pub scripts: &'static [u32],
 }
 
 /// Partition numbers of the image, and how Linux calls them.
@@ -124,13 +122,6 @@ pub fn find(name: &str) -> Option<&'static Board> {
     BOARDS.iter().copied().find(|board| board.name == name)
 }
 
-impl Board {
-    /// Whether an update may be armed over a boot script that calls itself `version` on the kernel command line.
-    pub fn knows_script(&self, version: &str) -> bool {
-        version.parse().is_ok_and(|version| self.scripts.contains(&version))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,20 +136,11 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_known_by_its_number_only() {
-        let board = find("qemu-arm64").unwrap();
-        assert!(board.knows_script("1"));
-        for unknown in ["", "0", "2", "1 ", "one", "-1"] {
-            assert!(!board.knows_script(unknown), "{unknown}");
-        }
-    }
-
-    #[test]
     fn what_a_board_says_of_its_script_is_what_the_script_says() {
         for board in BOARDS.iter().filter(|board| !board.env_text.is_empty()) {
             let value = |name: &str| env::uboot::text_value(board.env_text, name).unwrap_or_else(|| panic!("{name}"));
             assert_eq!(value("pv_args"), board.kernel_args);
-            assert!(board.knows_script(value("pv_script")));
+            assert!(runtime::boot::SCRIPTS.contains(&value("pv_script").parse().unwrap()));
             assert_eq!(value("bootlimit"), std::format!("{}", board.guarantee.tries));
             assert!(board.kernel_args.contains(board.console));
         }

@@ -186,7 +186,7 @@ impl LoaderDisk {
             }
         }
         // `timeout` passes the signal on to the guest.
-        run(Command::new("kill").arg(guest.id().to_string()));
+        run(Command::new("sh").args(["-c", "kill $0"]).arg(guest.id().to_string()));
         guest.wait().unwrap();
         console
     }

@@ -22,5 +22,4 @@ pub(crate) const BOARD: Board = Board {
     kernel_args: "console=ttymxc1,115200 panic=1",
     // No script of ours yet: without one nothing can be armed.
     env_text: "",
-    scripts: &[],
 };

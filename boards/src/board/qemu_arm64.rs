@@ -27,5 +27,4 @@ pub(crate) const BOARD: Board = Board {
     console: "ttyAMA0",
     kernel_args: "console=ttyAMA0 panic=1",
     env_text: include_str!("../../uboot/qemu-arm64.env"),
-    scripts: &[1],
 };

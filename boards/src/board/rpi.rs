@@ -29,5 +29,4 @@ pub(crate) const BOARD: Board = Board {
     console: "ttyS1",
     kernel_args: "console=ttyS1,115200 panic=1",
     env_text: "",
-    scripts: &[],
 };
