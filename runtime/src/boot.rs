@@ -25,6 +25,8 @@ pub const SCRIPTS: core::ops::RangeInclusive<u16> = 1..=1;
 pub struct Facts {
     /// `pv_rev`: the revision whose kernel and initramfs run. `None`: a loader that does not say; the committed one.
     pub booted: Option<RevName>,
+    /// `pv_try`: the candidate that the loader's environment named. `None` also if the loader had no environment.
+    pub candidate: Option<RevName>,
     /// `pv_bootcount`: boots counted for the candidate, this one included.
     pub bootcount: u32,
     /// `pv_canary`: the loader read its counter back after saving it. `false`: it cannot count.
@@ -74,15 +76,25 @@ impl Choice {
     }
 }
 
-/// Decides. `loaded`: the environment, `None` if both copies are bad.
+/// Decides. `loaded`: the environment, `None` if both copies are bad or cannot be read.
 pub fn choose(loaded: Option<Loaded>, facts: &Facts, journal: Option<Record>) -> Choice {
     match loaded {
-        None => rebuild(facts, journal),
+        None => match facts.candidate {
+            Some(candidate) => unread(candidate, facts, journal),
+            None => rebuild(facts, journal),
+        },
         Some(Loaded { vars, .. }) => match vars.candidate {
             Some(candidate) => tried(vars, candidate, facts, journal),
             None => settled(vars, facts, journal),
         },
     }
+}
+
+/// The loader could read the environment a moment ago, and we cannot. It counts: a candidate is left to it.
+fn unread(candidate: RevName, facts: &Facts, journal: Option<Record>) -> Choice {
+    let run = facts.booted.unwrap_or(RevName::factory());
+    let mode = if run == candidate { Mode::Abandon } else { Mode::Steady };
+    Choice { run, mode, record: journal, write: false, store: None }
 }
 
 /// Both copies are bad: the loader booted its default (`last`, else the factory revision). That one is committed again.
@@ -219,7 +231,8 @@ pub fn loader(
     mut loadable: impl FnMut(&RevName) -> bool,
     last: Option<RevName>,
 ) -> Option<Facts> {
-    let mut facts = Facts { booted: None, bootcount: 0, canary: true, script: *SCRIPTS.end() };
+    let candidate = env.and_then(|env| env.vars.candidate);
+    let mut facts = Facts { booted: None, candidate, bootcount: 0, canary: true, script: *SCRIPTS.end() };
     if let Some(LoaderVars { vars: BootVars { candidate: Some(candidate), .. }, bootcount, bootlimit }) = env {
         facts.bootcount = bootcount.saturating_add(1);
         facts.canary = count(facts.bootcount);
@@ -254,7 +267,7 @@ mod tests {
     }
 
     fn booted(name: &str) -> Facts {
-        Facts { booted: RevName::parse(name).ok(), bootcount: 1, canary: true, script: 1 }
+        Facts { booted: RevName::parse(name).ok(), candidate: None, bootcount: 1, canary: true, script: 1 }
     }
 
     fn record(candidate: &str, kind: Kind, phase: Phase) -> Option<Record> {
@@ -364,6 +377,16 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_environment_that_only_we_cannot_read_is_left_to_the_loader() {
+        let journal = record("2", Kind::Reboot, Phase::Armed);
+        for (name, mode) in [("2", Mode::Abandon), ("1", Mode::Steady)] {
+            let facts = Facts { candidate: Some(rev("2")), ..booted(name) };
+            let choice = choose(None, &facts, journal);
+            assert_eq!(choice, Choice { run: rev(name), mode, record: journal, write: false, store: None });
         }
     }
 
