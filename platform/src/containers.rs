@@ -3,7 +3,8 @@
 //! Invariants: a container is started from the descriptors that were hashed. Its init is our child, born in the
 //! container's namespaces and cgroup as the `start` errand, which becomes it by exec. Every end is told once, when
 //! nothing lives in the cgroup any more.
-//! Fault model: the `start` errand has a deadline; whatever it says or does not say, its end is seen by reaping.
+//! Fault model: whatever the `start` errand says or does not say, its end is seen by reaping; the machine has it
+//! killed when it takes too long.
 //! A container's processes may do what they want; killing the cgroup reaches all of them.
 //! Not here: when to start and stop (`runtime::machine`), mounting (`start`), who opens and hashes (`linux`).
 
@@ -51,8 +52,6 @@ enum Phase {
     Down,
     /// The `start` errand works.
     Starting {
-        /// It is killed then.
-        until: Millis,
         /// What it reported.
         report: Option<Result<(), Code>>,
         /// Whether it ends by itself after the report.
@@ -241,7 +240,7 @@ impl Containers {
         unit.process = Some(process);
         unit.output = Some(read);
         unit.started = now;
-        unit.phase = Phase::Starting { until: now + limits::START_PATIENCE_MS, report: None, mode };
+        unit.phase = Phase::Starting { report: None, mode };
         Ok(())
     }
 
@@ -343,31 +342,18 @@ impl Containers {
     /// When `check` has something to do.
     pub fn poll_at(&self) -> Option<Millis> {
         let due = |unit: &Unit| match unit.phase {
-            Phase::Starting { until, .. } => Some(until),
             Phase::Emptying { at, .. } => Some(at),
-            Phase::Down | Phase::Up => None,
+            _ => None,
         };
         self.units.iter().filter_map(due).min()
     }
 
-    /// Looks at deadlines and at cgroups that are to become empty. Call it until it returns nothing.
+    /// Looks at cgroups that are to become empty. Call it until it returns nothing.
     pub fn check(&mut self, now: Millis) -> Option<Event> {
         for index in 0..self.units.len() {
             let unit = &mut self.units[index];
             let Some(name) = unit.name else { continue };
             match &mut unit.phase {
-                Phase::Starting { until, .. } if now >= *until && *until != Millis::MAX => {
-                    warn!("container {name}: not started in {} ms", limits::START_PATIENCE_MS);
-                    kill_cgroup(name);
-                    if let Some(process) = &unit.process {
-                        process.signal(rustix::process::Signal::KILL);
-                    }
-                    unit.phase = Phase::Starting {
-                        until: Millis::MAX,
-                        report: Some(Err(Code::StartTimeout)),
-                        mode: StartMode::Start,
-                    };
-                }
                 Phase::Emptying { outcome, at, until } if now >= *at => {
                     if !remove_cgroup(name) && now < *until {
                         *at = now + EMPTY_MS;

@@ -19,6 +19,7 @@ pub mod signals;
 pub mod sockets;
 pub mod start;
 pub mod sys;
+pub mod transfer;
 pub mod verify;
 pub mod wait;
 pub mod watchdog;

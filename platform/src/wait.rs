@@ -37,7 +37,7 @@ const CONNS: usize = LISTENERS + CONTAINERS;
 const RESIDENTS: usize = CONNS + limits::CONNECTIONS_MAX;
 const STARTS: usize = RESIDENTS + Resident::ALL.len();
 const FETCHES: usize = STARTS + CONTAINERS;
-const SOURCES: usize = FETCHES + limits::TRANSFERS_MAX;
+const SOURCES: usize = FETCHES + crate::transfer::SLOTS;
 
 impl Source {
     fn index(self) -> usize {

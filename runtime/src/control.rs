@@ -94,10 +94,6 @@ pub enum Download {
     State(RevName),
     /// The recorded progress of a revision.
     Progress(RevName),
-    /// The state JSON of the revision that runs.
-    Current,
-    /// The progress of the revision that runs.
-    CurrentProgress,
     /// The list of objects.
     Objects,
     /// The list of revisions.
@@ -178,6 +174,8 @@ pub fn route(head: &Head<'_>, context: &Context) -> Result<Route, Refusal> {
         ("commands", [None, ..]) => read(Post, Form::Command),
         ("storage", [Some("gc"), None, ..]) if head.method == Post => Ok(Route::Ask(Request::Collect)),
         ("storage", [Some("gc"), None, ..]) => Err(wrong_method),
+        ("objects", [None, ..]) => get(Request::Send(Download::Objects)),
+        ("steps", [None, ..]) => get(Request::Send(Download::Steps)),
         ("objects", [Some(name), None, ..]) => {
             let id = ObjectId::parse(name).ok_or(Refusal::key(Code::ObjectName, name))?;
             file(head, Upload::Object(id), Download::Object(id))
@@ -298,8 +296,12 @@ pub trait Facts {
     fn now(&self) -> Millis;
     /// The init of a container.
     fn process(&self, id: ContainerId) -> Option<Process>;
-    /// Numbers of the device as a whole: name and value, shown by `/status` under `counters`.
-    fn counters(&self, each: &mut dyn FnMut(&str, u64));
+    /// When PID 1 was executed; monotonic.
+    fn begun(&self) -> Millis;
+    /// Allocations of PID 1 since its loop began.
+    fn allocations(&self) -> u64;
+    /// Every process of ours: name, process id and its proportional share of memory in kB, as far as it can be read.
+    fn processes(&self, each: &mut dyn FnMut(&str, u32, Option<u64>));
     /// What `/buildinfo` says.
     fn build(&self) -> &str;
 }
@@ -405,7 +407,7 @@ fn write_recovery(out: &mut Writer<'_>, container: &Container, now: Millis) -> f
 fn write_process(out: &mut Writer<'_>, id: ContainerId, container: &Container, facts: &dyn Facts) -> fmt::Result {
     if let Some(process) = facts.process(id) {
         out.number_member("pid", u64::from(process.pid))?;
-        out.number_member("started", process.started)?;
+        out.number_member("started_ms", process.started)?;
     }
     out.number_member("restarts", u64::from(container.restarts()))?;
     if let Some(code) = container.failure() {
@@ -462,17 +464,13 @@ fn write_status(out: &mut Writer<'_>, machine: &Machine, facts: &dyn Facts) -> f
     }
     out.key("degraded")?;
     out.bool(update.is_degraded())?;
-    out.number_member("now", now)?;
+    out.number_member("now_ms", now)?;
     if let Some(ready_at) = machine.ready_at() {
-        out.number_member("ready", ready_at)?;
+        out.number_member("ready_ms", ready_at.saturating_sub(facts.begun()))?; // from the exec of PID 1
     }
+    out.number_member("allocations", facts.allocations())?;
     write_update(out, machine, now)?;
-    out.key("counters")?;
-    out.begin_object()?;
-    let mut written = Ok(());
-    facts.counters(&mut |name, value| written = written.and_then(|()| out.number_member(name, value)));
-    written?;
-    out.end_object()?;
+    write_processes(out, facts)?;
     out.key("containers")?;
     out.begin_array()?;
     for (id, container) in machine.order().containers() {
@@ -484,6 +482,26 @@ fn write_status(out: &mut Writer<'_>, machine: &Machine, facts: &dyn Facts) -> f
     }
     out.end_array()?;
     out.end_object()
+}
+
+/// Processes of ours, PID 1 first.
+fn write_processes(out: &mut Writer<'_>, facts: &dyn Facts) -> fmt::Result {
+    out.key("processes")?;
+    out.begin_array()?;
+    let mut written = Ok(());
+    facts.processes(&mut |name, pid, pss_kb| {
+        written = written.and_then(|()| {
+            out.begin_object()?;
+            out.text_member("name", name)?;
+            out.number_member("pid", u64::from(pid))?;
+            if let Some(pss_kb) = pss_kb {
+                out.number_member("pss_kb", pss_kb)?;
+            }
+            out.end_object()
+        });
+    });
+    written?;
+    out.end_array()
 }
 
 /// The update that is under way, or the last one, with its progress.
@@ -500,8 +518,7 @@ fn write_update(out: &mut Writer<'_>, machine: &Machine, now: Millis) -> fmt::Re
     out.bool(trial.is_some())?;
     out.number_member("tries", u64::from(record.tries()))?;
     if let Some(progress) = update.progress(now, record.candidate) {
-        out.key("progress")?;
-        progress.write(out)?;
+        progress.write_members(out)?;
     }
     out.end_object()
 }

@@ -18,7 +18,6 @@ pub mod machine;
 pub mod order;
 pub mod port;
 pub mod progress;
-pub mod route;
 pub mod state;
 pub mod store;
 pub mod turn;

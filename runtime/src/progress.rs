@@ -133,6 +133,12 @@ impl Progress {
     /// Writes the document as one JSON value.
     pub fn write(&self, out: &mut Writer<'_>) -> fmt::Result {
         out.begin_object()?;
+        self.write_members(out)?;
+        out.end_object()
+    }
+
+    /// Writes its members into an object.
+    pub fn write_members(&self, out: &mut Writer<'_>) -> fmt::Result {
         out.text_member("status", self.status.word())?;
         out.text_member("status-msg", self.message)?;
         out.number_member("progress", self.status.percent())?;
@@ -146,10 +152,10 @@ impl Progress {
                 None => out.text(code.text())?,
             }
         }
-        if let Some(name) = self.container {
-            out.text_member("container", name.as_str())?;
+        match self.container {
+            Some(name) => out.text_member("container", name.as_str()),
+            None => Ok(()),
         }
-        out.end_object()
     }
 }
 
