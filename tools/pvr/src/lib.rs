@@ -7,9 +7,11 @@
 pub mod canonical;
 pub mod commands;
 pub mod cpio;
+pub mod device;
 pub mod disk;
 pub mod error;
 pub mod files;
 pub mod modules;
+pub mod remote;
 pub mod repo;
 pub mod squashfs;

@@ -1,13 +1,16 @@
 //! The verbs, one file each: its arguments, whose doc comments are its help, and the function that does it.
 
 mod add;
+mod clone;
 mod commit;
 mod control;
 mod diff;
 mod emulate;
+mod export;
 mod image;
 mod init;
 mod json;
+mod post;
 mod reset;
 mod status;
 
@@ -59,6 +62,11 @@ enum Command {
     Reset(reset::Args),
     #[command(visible_alias = "j")]
     Json(json::Args),
+    #[command(visible_alias = "g")]
+    Export(export::Args),
+    #[command(visible_alias = "po")]
+    Post(post::Args),
+    Clone(clone::Args),
     /// Make images: a container's root, a board's kernel and initramfs, a whole disk
     #[command(subcommand)]
     Image(image::Command),
@@ -87,6 +95,9 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Commit(args) => commit::run(&context, args),
         Command::Reset(args) => reset::run(&context, args),
         Command::Json(args) => json::run(&context, args),
+        Command::Export(args) => export::run(&context, args),
+        Command::Post(args) => post::run(&context, args),
+        Command::Clone(args) => clone::run(&context, args),
         Command::Image(command) => image::run(&context, command),
         Command::Emulate(args) => emulate::run(&context, args),
         Command::Control(args) => return control::run(&context, args),

@@ -1,0 +1,230 @@
+//! Images, looked at with the tools that others use: squashfs-tools, e2fsprogs, U-Boot's `fw_printenv`, cpio.
+
+mod common;
+
+use common::{Place, small_device};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::Command,
+};
+
+fn tool(name: &str, args: &[&str]) -> String {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
+    let output = Command::new(name).args(args).env("PATH", path).output().unwrap_or_else(|e| panic!("{name}: {e}"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{name} {args:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_root_image_keeps_what_it_must_and_nothing_else() {
+    let place = Place::new();
+    place.write("root/bin/tool", "x".repeat(300_000));
+    place.write("root/etc/secret", "s");
+    place.write("root/var/www/index.html", "<p>");
+    fs::set_permissions(place.path("root/bin/tool"), fs::Permissions::from_mode(0o4755)).unwrap();
+    fs::set_permissions(place.path("root/etc/secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("tool", place.path("root/bin/alias")).unwrap();
+    let make = |out: &str| place.pvr("", &["image", "rootfs", "root", out, "--owner", "var/www=33:34"]).good();
+    assert!(make("a.squashfs").contains("8 entries"));
+    fs::rename(place.path("root"), place.path("moved")).unwrap();
+    tool("cp", &["-r", "--preserve=mode,links", text(&place.path("moved")), text(&place.path("root"))]);
+    make("b.squashfs");
+    assert_eq!(
+        fs::read(place.path("a.squashfs")).unwrap(),
+        fs::read(place.path("b.squashfs")).unwrap(),
+        "reproducible"
+    );
+
+    let listing = tool("unsquashfs", &["-lln", text(&place.path("a.squashfs"))]);
+    let line = |name: &str| listing.lines().find(|l| l.ends_with(name)).unwrap_or_else(|| panic!("{name}: {listing}"));
+    assert!(line("/bin/tool").starts_with("-rwsr-xr-x 0/0 "), "{listing}");
+    assert!(line("/etc/secret").starts_with("-rw------- 0/0 ") && line("/etc/secret").contains("1970-01-01"));
+    assert!(line("/bin/alias -> tool").starts_with("lrwxrwxrwx 0/0 "));
+    assert!(line("/index.html").starts_with("-rw-r--r-- 33/34 ") && line("/www").starts_with("drwxr-xr-x 33/34 "));
+    assert!(line("/var").starts_with("drwxr-xr-x 0/0 "));
+    let about = tool("unsquashfs", &["-s", text(&place.path("a.squashfs"))]);
+    assert!(
+        about.contains("Compression zstd")
+            && about.contains("compression-level 15")
+            && about.contains("Block size 131072")
+    );
+    tool("unsquashfs", &["-no", "-d", text(&place.path("out")), "-no-xattrs", text(&place.path("a.squashfs"))]);
+    assert_eq!(place.read("out/bin/tool"), "x".repeat(300_000));
+    assert!(place.pvr("", &["image", "rootfs", "root", "c", "--owner", "gone=1:1"]).failed(3).contains("not in root"));
+    tool("mkfifo", &[text(&place.path("root/pipe"))]);
+    assert!(place.pvr("", &["image", "rootfs", "root", "c"]).failed(3).contains("neither file, folder nor link"));
+    assert!(!place.path("c").exists());
+}
+
+/// A kernel and modules that look right to `pvr`; nobody runs them.
+fn fake_base(place: &Place) {
+    let mut kernel = vec![7; 100_000];
+    kernel[0x38..0x3c].copy_from_slice(b"ARM\x64");
+    place.write("kernel", kernel);
+    place.write("init", b"\x7fELF init");
+    place.write("modules/fs/squashfs.ko", b"\x7fELF\0depends=\0squashfs");
+    place.write("modules/net/virtio_net.ko", b"\x7fELF\0depends=net-failover,failover\0");
+    place.write("modules/net/net_failover.ko", b"\x7fELF\0depends=failover\0");
+    place.write("modules/net/failover.ko", b"\x7fELF\0depends=\0");
+    place.write("modules/extra/extra.ko", b"\x7fELF\0depends=\0");
+    let mut xz = Command::new("xz").arg(place.path("modules/net/virtio_net.ko")).spawn().unwrap();
+    assert!(xz.wait().unwrap().success());
+}
+
+fn bsp(place: &Place, more: &[&str]) -> common::Said {
+    let (kernel, init, modules) = (place.path("kernel"), place.path("init"), place.path("modules"));
+    let base = ["image", "bsp", "--board", "qemu-arm64", "--switchback", text(&init), "--kernel", text(&kernel)];
+    place.pvr("r", &[&base[..], &["--modules", text(&modules)], more].concat())
+}
+
+#[test]
+fn an_initramfs_for_the_board() {
+    let place = Place::new();
+    place.repo("r");
+    fake_base(&place);
+    let args = ["--dev", "--policy", "PV_UPDATER_COMMIT_DELAY=5", "--module", "extra"];
+    let said = bsp(&place, &args);
+    assert!(said.err.contains("signatures are off") && said.err.contains("loopback"), "{}", said.err);
+    said.good();
+    let first = fs::read(place.path("r/bsp/initrd.img")).unwrap();
+    bsp(&place, &args).good();
+    assert_eq!(first, fs::read(place.path("r/bsp/initrd.img")).unwrap(), "reproducible");
+    let mut archive = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&first[..]), &mut archive).unwrap();
+    place.write("initrd.cpio", archive);
+    let unpack = format!("mkdir {0}/i && cd {0}/i && cpio -id --quiet < ../initrd.cpio", text(&place.path(".")));
+    tool("sh", &["-c", &unpack]);
+    let policy = place.read("i/etc/pantavisor.config");
+    assert_eq!(
+        policy,
+        "PV_SECUREBOOT_MODE=disabled\nPV_UPDATER_COMMIT_DELAY=5\nswitchback.board=qemu-arm64\nswitchback.console=hvc0\n\
+         switchback.endpoint=0.0.0.0:12368\n"
+    );
+    let list = place.read("i/lib/modules/list");
+    assert_eq!(list, "squashfs.ko\nfailover.ko\nnet_failover.ko\nvirtio_net.ko\nextra.ko\n");
+    assert!(list.lines().all(|m| fs::read(place.path(&format!("i/lib/modules/{m}"))).unwrap().starts_with(b"\x7fELF")));
+    assert_eq!(fs::metadata(place.path("i/init")).unwrap().permissions().mode() & 0o777, 0o755);
+    assert_eq!(fs::read(place.path("r/bsp/kernel.img")).unwrap(), fs::read(place.path("kernel")).unwrap());
+
+    bsp(&place, &[]).good();
+    assert!(bsp(&place, &["--module", "gone"]).failed(3).contains("module gone is not below"));
+    place.write("kernel", "no kernel at all");
+    assert!(bsp(&place, &[]).failed(3).contains("not an arm64 Image"));
+    let wrong = place.pvr("r", &["image", "disk", "--board", "toaster", "--out", "x"]).failed(2);
+    assert!(wrong.contains("unknown board toaster") && wrong.contains("qemu-arm64"), "{wrong}");
+}
+
+#[test]
+fn a_disk_that_every_tool_finds_in_order() {
+    let place = Place::new();
+    small_device(&place, "r");
+    let said = place.pvr(
+        "",
+        &[
+            "image",
+            "disk",
+            "--board",
+            "qemu-arm64",
+            "--repo",
+            "r",
+            "--out",
+            "d.img",
+            "--size",
+            "128M",
+            "--boot-size",
+            "32M",
+            "--dev",
+        ],
+    );
+    assert!(said.err.contains("DEVELOPMENT DEVICE"), "{}", said.err);
+    said.good();
+    let disk = place.path("d.img");
+    assert_eq!(fs::metadata(&disk).unwrap().len(), 128 << 20);
+    let table = tool("sfdisk", &["-d", text(&disk)]);
+    for row in [
+        "start=        2048, size=       16384, type=c",
+        "start=       18432, size=       65536, type=83",
+        "start=       83968, size=      178176, type=83",
+    ] {
+        assert!(table.contains(row), "{table}");
+    }
+    let part = |name: &str, first: u64, count: u64| {
+        let path = place.path(name);
+        let (skip, count) = (format!("skip={first}"), format!("count={count}"));
+        tool(
+            "dd",
+            &[&format!("if={}", text(&disk)), &format!("of={}", text(&path)), "bs=1M", &skip, &count, "status=none"],
+        );
+        path
+    };
+    let (env, boot, storage) = (part("env", 1, 8), part("boot", 9, 32), part("storage", 41, 87));
+
+    assert_eq!(tool("mdir", &["-b", "-i", text(&env)]), "::/uboot.env\n::/uboot-redund.env\n");
+    tool("mcopy", &["-i", text(&env), "::/uboot.env", "::/uboot-redund.env", text(&place.path("."))]);
+    for copy in ["uboot.env", "uboot-redund.env"] {
+        // Each copy alone is valid: a configuration that names it twice reads the same.
+        let config = format!("{0} 0x0 0x4000\n{0} 0x0 0x4000\n", text(&place.path(copy)));
+        place.write("fw.cfg", config);
+        let print = tool("fw_printenv", &["-c", text(&place.path("fw.cfg"))]);
+        assert!(
+            print.contains("\npv_rev=0\n") && print.contains("\npv_script=") && print.contains("\nbootcmd="),
+            "{print}"
+        );
+    }
+
+    for image in [&boot, &storage] {
+        tool("e2fsck", &["-fn", text(image)]);
+    }
+    let look = |image: &Path, request: &str| tool("debugfs", &["-R", request, text(image)]);
+    assert_eq!(look(&boot, "cat /trails/0/pv-kernel.img"), "kernel");
+    assert_eq!(look(&boot, "cat /trails/0/pv-initrd.img"), "initrd");
+    assert_eq!(look(&boot, "cat /last"), "0");
+    assert!(look(&boot, "stat /journal").contains("Size: 1024"));
+    assert!(look(&boot, "stat /trails/0/pv-kernel.img").contains("Links: 2"));
+    assert_eq!(look(&storage, "cat /trails/0/.pvr/json"), place.read("r/.pvr/json"));
+    assert_eq!(
+        look(&storage, "cat /trails/0/.pv/progress"),
+        r#"{"progress":100,"retries":0,"status":"DONE","status-msg":"Factory revision"}"#
+    );
+    let image = look(&storage, "stat /trails/0/web/root.squashfs");
+    assert!(image.contains("Links: 2") && image.contains("Mode:  0444") && image.contains("User:     0"), "{image}");
+    let run = look(&storage, "cat /trails/0/bsp/run.json");
+    assert_eq!(run, r#"{"initrd":"initrd.img","linux":"kernel.img"}"#);
+    assert!(look(&storage, "stat /objects/.incoming").contains("User:   901"));
+    assert!(look(&storage, "stat /logs").contains("User:   903"));
+    assert!(look(&storage, "stat /trails/current").contains("Fast link dest: \"0\""));
+    assert!(tool("dumpe2fs", &["-h", text(&storage)]).contains("verity"));
+    // Whoever built it: everything else is root's.
+    assert!(look(&storage, "stat /trails/0/web").contains("User:     0"));
+}
+
+#[test]
+fn a_disk_is_not_made_of_what_does_not_boot_or_does_not_fit() {
+    let place = Place::new();
+    place.repo("empty");
+    let make = |repo: &str, size: &str| {
+        place.pvr("", &["image", "disk", "--board", "qemu-arm64", "--repo", repo, "--out", "d.img", "--size", size])
+    };
+    assert!(make("empty", "512M").failed(3).contains("no bsp/run.json"));
+    small_device(&place, "r");
+    assert!(make("r", "100M").failed(2).contains("too small"));
+    place.write("r/web/big", vec![1; 40 << 20]);
+    place.commit("r", "big");
+    assert!(make("r", "200M").failed(1).contains("mke2fs failed"));
+    let object = place.read("r/.pvr/json");
+    let sha = object.split("\"web/root.squashfs\":\"").nth(1).unwrap()[..64].to_owned();
+    place.write(&format!("home/.pvr/objects/{sha}"), "damaged");
+    assert!(make("r", "512M").failed(3).contains("is damaged"));
+    assert!(!place.path("d.img").exists());
+    let left = fs::read_dir(place.path("."))
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".pvr"));
+    assert_eq!(left.count(), 0, "no scratch folder stays behind");
+}
