@@ -1,4 +1,5 @@
 //! The simulator and the end-to-end tests.
 
+pub mod bench;
 pub mod loader_disk;
 pub mod tour;

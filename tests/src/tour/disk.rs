@@ -153,6 +153,11 @@ impl Disk {
         Ok(std::fs::read(copy)?)
     }
 
+    /// Where the copies of the environment are in their partition.
+    pub fn env_layout(&self) -> Outcome<uboot::Layout> {
+        Ok(self.layout()?.0)
+    }
+
     fn layout(&self) -> Outcome<(uboot::Layout, Window)> {
         let board = boards::find("qemu-arm64").ok_or("the board qemu-arm64 is gone")?;
         let mut region = Window { file: File::open(&self.image)?, part: self.env };

@@ -1,0 +1,192 @@
+//! What is measured, side by side with a named peer where there is one: rows of (name, ours, peer, peer's name, unit,
+//! budget), made by `ci/bench`.
+//!
+//! Invariants: both sides of a row are measured in the same run on the same machine; a row that could not be measured
+//! is missing and said so, never guessed; nothing here passes or fails: budgets are compared by who reads the table.
+//! Does not: build (`ci/bench` does), repeat runs to smooth times (the emulator's are upper bounds anyway).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use boards::env::uboot::Uboot;
+use platform::env::BlockRegion;
+use runtime::id::RevName;
+use runtime::port::BootEnv;
+use serde_json::{Value, json};
+
+use crate::tour::device::{Device, Kit};
+use crate::tour::disk::Disk;
+use crate::tour::{Outcome, ensure, fail};
+
+/// One row.
+pub struct Row {
+    name: String,
+    ours: f64,
+    peer: Option<(f64, &'static str)>,
+    unit: &'static str,
+    budget: Option<f64>,
+}
+
+impl Row {
+    fn new(name: impl Into<String>, ours: f64, unit: &'static str) -> Self {
+        Self { name: name.into(), ours, peer: None, unit, budget: None }
+    }
+
+    fn budget(mut self, most: f64) -> Self {
+        self.budget = Some(most);
+        self
+    }
+
+    fn against(mut self, peer: f64, name: &'static str) -> Self {
+        self.peer = Some((peer, name));
+        self
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name, "ours": self.ours, "peer": self.peer.map(|peer| peer.0),
+            "peer's name": self.peer.map(|peer| peer.1), "unit": self.unit, "budget": self.budget,
+        })
+    }
+
+    fn line(&self) -> String {
+        let peer = self.peer.map_or(String::new(), |(value, name)| format!("{value} ({name})"));
+        let budget = match self.budget {
+            Some(most) if self.ours > most => format!("{most} MISSED"),
+            Some(most) => most.to_string(),
+            None => String::new(),
+        };
+        format!("{:<44} {:>12} {:<8} {:>26}  {budget}", self.name, self.ours, self.unit, peer)
+    }
+}
+
+/// Measures everything and writes the rows to `json`. `x86` is the static binary for this machine.
+pub fn measure(kit: &Kit, x86: &Path, folder: &Path, json: &Path) -> Outcome<()> {
+    std::fs::create_dir_all(folder)?;
+    let mut rows = Vec::new();
+    type Part = fn(&Kit, &Path, &Path) -> Outcome<Vec<Row>>;
+    let parts: [(&str, Part); 3] = [("size", sizes), ("environment store", environment), ("device", device)];
+    let mut missing = Vec::new();
+    println!("{:<44} {:>12} {:<8} {:>26}  budget", "", "ours", "", "peer");
+    for (name, part) in parts {
+        match part(kit, x86, folder) {
+            Ok(found) => {
+                found.iter().for_each(|row| println!("{}", row.line()));
+                rows.extend(found);
+            }
+            Err(error) => {
+                println!("not measured: {name}: {error}");
+                missing.push(name);
+            }
+        }
+    }
+    let document: Vec<Value> = rows.iter().map(Row::json).collect();
+    std::fs::write(json, format!("{:#}\n", Value::from(document)))?;
+    ensure(missing.is_empty(), || format!("not measured: {}", missing.join(", ")))
+}
+
+fn sizes(kit: &Kit, x86: &Path, _: &Path) -> Outcome<Vec<Row>> {
+    let size = |path: PathBuf| std::fs::metadata(path).map(|data| data.len() as f64 / 1e6);
+    Ok(vec![
+        Row::new("binary, static, arm64", size(kit.folder.join("switchback"))?, "MB").budget(1.0),
+        Row::new("binary, static, x86-64", size(x86.into())?, "MB").budget(1.0),
+    ])
+}
+
+/// Boots the device and reads what it says of itself.
+fn device(kit: &Kit, _: &Path, folder: &Path) -> Outcome<Vec<Row>> {
+    let mut device = Device::new(kit, folder)?;
+    device.power_on()?;
+    let status = device.wait_status("the device READY", 120, |status| status["status"] == "READY")?;
+    let number = |value: &Value| value.as_f64().ok_or_else(|| format!("the status lacks a number: {status}"));
+    let mut rows = vec![
+        Row::new("exec of PID 1 to READY, four containers", number(&status["ready_ms"])?, "ms"),
+        Row::new("allocations of PID 1 since start-up", number(&status["allocations"])?, "").budget(0.0),
+    ];
+    let mut total = 0.0;
+    for process in status["processes"].as_array().ok_or("the status names no processes")? {
+        let pss = number(&process["pss_kb"])?;
+        total += pss;
+        let row = Row::new(format!("PSS of {}", process["name"].as_str().unwrap_or("?")), pss, "kB");
+        rows.push(if process["pid"] == 1 { row.budget(600.0) } else { row });
+    }
+    rows.push(Row::new("PSS of all our processes", total, "kB").budget(4000.0));
+    Ok(rows)
+}
+
+/// System calls of one store of the environment: ours and fw_setenv's, on copies of the same partition.
+fn environment(kit: &Kit, _: &Path, folder: &Path) -> Outcome<Vec<Row>> {
+    let disk = Disk::open(&kit.image())?;
+    let part = folder.join("environment");
+    let whole = std::fs::read(kit.image())?;
+    std::fs::write(&part, &whole[disk.env.start as usize..][..disk.env.length as usize])?;
+    let ours = traced(folder, Command::new(std::env::current_exe()?).arg("env-store").arg(&part))?;
+    let ours = between(&ours, "switchback-begin", "switchback-end")?;
+
+    let layout = disk.env_layout()?;
+    let config = folder.join("peer.config");
+    let line = |offset: u64| format!("{} {offset:#x} {:#x}\n", part.display(), layout.size);
+    std::fs::write(&config, layout.offsets.iter().map(|offset| line(*offset)).collect::<String>())?;
+    let script = folder.join("peer.script");
+    std::fs::write(&script, "pv_rev=1\npv_try=2\npv_prev=0\nupgrade_available=1\nbootcount=0\n")?;
+    let peer = traced(folder, Command::new("fw_setenv").arg("-c").arg(&config).arg("-s").arg(&script))?;
+    let Some(start) = peer.iter().position(|call| call.contains("peer.config")) else {
+        return fail("fw_setenv did not open its configuration".into());
+    };
+    let peer = &peer[start..];
+    let count = |calls: &[String], names: &[&str]| {
+        calls.iter().filter(|call| names.iter().any(|name| call.starts_with(&format!("{name}(")))).count() as f64
+    };
+    let writes = ["write", "pwrite64"];
+    let syncs = ["fsync", "fdatasync", "sync", "msync"];
+    Ok(vec![
+        Row::new("environment store, system calls", ours.len() as f64, "")
+            .against(peer.len() as f64, "fw_setenv")
+            .budget(25.0),
+        Row::new("environment store, writes", count(ours, &writes), "")
+            .against(count(peer, &writes), "fw_setenv")
+            .budget(1.0),
+        Row::new("environment store, syncs", count(ours, &syncs), "")
+            .against(count(peer, &syncs), "fw_setenv")
+            .budget(1.0),
+    ])
+}
+
+/// One load and one store of the environment, as PID 1 does for a transition; between two marks in the trace.
+pub fn store_environment(part: &Path) -> Outcome<()> {
+    let board = boards::find("qemu-arm64").ok_or("the board qemu-arm64 is gone")?;
+    let path = part.to_str().ok_or("a path that is no text")?;
+    let mut region = BlockRegion::open(path)?;
+    let layout = board.layout(&mut region).map_err(|code| format!("{code:?}"))?;
+    let mut work = vec![0; 2 * layout.size];
+    let mut env = Uboot::new(region, layout, board.env_text, &mut work).map_err(|code| format!("{code:?}"))?;
+    let mark = |name: &str| drop(std::fs::metadata(name));
+    mark("switchback-begin");
+    let loaded = env.load().map_err(|code| format!("{code:?}"))?;
+    let mut vars = loaded.vars;
+    vars.candidate = RevName::parse("locals/bench").ok();
+    env.store(&vars).map_err(|code| format!("{code:?}"))?;
+    mark("switchback-end");
+    Ok(())
+}
+
+/// Runs a command under strace; its system calls, one line each.
+fn traced(folder: &Path, command: &mut Command) -> Outcome<Vec<String>> {
+    let log = folder.join("trace");
+    let mut strace = Command::new("strace");
+    strace.arg("-o").arg(&log).arg(command.get_program()).args(command.get_args());
+    let output = strace.stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        return fail(format!("{:?}: {}", command.get_program(), String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    let text = std::fs::read_to_string(log)?;
+    Ok(text.lines().filter(|line| !line.starts_with(['+', '-'])).map(str::to_string).collect())
+}
+
+fn between<'a>(calls: &'a [String], begin: &str, end: &str) -> Outcome<&'a [String]> {
+    let at = |mark: &str| calls.iter().position(|call| call.contains(mark));
+    match (at(begin), at(end)) {
+        (Some(begin), Some(end)) => Ok(&calls[begin + 1..end]),
+        _ => fail("the marks are not in the trace".into()),
+    }
+}
