@@ -10,6 +10,7 @@ pub mod early;
 pub mod env;
 pub mod errand;
 pub mod fetch;
+pub mod keeper;
 pub mod kmsg;
 pub mod launch;
 pub mod logs;

@@ -1,12 +1,14 @@
 //! switchback: PID 1 and every errand. A table of contents: each line is where to read on.
 
 use platform::{
-    alloc, config, early, errand, fetch, kmsg, logs, modules, signals::Signals, start, verify, watchdog::Watchdog,
+    alloc, config, early, errand, fetch, keeper, kmsg, logs, modules, signals::Signals, start, verify,
+    watchdog::Watchdog,
 };
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match errand::word().as_str() {
+        "keeper" => errand::run("keeper", keeper::run),
         "verify" => errand::run("verify", verify::run),
         "fetch" => errand::run("fetch", fetch::run),
         "log" => errand::run("log", logs::run),

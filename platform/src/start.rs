@@ -2,11 +2,12 @@
 //!
 //! PID 1 clones it into the container's namespaces and cgroup. It reads the revision, builds everything in its
 //! own mount namespace, and reports once: that all is ready (then it execs, which closes the channel), or the
-//! first fault. A second report says that the exec itself was refused.
+//! first fault. A second report says that the exec itself was refused. In mode `Mount` it is cloned into PID 1's
+//! own mount namespace, mounts the volumes there, reports, and ends.
 //!
 //! Invariants: nothing stays resident and nothing is left behind: mounts and loop devices die with the mount
-//! namespace. The images are those of the descriptors that came with the job. In mode `Mount` the volumes are
-//! mounted where they are, reported, and kept until the process is ended.
+//! namespace. The images are those of the descriptors that came with the job. What mode `Mount` mounts, the next
+//! of the same container replaces.
 //! Faults: each is one record with a code, the step and the error number; a fault of the configuration names
 //! its key. PID 1 bounds the time.
 //! Not here: hooks, network devices, user namespaces.
@@ -51,10 +52,7 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
         StartMode::Mount => mount_only(job).map(|()| None),
     };
     match fault {
-        Ok(None) => {
-            channel.send(request.serial, &Message::Report { code: None, step: "mounted", errno: 0 }, &[])?;
-            wait_for_end(channel, &mut buffer)
-        }
+        Ok(None) => channel.send(request.serial, &Message::Report { code: None, step: "mounted", errno: 0 }, &[]),
         Ok(Some(fault)) | Err(fault) => report(channel, request.serial, &fault),
     }
 }
@@ -71,17 +69,12 @@ fn report(channel: &Channel, serial: u32, fault: &Fault) -> Result<(), WireError
 /// Bytes of a step's text; the longest paths are cut.
 const STEP_MAX: usize = 512;
 
-/// The mounts live as long as this process.
-fn wait_for_end(channel: &Channel, buffer: &mut Buffer) -> Result<(), WireError> {
-    while channel.receive(buffer)?.is_some() {}
-    Ok(())
-}
-
 fn mount_only(mut job: Job) -> Result<(), Fault> {
     let text = read(&format!("{STORAGE}/trails/{}/.pvr/json", job.rev))?;
     let mut spans = Box::new(Spans::new());
     let state = State::read(&text, &mut spans).map_err(|refusal| damaged("its state", &refusal))?;
     let content = state.container(job.container).map_err(|refusal| damaged("run.json", &refusal))?;
+    volumes::unmount_all(job.container)?;
     mount_volumes(&mut job, &content)
 }
 

@@ -18,7 +18,8 @@ use runtime::{
 };
 use rustix::{
     fd::{AsFd, OwnedFd},
-    mount::MountAttrFlags,
+    io::Errno,
+    mount::{MountAttrFlags, UnmountFlags, unmount},
 };
 
 /// Gives a container a private `/volumes/<container>`, so that nothing that is made there outlives it.
@@ -27,6 +28,19 @@ pub fn private_folder(container: PartName) -> Result<(), Fault> {
     folder(&at)
         .and_then(|_| filesystem("tmpfs", "volumes", "mode=755,size=256k", MountAttrFlags::empty())?.attach_at(&at))
         .step(Code::MountFailed, || format!("mount a tmpfs on {at}"))
+}
+
+/// Takes away what an earlier run of a container that is only mounted left at `/volumes/<container>`: that it is one
+/// mount makes it go as a whole, and containers that use it keep what they have.
+pub fn unmount_all(container: PartName) -> Result<(), Fault> {
+    let at = format!("{VOLUMES}/{container}");
+    loop {
+        match unmount(at.as_str(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::NOENT) => return private_folder(container), // no mount is left
+            Err(errno) => return Err(errno).step(Code::MountFailed, || format!("unmount {at}")),
+        }
+    }
 }
 
 /// Mounts an image at its place. `fd` is open on its object.
@@ -92,6 +106,6 @@ pub fn backing(rev: RevName, container: PartName, place: &Storage) -> Option<Str
     }
 }
 
-fn errno(error: std::io::Error) -> rustix::io::Errno {
-    error.raw_os_error().map_or(rustix::io::Errno::IO, rustix::io::Errno::from_raw_os_error)
+fn errno(error: std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
 }

@@ -1,0 +1,381 @@
+//! `keeper`: everything durable but the environment. It runs `runtime::store` over the two file systems.
+//!
+//! Invariants: one request at a time, answered when what it promises is durable. In its mount namespace there is
+//! nothing but `/storage` and `/boot`, and no network. What clients send is parsed here by the bounded parsers of
+//! `runtime`, never by PID 1. Files that it hands out are opened below their root without following links.
+//! Fault model: that of `port::Disk`; cut at any point, `Recover` at the next start leaves the old or the new state.
+//! If it dies, the request is asked again of the next one, so every request may be done twice.
+//! Memory: large buffers live for one request.
+//! Not here: hashing (`verify`), receiving (`fetch`), which revisions are kept (PID 1 says so).
+
+use crate::{
+    confine,
+    disk::Volumes,
+    env::BlockRegion,
+    launch::mounts,
+    wire::{Buffer, Channel, KeepList, Message, WireError},
+};
+use runtime::{
+    fault::{Code, Refusal},
+    id::{ObjectId, RevName},
+    journal::{self, Phase, Record},
+    limits,
+    port::{Disk, Name, Stage, Volume},
+    progress::Progress,
+    state::{Plan, Spans, is_plain_path},
+    store::{self, Scratch, Step},
+};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{self, AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags},
+    io::{self, Errno},
+    mount::{MountAttrFlags, UnmountFlags, unmount},
+    process::{chdir, pivot_root},
+    thread::CapabilitySet,
+};
+
+mod lists;
+
+/// Where the two file systems are, seen from outside and from inside.
+const FOLDERS: [&str; 2] = ["/storage", "/boot"];
+/// Objects on their way in.
+const INCOMING: &str = "/storage/objects/.incoming";
+/// Folders that hold something for each revision besides its trail.
+const PER_REVISION: [&str; 2] = ["/storage/logs", "/storage/disks/rev"];
+
+/// Serves requests until PID 1 closes the channel.
+pub fn run(channel: &Channel) -> Result<(), WireError> {
+    seclude()?;
+    let mut keeper = Keeper::open()?;
+    let needed = CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER | CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN;
+    confine::stay_root_with(needed)?;
+    confine::restrict(confine::Calls::Keeper)?;
+    channel.send(0, &Message::Ready, &[])?;
+    let mut buffer = Buffer::new();
+    while let Some(request) = channel.receive(&mut buffer)? {
+        let outcome = keeper.answer(&request.message, request.fds.first());
+        match outcome {
+            Ok(Answer { value, file: Some(file) }) => {
+                channel.send(request.serial, &Message::done(value), &[file.as_fd()])?;
+            }
+            Ok(Answer { value, file: None }) => channel.send(request.serial, &Message::done(value), &[])?,
+            Err(refusal) => channel.send(request.serial, &Message::refused(refusal), &[])?,
+        }
+    }
+    Ok(())
+}
+
+/// Moves into a root that holds the two file systems and nothing else. PID 1 gave us a mount namespace of our own.
+fn seclude() -> io::Result<()> {
+    const ROOT: &str = "/run";
+    let views = FOLDERS.map(|folder| mounts::view(folder, false));
+    let none = MountAttrFlags::empty();
+    let root = mounts::filesystem("tmpfs", "keeper", "mode=755,size=16k", none)?;
+    root.attach_at(ROOT)?;
+    for (folder, view) in FOLDERS.iter().zip(views) {
+        let at = format!("{ROOT}{folder}");
+        mounts::folder(&at)?;
+        view?.attach_at(&at)?;
+    }
+    root.change(MountAttrFlags::MOUNT_ATTR_RDONLY, none, false)?;
+    chdir(ROOT)?;
+    pivot_root(c".", c".")?;
+    unmount(c".", UnmountFlags::DETACH)?;
+    chdir(c"/")
+}
+
+/// What fulfils a request.
+struct Answer {
+    value: u64,
+    file: Option<OwnedFd>,
+}
+
+impl From<u64> for Answer {
+    fn from(value: u64) -> Self {
+        Self { value, file: None }
+    }
+}
+
+type Outcome = Result<Answer, Refusal>;
+
+/// The open file systems.
+pub struct Keeper {
+    volumes: Volumes,
+    journal: BlockRegion,
+    incoming: OwnedFd,
+}
+
+impl Keeper {
+    fn open() -> io::Result<Self> {
+        let [storage, boot] = FOLDERS;
+        let volumes = Volumes::open(storage, boot)?;
+        let journal = volumes.journal()?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let incoming = fs::openat(CWD, INCOMING, flags, Mode::empty())?;
+        Ok(Self { volumes, journal, incoming })
+    }
+
+    fn answer(&mut self, request: &Message<'_>, file: Option<&OwnedFd>) -> Outcome {
+        match request {
+            Message::Recover => self.recover(),
+            Message::Stage { rev, message } => self.stage(*rev, message, file.ok_or(Code::Internal)?.as_fd()),
+            Message::Prepare { bytes } => self.prepare(&record(bytes)?),
+            Message::Record { bytes } => self.record(&record(bytes)?),
+            Message::Adopt { object, part } => self.adopt(*object, *part),
+            Message::Drop { object, part } => self.forget(*object, *part),
+            Message::Collect { keep } => self.collect(keep),
+            Message::CommitMessage { rev, text } => self.commit_message(*rev, text),
+            Message::CreatePart { object, part, length } => self.create(&part_name(Some(*object), *part), *length),
+            Message::CreateStep { part, length } => self.create(&part_name(None, *part), *length),
+            Message::OpenObject { object } => self.open_object(*object),
+            Message::OpenState { rev } => self.open_state(*rev),
+            Message::OpenFile { rev, key } => self.open_file(*rev, key),
+            Message::ListObjects => self.list(lists::objects),
+            Message::ListSteps => self.list(lists::steps),
+            _ => Err(Code::Internal.into()),
+        }
+    }
+
+    /// Sweeps, and writes again what a final record promises to show.
+    fn recover(&mut self) -> Outcome {
+        store::recover(&mut self.volumes)?;
+        let factory = RevName::factory();
+        let progress = Name::File(Volume::Storage, Stage::Live, factory, ".pv/progress");
+        let staged = self.volumes.exists(Name::Trail(Volume::Storage, Stage::Live, factory))?;
+        if staged && !self.volumes.exists(progress)? {
+            store::progress(&mut self.volumes, factory, &Progress::FACTORY.to_string())?;
+        }
+        if let Ok(Some(record)) = journal::load(&mut self.journal)
+            && let Some(progress) = Progress::of(&record)
+        {
+            // The revision may have been collected since.
+            let _ = store::progress(&mut self.volumes, record.candidate, &progress.to_string());
+        }
+        Ok(0.into())
+    }
+
+    fn stage(&mut self, rev: RevName, message: &str, file: BorrowedFd<'_>) -> Outcome {
+        let text = read_bounded(file, limits::STATE_MAX)?.ok_or(Refusal::at(Code::StateTooLarge, limits::STATE_MAX))?;
+        if message.len() > limits::COMMIT_MESSAGE_MAX {
+            return Err(Code::MessageTooLong.into());
+        }
+        let progress = Progress::STAGED.to_string();
+        let step = Step { rev, state: &text, message, progress: &progress };
+        let protected = self.protected()?;
+        let mut space = Space::new();
+        store::stage(&mut self.volumes, step, &protected, &mut space.scratch())?;
+        Ok(0.into())
+    }
+
+    /// The revisions that the last update is about and the committed one. PID 1 refuses the others that run before
+    /// they are received; between that and now only an update can have begun, and then it has a record.
+    fn protected(&mut self) -> Result<heapless::Vec<RevName, 3>, Code> {
+        let mut protected = heapless::Vec::new();
+        if let Some(record) = journal::load(&mut self.journal)? {
+            let failed = matches!(record.phase, Phase::Failed { .. });
+            let _ = protected.push(record.previous);
+            let _ = if failed { Ok(()) } else { protected.push(record.candidate) };
+        }
+        let _ = store::read_last(&mut self.volumes)?.map(|last| protected.push(last));
+        Ok(protected)
+    }
+
+    fn prepare(&mut self, record: &Record) -> Outcome {
+        store::prepare(&mut self.volumes, &mut self.journal, record, &mut Space::new().scratch())?;
+        Ok(0.into())
+    }
+
+    fn record(&mut self, record: &Record) -> Outcome {
+        let progress = Progress::of(record).map(|progress| progress.to_string());
+        store::record(&mut self.volumes, &mut self.journal, record, progress.as_deref())?;
+        if matches!(record.phase, Phase::Done { .. }) {
+            // Only for people and scripts: nothing of ours follows it, so a failure is no fault of the update.
+            let _ = point_current(record.candidate);
+        }
+        Ok(0.into())
+    }
+
+    /// A received object whose hash was seen to be right gets the name under which `stage` finds it.
+    fn adopt(&mut self, object: ObjectId, part: u32) -> Outcome {
+        let from = part_name(Some(object), part);
+        if self.volumes.exists(Name::Object(Volume::Storage, object))? {
+            return self.forget(Some(object), part);
+        }
+        match fs::renameat(&self.incoming, from.as_str(), &self.incoming, object.to_string()) {
+            Ok(()) => Ok(0.into()),
+            // asked again after it was done
+            Err(Errno::NOENT) if self.volumes.exists(Name::Incoming(Volume::Storage, object))? => Ok(0.into()),
+            Err(errno) => Err(code(errno).into()),
+        }
+    }
+
+    fn forget(&mut self, object: Option<ObjectId>, part: u32) -> Outcome {
+        match fs::unlinkat(&self.incoming, part_name(object, part).as_str(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(0.into()),
+            Err(errno) => Err(code(errno).into()),
+        }
+    }
+
+    fn collect(&mut self, keep: &KeepList) -> Outcome {
+        let bytes = store::collect(&mut self.volumes, keep, &mut Space::new().scratch())?;
+        for folder in PER_REVISION {
+            // Best effort: what cannot be removed now is tried at the next collection.
+            let _ = lists::sweep(&mut self.volumes, folder);
+        }
+        Ok(bytes.into())
+    }
+
+    /// Replaces the message of a staged revision.
+    fn commit_message(&mut self, rev: RevName, text: &str) -> Outcome {
+        let [file, next] =
+            [".pv/commitmsg", ".pv/commitmsg.new"].map(|key| Name::File(Volume::Storage, Stage::Live, rev, key));
+        if text.len() > limits::COMMIT_MESSAGE_MAX {
+            return Err(Code::MessageTooLong.into());
+        }
+        if !self.volumes.exists(Name::Trail(Volume::Storage, Stage::Live, rev))? {
+            return Err(Refusal::key(Code::RevisionUnknown, rev.as_str()));
+        }
+        self.volumes.write(next, text.as_bytes())?;
+        self.volumes.sync_file(next)?;
+        self.volumes.rename(next, file)?;
+        self.volumes.sync_volume(Volume::Storage)?;
+        Ok(0.into())
+    }
+
+    /// A new file for `length` bytes that will arrive. Its blocks are taken now, so that a disk that is too full
+    /// is known before the first byte, and never eats what our own records need.
+    fn create(&mut self, name: &str, length: u64) -> Outcome {
+        let free = self.volumes.free(Volume::Storage)?;
+        if free.saturating_sub(limits::FREE_FLOOR) < length {
+            return Err(Code::NoSpace.into());
+        }
+        let _ = fs::unlinkat(&self.incoming, name, AtFlags::empty()); // asked again: whatever was there is worth nothing
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(&self.incoming, name, flags, Mode::from_raw_mode(0o644)).map_err(code)?;
+        let reserved = match length {
+            0 => Ok(()),
+            _ => fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, length),
+        };
+        match reserved {
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(Answer { value: 0, file: Some(file) }),
+            Err(errno) => {
+                let _ = fs::unlinkat(&self.incoming, name, AtFlags::empty());
+                Err(code(errno).into())
+            }
+        }
+    }
+
+    fn open_object(&mut self, object: ObjectId) -> Outcome {
+        match self.volumes.open_file(Name::Object(Volume::Storage, object)) {
+            Ok(file) => with_length(file),
+            Err(Code::RevisionUnknown) => Err(Code::ObjectUnknown.into()),
+            Err(code) => Err(code.into()),
+        }
+    }
+
+    fn open_state(&mut self, rev: RevName) -> Outcome {
+        let file = self.volumes.open_file(Name::File(Volume::Storage, Stage::Live, rev, ".pvr/json"))?;
+        let text = read_bounded(file.as_fd(), limits::STATE_MAX)?.ok_or(Code::StorageDamaged)?;
+        memory(&text)
+    }
+
+    fn open_file(&mut self, rev: RevName, key: &str) -> Outcome {
+        if !is_plain_path(key) {
+            return Err(Refusal::key(Code::KeyUnsafe, key));
+        }
+        with_length(self.volumes.open_file(Name::File(Volume::Storage, Stage::Live, rev, key))?)
+    }
+
+    fn list(&mut self, write: fn(&mut Volumes, &mut String) -> Result<(), Code>) -> Outcome {
+        let mut text = String::new();
+        write(&mut self.volumes, &mut text)?;
+        memory(text.as_bytes())
+    }
+}
+
+/// The buffers of one request.
+struct Space {
+    state: Vec<u8>,
+    marks: Vec<u64>,
+    conf: Vec<u8>,
+    spans: Box<Spans>,
+    plan: Box<Plan>,
+}
+
+impl Space {
+    fn new() -> Self {
+        Self {
+            state: vec![0; limits::STATE_MAX],
+            marks: vec![0; limits::KEPT_MAX * limits::STATE_ENTRIES_MAX],
+            conf: vec![0; limits::LXC_CONF_MAX],
+            spans: Box::new(Spans::new()),
+            plan: Box::new(Plan::empty(RevName::factory())),
+        }
+    }
+
+    fn scratch(&mut self) -> Scratch<'_> {
+        let Self { state, marks, conf, spans, plan } = self;
+        Scratch { state, marks, conf, spans, plan }
+    }
+}
+
+/// The record that PID 1 sent as a slot.
+fn record(bytes: &[u8]) -> Result<Record, Code> {
+    let slot = bytes.try_into().map_err(|_| Code::Internal)?;
+    journal::decode(slot).and_then(|(_, record)| record).ok_or(Code::Internal)
+}
+
+/// The file of an upload: of an object, or of a state.
+fn part_name(object: Option<ObjectId>, part: u32) -> String {
+    match object {
+        Some(object) => format!("{object}.{part}.part"),
+        None => format!("step.{part}"),
+    }
+}
+
+/// `trails/current`, as the original has it.
+fn point_current(rev: RevName) -> io::Result<()> {
+    const CURRENT: &str = "/storage/trails/current";
+    const NEXT: &str = "/storage/trails/.current";
+    let _ = fs::unlinkat(CWD, NEXT, AtFlags::empty());
+    fs::symlinkat(rev.as_str(), CWD, NEXT)?;
+    fs::renameat(CWD, NEXT, CWD, CURRENT)
+}
+
+/// A file from its start; `None` if it is longer than `most`.
+fn read_bounded(file: BorrowedFd<'_>, most: usize) -> Result<Option<Vec<u8>>, Code> {
+    let mut text = vec![0; most + 1];
+    let mut length = 0;
+    while length < text.len() {
+        match io::pread(file, &mut text[length..], length as u64) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(code(errno)),
+        }
+    }
+    text.truncate(length);
+    Ok((length <= most).then_some(text))
+}
+
+fn with_length(file: OwnedFd) -> Outcome {
+    let length = fs::fstat(&file).map_err(code)?.st_size as u64;
+    Ok(Answer { value: length, file: Some(file) })
+}
+
+/// A file in memory, at its start: whoever reads it waits for no disk.
+fn memory(text: &[u8]) -> Outcome {
+    let file = fs::memfd_create(c"answer", MemfdFlags::CLOEXEC).map_err(code)?;
+    let mut at = 0;
+    while at < text.len() {
+        at += io::pwrite(&file, &text[at..], at as u64).map_err(code)?;
+    }
+    Ok(Answer { value: text.len() as u64, file: Some(file) })
+}
+
+fn code(errno: Errno) -> Code {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Code::NoSpace,
+        _ => Code::StorageIo,
+    }
+}
