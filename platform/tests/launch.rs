@@ -1,10 +1,8 @@
 //! The `start` errand on a real kernel: the binary, cloned as PID 1 clones it, in a private mount namespace that
 //! looks like a device, with squashfs images made on the spot. Needs root, mksquashfs and a static busybox.
 
-use platform::{
-    sys,
-    wire::{Buffer, Channel, Message, StartMode},
-};
+use device::Errand;
+use platform::wire::{Buffer, Message, StartMode};
 use runtime::{
     fault::Code,
     id::{PartName, RevName},
@@ -12,57 +10,36 @@ use runtime::{
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{Mode, OFlags, open},
-    mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change},
-    process::{Pid, Signal, WaitOptions, kill_process, waitpid},
-    thread::UnshareFlags,
 };
 use std::{
     fs,
-    io::Read,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
-/// A device in a folder, and this process inside its mount namespace and root.
+mod device;
+
+/// A device with one image.
 struct Device {
     name: String,
-    outside: PathBuf,
 }
-
-const FREE: [(&str, &str); 5] =
-    [("/dev", "dev"), ("/proc", "proc"), ("/sys", "sys"), ("/usr", "usr"), ("/lib64", "lib64")];
 
 impl Device {
     /// Makes it; `files` are those of the root image, besides busybox.
     fn new(name: &str, files: &[(&str, &str)]) -> Device {
-        let name = format!("{name}-{}", std::process::id());
-        let device = Device { name, outside: PathBuf::from("/mnt") }; // nothing is left there: the mount is private
-        #[expect(deprecated, reason = "the descriptor table is not unshared, which is what the other form is about")]
-        rustix::thread::unshare(UnshareFlags::NEWNS).expect("these tests need root");
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
-        mount(c"tmpfs", &device.outside, c"tmpfs", MountFlags::empty(), None).unwrap();
-        device.fill(files);
-        for (from, to) in FREE.iter().filter(|(from, _)| Path::new(from).exists()) {
-            let to = device.outside.join(to);
-            fs::create_dir_all(&to).unwrap();
-            mount_bind_recursive(*from, &to).unwrap();
-        }
-        let _ = std::os::unix::fs::symlink("usr/lib", device.outside.join("lib"));
-        std::os::unix::fs::chroot(&device.outside).unwrap();
-        std::env::set_current_dir("/").unwrap();
+        let device = Device { name: format!("{name}-{}", std::process::id()) };
+        device::enter(|outside| device.squash(outside, files));
         device
     }
 
-    fn fill(&self, files: &[(&str, &str)]) {
+    /// Makes its root image.
+    fn squash(&self, outside: &Path, files: &[(&str, &str)]) {
         let at = |path: &str| {
-            let path = self.outside.join(path);
+            let path = outside.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             path
         };
-        fs::copy(env!("CARGO_BIN_EXE_switchback"), at("switchback")).unwrap();
-        fs::create_dir_all(at("run/switchback/c/web")).unwrap();
-        fs::create_dir_all(at("etc")).unwrap();
         let image = at("image/bin/busybox").parent().unwrap().parent().unwrap().to_owned();
         fs::copy("/bin/busybox", image.join("bin/busybox")).expect("the package busybox-static");
         std::os::unix::fs::symlink("busybox", image.join("bin/sh")).unwrap();
@@ -120,47 +97,27 @@ const CONF: &str = "lxc.rootfs.path = overlayfs:/volumes/web/root.squashfs:/volu
     lxc.cap.drop = sys_module sys_time\nlxc.environment = COLOR=blue\n";
 
 /// One run of the errand.
-struct Run {
-    pid: Pid,
-    channel: Channel,
-    output: OwnedFd,
-}
+struct Run(Errand);
 
 impl Run {
     fn new(mode: StartMode, images: &[BorrowedFd<'_>]) -> Run {
-        let (channel, theirs) = Channel::pair().unwrap();
-        rustix::io::ioctl_fionbio(channel.as_fd(), false).unwrap();
-        let null = open(c"/dev/null", OFlags::RDWR, Mode::empty()).unwrap();
-        let (output, input) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-        let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-        let (pid, _) = sys::spawn(&sys::Spawn {
-            path: c"/switchback",
-            args: &[c"switchback", c"start"],
-            namespaces: namespaces as u64,
-            cgroup: None,
-            stdio: [null.as_fd(), input.as_fd(), input.as_fd(), theirs.as_fd()],
-        })
-        .unwrap();
+        let namespaces = match mode {
+            StartMode::Start => libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC,
+            StartMode::Mount => 0,
+        };
+        let errand = Errand::new(c"start", namespaces);
         let container = PartName::parse("web").unwrap();
-        channel.send(1, &Message::Job { rev: RevName::parse("1").unwrap(), container, mode }, images).unwrap();
-        Run { pid, channel, output }
+        errand.ask(1, &Message::Job { rev: RevName::parse("1").unwrap(), container, mode }, images);
+        Run(errand)
     }
 
     /// The next report: code, step, errno. `None` when the errand has closed the channel.
     fn report(&self) -> Option<(Option<Code>, String, i32)> {
         let mut buffer = Buffer::new();
-        match self.channel.receive(&mut buffer).unwrap()?.message {
+        match self.0.channel.receive(&mut buffer).unwrap()?.message {
             Message::Report { code, step, errno } => Some((code, step.into(), errno)),
             other => panic!("{other:?}"),
         }
-    }
-
-    /// Everything that was printed until the end.
-    fn output(self) -> String {
-        let mut text = String::new();
-        fs::File::from(self.output).read_to_string(&mut text).unwrap();
-        waitpid(Some(self.pid), WaitOptions::empty()).unwrap();
-        text
     }
 }
 
@@ -170,7 +127,7 @@ fn run_to_end(device: &Device) -> String {
     let report = run.report().unwrap();
     assert_eq!(report.0, None, "{report:?}");
     assert_eq!(run.report(), None, "the exec closes the channel");
-    run.output()
+    run.0.end()
 }
 
 /// The fault of a container that cannot be made.
@@ -178,7 +135,7 @@ fn fault(images: &[BorrowedFd<'_>]) -> (Code, String, i32) {
     let run = Run::new(StartMode::Start, images);
     let (code, step, errno) = run.report().unwrap();
     assert_eq!(run.report(), None);
-    run.output();
+    run.0.end();
     (code.expect(&step), step, errno)
 }
 
@@ -239,7 +196,7 @@ fn a_container_runs_in_its_own_world_and_leaves_nothing() {
         assert!(Instant::now() < until, "a loop device outlives its container");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
     assert!(!mounts.contains("/volumes") && !mounts.contains("overlay "), "{mounts}");
 }
 
@@ -308,15 +265,18 @@ fn no_link_of_an_image_leads_a_mount_out_of_it() {
 }
 
 #[test]
-fn a_container_that_is_only_mounted_keeps_its_volumes_until_it_is_ended() {
+fn a_container_that_is_only_mounted_leaves_its_volumes_where_all_can_use_them() {
     let device = Device::new("mounted", &[("hello", "there\n")]);
     device.revision("", RUN);
-    let run = Run::new(StartMode::Mount, &[device.image().as_fd()]);
-    assert_eq!(run.report(), Some((None, "mounted".into(), 0)));
-    let seen = format!("/proc/{}/root/volumes/web/root.squashfs/hello", run.pid.as_raw_nonzero());
-    assert_eq!(fs::read_to_string(seen).unwrap(), "there\n");
-    assert!(device.has_loop());
-    kill_process(run.pid, Signal::KILL).unwrap();
-    assert_eq!(run.report(), None);
-    run.output();
+    for _ in 0..2 {
+        let run = Run::new(StartMode::Mount, &[device.image().as_fd()]);
+        assert_eq!(run.report(), Some((None, "mounted".into(), 0)));
+        assert_eq!(run.report(), None);
+        run.0.end();
+        assert_eq!(fs::read_to_string("/volumes/web/root.squashfs/hello").unwrap(), "there\n");
+        fs::write("/volumes/web/data/file", "kept").unwrap();
+    }
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
+    assert_eq!(mounts.matches("/volumes/web/root.squashfs ").count(), 1, "the second replaces the first: {mounts}");
+    assert_eq!(fs::read_to_string("/storage/disks/rev/1/web/data/file").unwrap(), "kept");
 }

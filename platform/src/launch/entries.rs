@@ -17,7 +17,7 @@ use runtime::{
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat},
     io::{self, Errno},
     mount::MountAttrFlags as Attributes,
 };
@@ -81,8 +81,8 @@ fn target(root: BorrowedFd<'_>, path: &str, create: Create) -> io::Result<OwnedF
 
 /// What an entry binds. Below `/volumes` lies what containers wrote: no link is followed there.
 fn source(path: &str) -> io::Result<OwnedFd> {
-    let resolve = if path.starts_with(VOLUMES) { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
-    openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    let rules = if path.starts_with(VOLUMES) { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
+    mounts::resolve(CWD, path, OFlags::PATH, Mode::empty(), rules)
 }
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";

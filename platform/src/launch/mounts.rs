@@ -89,13 +89,20 @@ impl Detached {
 /// What `path` names inside `root`, whatever links lie on the way.
 pub fn inside(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
     let path = if path.trim_matches('/').is_empty() { "." } else { path };
-    openat2(
-        root,
-        path,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
+    resolve(root, path, OFlags::PATH, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Opens with rules for the way. The kernel answers AGAIN when a rename or a mount anywhere raced with a `..`,
+/// and other containers are being mounted while we are.
+pub fn resolve(at: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode, rules: ResolveFlags) -> io::Result<OwnedFd> {
+    const ATTEMPTS: usize = 1000;
+    for _ in 0..ATTEMPTS {
+        match openat2(at, path, flags | OFlags::CLOEXEC, mode, rules) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            done => return done,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 /// The folder `path` inside `root`, made with its parents if it does not exist.
@@ -122,8 +129,8 @@ pub fn file_inside(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
         found => return found,
     }
     folder_inside(root, split(path).0)?;
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    openat2(root, path, flags, Mode::from_raw_mode(0o644), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
+    resolve(root, path, flags, Mode::from_raw_mode(0o644), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?;
     inside(root, path)
 }
 
