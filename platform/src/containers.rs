@@ -222,7 +222,10 @@ impl Containers {
         let cgroup = open_cgroup(name).map_err(|error| fault(name, "cgroup", error))?;
         let (read, write) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| fault(name, "output", error))?;
-        let namespaces = u64::from(unit.summary.namespaces.clone_flags()) | libc::CLONE_NEWNS as u64;
+        let namespaces = match mode {
+            StartMode::Start => u64::from(unit.summary.namespaces.clone_flags()) | libc::CLONE_NEWNS as u64,
+            StartMode::Mount => 0, // what it mounts is for all, and stays
+        };
         let process = starter
             .start(c"start", namespaces, Some(cgroup.as_fd()), Some(write.as_fd()))
             .map_err(|error| fault(name, "clone", error))?;
