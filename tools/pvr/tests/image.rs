@@ -185,7 +185,9 @@ fn a_disk_that_every_tool_finds_in_order() {
     let look = |image: &Path, request: &str| tool("debugfs", &["-R", request, text(image)]);
     assert_eq!(look(&boot, "cat /trails/0/pv-kernel.img"), "kernel");
     assert_eq!(look(&boot, "cat /trails/0/pv-initrd.img"), "initrd");
-    assert_eq!(look(&boot, "cat /last"), "0");
+    let last = look(&boot, "cat /last");
+    assert_eq!(runtime::store::parse_last(last.as_bytes()), Some(runtime::id::RevName::factory()));
+    assert_eq!(last.len(), 512, "what the loader reads is overwritten in place");
     assert!(look(&boot, "stat /journal").contains("Size: 1024"));
     assert!(look(&boot, "stat /trails/0/pv-kernel.img").contains("Links: 2"));
     assert_eq!(look(&storage, "cat /trails/0/.pvr/json"), place.read("r/.pvr/json"));

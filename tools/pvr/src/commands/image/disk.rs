@@ -184,8 +184,8 @@ fn make_boot(repo: &Repo, state: &State, tree: &Path, image: &Path, length: u64)
         link(&objects.join(sha), &trail.join(name))?;
     }
     files::write_atomic(&tree.join("journal"), 0o600, &[0; runtime::journal::SIZE])?;
-    // The loader takes every byte as part of the name: no line end.
-    files::write_atomic(&tree.join("last"), 0o644, b"0")?;
+    // The device overwrites both in place, so they have their full size from the start.
+    files::write_atomic(&tree.join("last"), 0o644, &runtime::store::last_text(RevName::factory()))?;
     Ext4 { label: "boot", length, journal_mib: 4, verity: false, owners: &[] }.make(image, tree)
 }
 
