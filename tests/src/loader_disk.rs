@@ -218,7 +218,7 @@ impl LoaderDisk {
             command
         };
         let sectors = (ENV_LENGTH / 512).to_string();
-        run(mtools("mformat").args(["-T", &sectors, "-h", "64", "-s", "32", "-c", "4", "::"]));
+        run(mtools("mformat").args(["-T", &sectors, "-h", "64", "-s", "32", "-c", "8", "-R", "8", "-r", "4", "::"]));
         for (index, file) in files.into_iter().enumerate() {
             let mut copy = vec![0; size as usize];
             uboot::initial(self.board.env_text, vars, 1 - index as u8, &mut copy).unwrap();

@@ -9,7 +9,8 @@
 //!
 //! Fault model. A write may be torn anywhere: the checksum then rejects the copy, and the other one is the environment
 //! of before. A failed or lost write is found by the read-back. What is not survived: a device that damages the copy
-//! that was not written (copies belong in different erase groups), and a flush that lies.
+//! that was not written (copies belong in different erase groups, and in different pages, because the page cache of the
+//! device below a `Region` writes whole ones), and a flush that lies.
 //!
 //! With the boolean scheme (parallel NOR) the store has a second step: the flag byte of the old copy is cleared. A power
 //! cut in between leaves either environment in force, each of them whole.

@@ -61,7 +61,11 @@ pub fn make_fat(image: &Path, length: u64, content: &[(&str, &[u8])]) -> Result<
     act().during(|| format!("create {}", image.display()))?;
     let sectors = (length / SECTOR).to_string();
     let mut format = Command::new("mformat");
-    format.arg("-i").arg(image).args(["-T", &sectors, "-h", "64", "-s", "32", "-c", "2", "-N", "53574231", "::"]);
+    // Clusters, boot sectors and root directory of whole pages: a file's pages hold nothing of another file, so the
+    // device's page cache never writes a sector of the environment copy that is in use.
+    let pages = ["-c", "8", "-R", "8", "-r", "4"];
+    format.arg("-i").arg(image).args(["-T", &sectors, "-h", "64", "-s", "32"]).args(pages);
+    format.args(["-N", "53574231", "::"]);
     files::run_tool(&mut format, "mtools")?;
     for (name, bytes) in content {
         let mut source = tempfile::NamedTempFile::new().during(|| "create a temporary file")?;

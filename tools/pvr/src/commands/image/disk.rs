@@ -151,6 +151,9 @@ fn make_environment(board: &Board, image: &Path, length: u64) -> Result<()> {
     let wrong = |code: runtime::fault::Code| Error::host(format!("{code}: the environment just made: {}", code.text()));
     let mut region = FileRegion::open(image, 0)?;
     let layout = board.layout(&mut region).map_err(wrong)?;
+    if layout.offsets.iter().any(|offset| offset % 4096 != 0) {
+        return Err(Error::host("the environment's copies share a page with something else: a bug of pvr"));
+    }
     let mut room = vec![0; 2 * size as usize];
     let mut env = boards::env::uboot::Uboot::new(region, layout, board.env_text, &mut room).map_err(wrong)?;
     let loaded = env.load().map_err(wrong)?;
