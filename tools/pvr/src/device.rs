@@ -1,4 +1,4 @@
-//! What a device would say of a revision, asked before anything is sent: its own limits and parsers, run here.
+//! What a device would say of a revision, asked before it is sent or made an image: its own limits and parsers, run here.
 //!
 //! A device may know more (what it stores, what it runs) and has the last word. What it cannot read is refused here
 //! with the same code, key and byte as there.
@@ -37,6 +37,6 @@ pub fn check(repo: &Repo, text: &[u8], message: Option<&str>) -> Result<()> {
 }
 
 fn refused(refusal: Refusal) -> Error {
-    let hint = "nothing was sent; correct it, then `pvr commit` and `pvr post` again";
+    let hint = "nothing was sent or made; correct it and `pvr commit`, then try again";
     Error::new(Kind::Input, format!("the device would refuse this revision: {refusal}")).hint(hint)
 }

@@ -217,6 +217,12 @@ fn a_disk_is_not_made_of_what_does_not_boot_or_does_not_fit() {
     assert!(make("empty", "512M").failed(3).contains("no bsp/run.json"));
     small_device(&place, "r");
     assert!(make("r", "100M").failed(2).contains("too small"));
+    let groups = place.read("r/groups.json");
+    place.write("r/groups.json", "[]");
+    place.commit("r", "a container in no group");
+    assert!(make("r", "512M").failed(3).contains("SB1105"));
+    place.write("r/groups.json", groups);
+    place.commit("r", "again");
     place.write("r/web/big", vec![1; 40 << 20]);
     place.commit("r", "big");
     assert!(make("r", "200M").failed(1).contains("mke2fs failed"));

@@ -200,7 +200,7 @@ fn what_the_device_could_not_read_is_not_sent() {
         place.write(&format!("r/{file}"), content);
         place.commit("r", "bad");
         let error = place.pvr("r", &["post", &server.url]).failed(3);
-        assert!(error.contains(code) && error.contains("nothing was sent"), "{file}: {error}");
+        assert!(error.contains(code) && error.contains("nothing was sent or made"), "{file}: {error}");
         place.write("r/web/run.json", &run);
         place.write("r/web/lxc.container.conf", "lxc.init.cmd = /init\n");
         let _ = std::fs::remove_file(place.path("r/deep.json"));

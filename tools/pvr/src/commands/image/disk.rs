@@ -6,6 +6,7 @@
 use crate::{
     canonical::{self, CANONICAL},
     commands::Context,
+    device,
     disk::{self, Ext4, FAT, FileRegion, LINUX, MIB, Partition},
     error::{During, Error, Result},
     files,
@@ -68,6 +69,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::at(&args.repo)?;
     let parts = partitions(args)?;
     let state = repo.pristine()?;
+    bsp_run(&state)?;
+    // A factory revision that the device cannot read would be a brick.
+    device::check(&repo, canonical::write(&Value::Object(state.clone()), CANONICAL)?.as_bytes(), None)?;
     let changes = repo::changes(&state, &repo.working(&state, &repo.index()?)?.state)?;
     if changes != repo::Changes::default() {
         context.warn("note: the repository has changes that are not committed; the image holds the committed state");
@@ -163,10 +167,16 @@ fn make_environment(board: &Board, image: &Path, length: u64) -> Result<()> {
     Ok(())
 }
 
+const BSP_HINT: &str = "`pvr image bsp` makes it; then `pvr add .` and `pvr commit`";
+
+/// Says which files of the revision the loader needs.
+fn bsp_run(state: &State) -> Result<&Value> {
+    state.get("bsp/run.json").ok_or_else(|| Error::input("the revision has no bsp/run.json").hint(BSP_HINT))
+}
+
 /// What the loader reads: `bsp/run.json` of the state says which files are kernel, initramfs and device tree.
 fn make_boot(repo: &Repo, state: &State, tree: &Path, image: &Path, length: u64) -> Result<()> {
-    let hint = "`pvr image bsp` makes it; then `pvr add .` and `pvr commit`";
-    let run = state.get("bsp/run.json").ok_or_else(|| Error::input("the revision has no bsp/run.json").hint(hint))?;
+    let run = bsp_run(state)?;
     let (objects, trail) = (tree.join("objects"), tree.join("trails/0"));
     files::create_dir(&objects.join(".incoming"))?;
     files::create_dir(&trail)?;
@@ -175,7 +185,7 @@ fn make_boot(repo: &Repo, state: &State, tree: &Path, image: &Path, length: u64)
     {
         let Some(file) = run[member].as_str() else {
             if needed {
-                return Err(Error::input(format!("bsp/run.json names no {member}")).hint(hint));
+                return Err(Error::input(format!("bsp/run.json names no {member}")).hint(BSP_HINT));
             }
             continue;
         };

@@ -10,11 +10,8 @@ use clap::Subcommand;
 /// What to make.
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
-    /// A folder as a squashfs image, the same bytes for the same files
     Rootfs(rootfs::Args),
-    /// Kernel and initramfs of a revision, into bsp/ of this repository
     Bsp(bsp::Args),
-    /// A whole disk with a repository as its factory revision
     Disk(disk::Args),
 }
 
