@@ -267,7 +267,7 @@ impl Update {
                 fail(trial, Code::GoalsMissed, Some(name), out)
             }
             (S::Trying { trial, relapses }, I::Standing(At::Met { stable_at })) => {
-                S::Testing { trial, relapses, commit_at: now + self.commit_delay(&trial), stable_at }
+                S::Testing { trial, relapses, commit_at: now + self.boot.commit_delay_ms, stable_at }
             }
             (S::Testing { trial, relapses, .. }, I::Standing(At::Going(_))) if relapses < limits::RELAPSES_MAX => {
                 S::Trying { trial, relapses: relapses + 1 }
@@ -396,7 +396,7 @@ impl Update {
             }
             (_, Some(trial), _) if trial.candidate == rev && is_cold(&trial) => Some(Progress::DONE),
             (_, Some(trial), _) if trial.candidate == rev => Some(self.under_way(now, &trial)),
-            (_, _, Some(last)) if last.candidate == rev => Progress::of(&last),
+            (_, _, Some(last)) if last.candidate == rev => Progress::of(&last).or(Some(self.under_way(now, &last))),
             _ => None,
         }
     }
@@ -491,11 +491,6 @@ impl Update {
                 State::Switching { trial, until: now + limits::SWITCH_PATIENCE_MS }
             }
         }
-    }
-
-    /// A cold boot of what is committed already has nothing to delay.
-    fn commit_delay(&self, trial: &Record) -> Millis {
-        if is_cold(trial) { 0 } else { self.boot.commit_delay_ms }
     }
 
     fn commit(&self, trial: Record, tries: u8, out: &mut Commands) -> State {
