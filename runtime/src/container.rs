@@ -44,6 +44,11 @@ pub enum State {
         /// Since when it is ready.
         ready_at: Millis,
     },
+    /// Not wanted any more while its images are being checked; that cannot be called back, and is waited for.
+    Cancelling {
+        /// What comes after.
+        then: Then,
+    },
     /// Asked to end.
     Stopping {
         /// When it is killed.
@@ -207,8 +212,10 @@ impl Container {
                 (S::Starting { deadline: now + limits::START_PATIENCE_MS }, Some(F::Start))
             }
             (S::Verifying, E::Verified(Err(code))) => self.fall(now, None, code),
-            // No process yet, and the check cannot be called back: its outcome ends the stop.
-            (S::Verifying, E::Stop(then)) => (stopping(now, then), None),
+            (S::Verifying, E::Stop(then)) => (S::Cancelling { then }, None),
+            (S::Cancelling { then }, E::Verified(_)) => (rest(then), None),
+            (S::Cancelling { .. }, E::Stop(then)) => (S::Cancelling { then }, None),
+            (S::Cancelling { .. }, E::Reset) => (S::Cancelling { then: Then::Down }, None),
 
             (S::Starting { .. }, E::Launched(Ok(()))) if goal == Goal::Mounted => (S::Mounted { since: now }, None),
             (S::Starting { .. }, E::Launched(Ok(()))) => (S::Started { since: now }, None),
@@ -232,10 +239,9 @@ impl Container {
             }
             (S::Started { .. } | S::Ready { .. }, E::Stop(then)) => (stopping(now, then), Some(F::Stop)),
 
-            (S::Stopping { then, .. } | S::Killing { then, .. }, E::Exited(_) | E::Verified(_)) => {
+            (S::Stopping { then, .. } | S::Killing { then, .. }, E::Exited(_) | E::Launched(Err(_))) => {
                 self.after(now, then)
             }
-            (S::Stopping { then, .. } | S::Killing { then, .. }, E::Launched(Err(_))) => self.after(now, then),
             (S::Stopping { then, .. } | S::Killing { then, .. }, E::Launched(Ok(()))) if goal == Goal::Mounted => {
                 self.after(now, then)
             }
@@ -303,7 +309,9 @@ impl Container {
     pub fn is_stopped_by_user(&self) -> bool {
         match self.state {
             State::Stopped => true,
-            State::Stopping { then, .. } | State::Killing { then, .. } => then == Then::Stopped,
+            State::Cancelling { then } | State::Stopping { then, .. } | State::Killing { then, .. } => {
+                then == Then::Stopped
+            }
             _ => false,
         }
     }
@@ -322,7 +330,7 @@ impl Container {
             State::Started { .. } => Status::Started,
             State::Ready { .. } => Status::Ready,
             State::Recovering { .. } => Status::Recovering,
-            State::Stopping { .. } | State::Killing { .. } => Status::Stopping,
+            State::Cancelling { .. } | State::Stopping { .. } | State::Killing { .. } => Status::Stopping,
             State::Ended | State::Stopped | State::Failed(_) => Status::Stopped,
         }
     }

@@ -213,6 +213,9 @@ impl Machine {
 
     /// Handles one event, and all that follows from it without the world.
     pub fn handle(&mut self, now: Millis, event: Event) {
+        if self.power == Power::Off {
+            return; // the world is taking the device down
+        }
         self.route(now, event);
         for _ in 0..limits::SETTLING_MAX {
             if !self.go_on(now) {
@@ -229,8 +232,12 @@ impl Machine {
 
     /// When the machine next needs `Event::Tick`.
     pub fn poll_at(&self) -> Option<Millis> {
-        let power = if let Power::Leaving { until, .. } = self.power { Some(until) } else { None };
-        [self.order.poll_at(), self.update.poll_at(), power].into_iter().flatten().min()
+        let times = match self.power {
+            Power::On => [self.order.poll_at(), self.update.poll_at()],
+            Power::Leaving { until, .. } => [self.order.containers_poll_at(), Some(until)],
+            Power::Off => [None, None],
+        };
+        times.into_iter().flatten().min()
     }
 
     /// The plan that `Action::Load` fills. Empty it, or leave it, if the revision cannot be read.

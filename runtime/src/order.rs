@@ -2,6 +2,7 @@
 //!
 //! Invariants: a container keeps its slot (`ContainerId`) as long as it exists, across updates in place. A group's
 //! containers start only when every earlier group has met its goals; a missed group holds the later ones back.
+//! A group that has begun goes on by its own clock, whatever becomes of an earlier one.
 //! What the plan in force does not want, or wants otherwise, is stopped, and replaced only when it is gone.
 //! An equal digest means the same container: nothing happens to it.
 //!
@@ -131,19 +132,21 @@ impl Order {
         if self.is_switching() {
             return;
         }
+        let mut may_begin = true;
         for (index, group) in plan.groups.iter().enumerate() {
             let deadline = now + u64::from(group.timeout_s) * 1000;
             self.phases[index] = match self.phases[index] {
+                Phase::Waiting if !may_begin => Phase::Waiting,
                 _ if self.behind(index).is_none() => Phase::Met,
                 Phase::Waiting => Phase::Going { deadline },
                 Phase::Met => Phase::Going { deadline }, // one of it fell, and has the group's time again
                 Phase::Going { deadline } if now >= deadline => Phase::Missed,
                 phase => phase,
             };
-            self.begin(now, index, sink);
-            if self.phases[index] != Phase::Met {
-                return;
+            if self.phases[index] != Phase::Waiting {
+                self.begin(now, index, sink);
             }
+            may_begin &= self.phases[index] == Phase::Met;
         }
     }
 
@@ -165,12 +168,16 @@ impl Order {
 
     /// When it next needs a tick.
     pub fn poll_at(&self) -> Option<Millis> {
-        let containers = self.containers().filter_map(|(_, container)| container.poll_at());
         let groups = self.phases.iter().filter_map(|phase| match phase {
             Phase::Going { deadline } => Some(*deadline),
             _ => None,
         });
-        containers.chain(groups).min()
+        groups.chain(self.containers_poll_at()).min()
+    }
+
+    /// The same without the groups: nobody waits for their goals when the device goes down.
+    pub fn containers_poll_at(&self) -> Option<Millis> {
+        self.containers().filter_map(|(_, container)| container.poll_at()).min()
     }
 
     /// Whether any container has a process, or a check under way.

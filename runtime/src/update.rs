@@ -118,13 +118,15 @@ pub enum State {
         /// Which attempt it is.
         tries: u8,
     },
-    /// The containers of the revision before are coming back.
+    /// What the candidate had is being stopped.
     Restoring {
         /// The trial, failed.
         failed: Record,
-        /// When stopping those of the candidate has taken too long.
+        /// When that has taken too long.
         until: Millis,
     },
+    /// The containers of the revision before are coming back.
+    Returning(Record),
     /// The device goes down.
     Leaving {
         /// The update that is under way, if one is.
@@ -317,7 +319,9 @@ impl Update {
             }
             (S::Noting { .. } | S::Disarming { .. }, I::Fell(..) | I::GaveUp(..)) => self.state, // it has failed already
             (S::Restoring { failed, until }, I::Standing(At::Switching)) if now >= until => leave_failed(failed, out),
-            (S::Restoring { failed, .. }, I::Standing(At::Met { .. } | At::Missed(_))) => self.finish(failed),
+            (S::Restoring { failed, until }, I::Standing(At::Switching)) => S::Restoring { failed, until },
+            (S::Restoring { failed, .. }, I::Standing(_)) => S::Returning(failed),
+            (S::Returning(failed), I::Standing(At::Met { .. } | At::Missed(_))) => self.finish(failed),
 
             // A container of the committed revision is lost. Without a policy the device tries to help itself
             // by a restart, as the original does; unless that did not help before.
@@ -549,7 +553,7 @@ impl State {
             | State::Recording { trial, .. }
             | State::Noting { trial, .. }
             | State::Disarming { trial, .. } => Some(trial),
-            State::Restoring { failed, .. } => Some(failed),
+            State::Restoring { failed, .. } | State::Returning(failed) => Some(failed),
             State::Leaving { trial } => trial,
             State::Boot | State::Explaining | State::Settling { .. } | State::Steady | State::Loading { .. } => None,
         }
