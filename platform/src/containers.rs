@@ -266,6 +266,10 @@ impl Containers {
                     warn!("container {name}: {code} {}: {step}: {why}", code.text());
                 }
                 *report = Some(code.map_or(Ok(()), Err));
+                if code.is_none() && *mode == StartMode::Mount {
+                    // Nothing runs in it: that its volumes can be mounted is all that its goal asks for.
+                    let _ = rustix::net::shutdown(&process.channel, rustix::net::Shutdown::Both);
+                }
             }
             Ok(Some(_)) => process.signal(rustix::process::Signal::KILL),
             Ok(None) if *report == Some(Ok(())) && *mode == StartMode::Start => {

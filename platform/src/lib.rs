@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod alloc;
+pub mod boot;
 pub mod config;
 pub mod confine;
 pub mod containers;
@@ -13,6 +14,7 @@ pub mod fetch;
 pub mod keeper;
 pub mod kmsg;
 pub mod launch;
+pub mod linux;
 pub mod logs;
 pub mod modules;
 pub mod path;

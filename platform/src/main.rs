@@ -1,9 +1,14 @@
 //! switchback: PID 1 and every errand. A table of contents: each line is where to read on.
+//!
+//! PID 1 gets everything that it will ever need before its loop starts. Until then it may wait, within bounds, and
+//! allocate; after that it does neither. What is missing at boot is reported and worked around: a device that
+//! answers on its console is worth more than one that stopped.
 
 use platform::{
-    alloc, config, early, errand, fetch, keeper, kmsg, logs, modules, signals::Signals, start, verify,
+    alloc, boot, config, early, errand, fetch, keeper, kmsg, linux, logs, modules, signals::Signals, start, verify,
     watchdog::Watchdog,
 };
+use runtime::{machine::Machine, turn::turn};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -23,6 +28,7 @@ fn main() -> ExitCode {
 
 /// PID 1.
 fn init() -> ! {
+    let begun = linux::now();
     early::standard_descriptors();
     let root = early::pivotable_root();
     early::mounts();
@@ -31,15 +37,22 @@ fn init() -> ! {
     early::protect_from_oom();
     root.expect("a root that containers can pivot away from");
     early::cgroups();
-    let policy = config::Policy::load();
-    let facts = config::Cmdline::load();
-    log::info!("{} modules; {policy:?}; {facts:?}", modules::load());
     let signals = Signals::open().expect("a descriptor for signals");
-    let mut watchdog = Watchdog::open();
+    let policy = config::Policy::load();
+    let loader = config::Cmdline::load();
+    let modules = modules::load();
+    log::info!("{modules} modules; {policy:?}; {loader:?}");
+
+    let (disks, rescue) = boot::disks(&policy);
+    let settings = linux::Settings::new(begun, &policy, rescue);
+    let mut decision = boot::decide(&disks, &loader, &policy);
+    let plan = boot::load(&mut decision, &settings.defaults);
+    let mut machine = Box::new(Machine::new(decision.boot, *plan));
+    let mut linux = linux::Linux::new(settings, signals, Watchdog::open(), disks.env, decision.named)
+        .expect("descriptors for the loop");
     alloc::seal();
-    watchdog.feed(0);
     loop {
-        while signals.next().is_some() {}
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        let event = linux.wait(&mut machine);
+        turn(&mut machine, &mut linux, linux::now(), event);
     }
 }

@@ -1,0 +1,926 @@
+//! The world of the machine on Linux: carries out its actions, and waits for what happens next.
+//!
+//! Invariants: `perform` never waits for anybody but the environment store. What needs a disk, another process or
+//! the network is asked of an errand and comes back as an event; every request ends, at the latest by the deadline of
+//! the errand that holds it. Nothing allocates once the loop runs. One source is served per turn, one step.
+//! Fault model: errands and clients say anything, stop, and die. Orphans of containers are reaped here.
+//! Not here: what is decided (`runtime`), what each hand does (the modules that are called).
+
+use crate::{
+    alloc,
+    config::{Policy, Value},
+    containers::Containers,
+    early,
+    env::BlockRegion,
+    errand::{Desk, Resident, Starter},
+    path::Path,
+    signals::{End, Signals, Wish, reap},
+    sockets::{HOST_SOCKET, Input, Phase, Sockets, listen},
+    transfer::Transfers,
+    wait::{Source, Waiter},
+    watchdog::Watchdog,
+    wire::{Buffer, KeepList, Message, Received, WireError},
+};
+use boards::env::uboot::Uboot;
+use heapless::Deque;
+use log::{info, warn};
+use runtime::{
+    control::{self, Answer, Caller, Context, Download, Facts, Process, Request, Route},
+    fault::{Code, Refusal},
+    http::{self, Head, HostRule, media},
+    id::{ConnId, ContainerId, ObjectId, RevName},
+    journal, limits,
+    machine::{Action, Event, Job, Machine, Note, Reason, Slot, Transition},
+    port::{BootEnv, BootVars, Millis},
+    state::{Defaults, Plan, Spans, State},
+    turn::World,
+};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{Mode, OFlags},
+    process::Pid,
+    system::RebootCommand,
+};
+
+/// Group of the endpoint: besides root, who may use the host's control socket.
+const ENDPOINT_GROUP: u32 = 904;
+/// Time for a durable job: a disk under load takes seconds, a damaged one minutes.
+const KEEP_PATIENCE_MS: Millis = 120_000;
+/// Time to open a file.
+const OPEN_PATIENCE_MS: Millis = 60_000;
+/// Time to hash one file: 300 MB of a slow card.
+const HASH_PATIENCE_MS: Millis = 120_000;
+/// Children reaped per turn.
+const REAP_MAX: usize = 32;
+
+/// What an errand is asked, and for whom.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// Sweep what earlier boots left.
+    Recover,
+    /// A job of the machine.
+    Keep(Job),
+    /// Create the part file of an upload.
+    Create(Slot),
+    /// Read a candidate's state.
+    Load(RevName),
+    /// Read the state, to find a container's images.
+    List(ContainerId),
+    /// Open a container's next image.
+    Open(ContainerId, ObjectId),
+    /// Open or list what a client wants.
+    Download(ConnId, Download),
+    /// Hash the part file of an upload.
+    HashPart(Slot),
+    /// Hash the image of a container that was opened last.
+    HashImage(ContainerId),
+}
+
+impl Work {
+    fn patience(&self) -> Millis {
+        match self {
+            Self::Recover | Self::Keep(_) => KEEP_PATIENCE_MS,
+            Self::HashPart(_) | Self::HashImage(_) => HASH_PATIENCE_MS,
+            _ => OPEN_PATIENCE_MS,
+        }
+    }
+}
+
+/// An answer that came back.
+type Answered = Result<(Option<OwnedFd>, u64, Option<ObjectId>), Refusal>;
+
+/// What PID 1 was given before its loop, and does not change.
+pub struct Settings {
+    /// When it was executed.
+    pub begun: Millis,
+    /// Address that the endpoint serves.
+    pub endpoint: Option<Value>,
+    /// Terminal that the console serves.
+    pub console: Option<Value>,
+    /// What a revision leaves open.
+    pub defaults: Defaults,
+    /// Why there is no storage: only the control sockets answer.
+    pub rescue: Option<Code>,
+}
+
+impl Settings {
+    /// From the policy.
+    pub fn new(begun: Millis, policy: &Policy, rescue: Option<Code>) -> Self {
+        let defaults = Defaults { goals_timeout_s: policy.goals_timeout_s };
+        Self { begun, endpoint: policy.endpoint, console: policy.console, defaults, rescue }
+    }
+}
+
+/// The environment's codec over its block device.
+pub type Env = Uboot<'static, BlockRegion>;
+
+/// Linux.
+pub struct Linux {
+    settings: Settings,
+    waiter: Waiter,
+    signals: Signals,
+    watchdog: Watchdog,
+    starter: Starter,
+    host: OwnedFd,
+    sockets: Sockets,
+    desks: [Desk<Work>; Resident::ALL.len()],
+    containers: Containers,
+    transfers: Transfers,
+    env: Option<Env>,
+    /// Every revision that a copy of the environment may name.
+    named: KeepList,
+    events: Deque<Event, 128>,
+    buffers: Buffers,
+}
+
+/// Room for what is large. Pages that were never used cost nothing.
+struct Buffers {
+    message: Box<Buffer>,
+    state: Box<[u8]>,
+    spans: Box<Spans>,
+    conf: Box<[u8; limits::LXC_CONF_MAX]>,
+    answer: Page<Box<[u8]>>,
+}
+
+impl Linux {
+    /// Everything that the loop needs; the last allocations of PID 1.
+    pub fn new(
+        settings: Settings,
+        signals: Signals,
+        watchdog: Watchdog,
+        env: Option<Env>,
+        named: KeepList,
+    ) -> std::io::Result<Self> {
+        let mut waiter = Waiter::new()?;
+        waiter.watch(&signals, Source::Signals)?;
+        let host = listen(HOST_SOCKET, Some(ENDPOINT_GROUP))?;
+        waiter.watch(&host, Source::Host)?;
+        let mut linux = Self {
+            settings,
+            waiter,
+            signals,
+            watchdog,
+            starter: Starter::new()?,
+            host,
+            sockets: Sockets::new(),
+            desks: Resident::ALL.map(Desk::new),
+            containers: Containers::new(),
+            transfers: Transfers::new(),
+            env,
+            named,
+            events: Deque::new(),
+            buffers: Buffers {
+                message: Box::new(Buffer::new()),
+                state: vec![0; limits::STATE_MAX + 1].into_boxed_slice(),
+                spans: Box::new(Spans::new()),
+                conf: Box::new([0; limits::LXC_CONF_MAX]),
+                answer: Page::new(vec![0; limits::HTTP_ANSWER_MAX].into_boxed_slice()),
+            },
+        };
+        linux.push(Event::Tick);
+        let _ = linux.desk(Resident::Keeper).ask(Work::Recover);
+        Ok(linux)
+    }
+
+    /// Monotonic time.
+    pub fn now(&self) -> Millis {
+        now()
+    }
+
+    /// The next event. Waits until there is one.
+    pub fn wait(&mut self, machine: &mut Machine) -> Event {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            let now = now();
+            self.watchdog.feed(now);
+            self.upkeep(now);
+            let mine = self.poll_at();
+            let tick = machine.poll_at();
+            let until = if self.events.is_empty() { [mine, tick].into_iter().flatten().min() } else { Some(now) };
+            if let Some(source) = self.waiter.next(until.map(|until| until.saturating_sub(now))) {
+                self.serve(source, machine);
+            }
+            if self.events.is_empty() && tick.is_some_and(|tick| self::now() >= tick) {
+                return Event::Tick;
+            }
+        }
+    }
+
+    fn push(&mut self, event: Event) {
+        // Each source gives at most one event per step, and all are taken before the next step.
+        self.events.push_back(event).expect("events are handled before more are read");
+    }
+
+    fn desk(&mut self, resident: Resident) -> &mut Desk<Work> {
+        &mut self.desks[resident as usize]
+    }
+
+    /// Whether this device has such an errand.
+    fn is_wanted(&self, resident: Resident) -> bool {
+        match resident {
+            Resident::Keeper | Resident::Log => self.settings.rescue.is_none(),
+            Resident::Verify => true,
+            Resident::Endpoint => self.settings.endpoint.is_some(),
+            Resident::Console => self.settings.console.is_some(),
+        }
+    }
+
+    fn poll_at(&self) -> Option<Millis> {
+        let wanted = Resident::ALL.into_iter().filter(|resident| self.is_wanted(*resident));
+        let desks = wanted.filter_map(|resident| self.desks[resident as usize].poll_at()).min();
+        let others = [
+            desks,
+            self.sockets.poll_at(),
+            self.containers.poll_at(),
+            self.transfers.poll_at(),
+            self.watchdog.poll_at(),
+        ];
+        others.into_iter().flatten().min()
+    }
+
+    /// What time brings: errands to start, deadlines that passed.
+    fn upkeep(&mut self, now: Millis) {
+        for resident in Resident::ALL {
+            if !self.is_wanted(resident) {
+                continue;
+            }
+            self.desk(resident).check(now);
+            if self.desks[resident as usize].start_if_due(&self.starter, now) {
+                self.greet(resident);
+            }
+        }
+        self.transfers.check(now);
+        while let Some(event) = self.containers.check(now) {
+            self.push(event);
+        }
+        while let Some(id) = self.sockets.overdue(now) {
+            self.sockets.close(id, &mut self.waiter);
+        }
+    }
+
+    /// A resident errand was started: watches it, and tells it what it needs to begin.
+    fn greet(&mut self, resident: Resident) {
+        let Some(process) = &self.desks[resident as usize].process else { return };
+        let watched = self.waiter.watch(&process.channel, Source::Resident(resident)).is_ok();
+        let told = match (resident, &self.settings) {
+            (Resident::Endpoint, Settings { endpoint: Some(address), .. }) => {
+                process.channel.send(0, &Message::Serve { what: address.as_str() }, &[])
+            }
+            (Resident::Console, Settings { console: Some(name), .. }) => {
+                let mut path = Path::new();
+                let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+                rustix::fs::open(path.set(format_args!("/dev/{name}")), flags, Mode::empty())
+                    .map_err(WireError::Io)
+                    .and_then(|tty| process.channel.send(0, &Message::Serve { what: name.as_str() }, &[tty.as_fd()]))
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = told {
+            warn!("{resident:?} cannot be told what to serve: {error:?}");
+        }
+        if !watched || told.is_err() {
+            self.desk(resident).end("it cannot be spoken to");
+        }
+    }
+
+    /// One step for one source that is ready.
+    fn serve(&mut self, source: Source, machine: &mut Machine) {
+        let now = now();
+        match source {
+            Source::Signals => self.signal(),
+            Source::Host => self.sockets.accept(self.host.as_fd(), Caller::Host, source, &mut self.waiter, now),
+            Source::Listener(id) => match self.containers.listener(id) {
+                Some(listener) => {
+                    self.sockets.accept(listener, Caller::Container(id), source, &mut self.waiter, now);
+                }
+                None => self.waiter.drained(source),
+            },
+            Source::Conn(id) => match self.sockets.read(id, &mut self.waiter) {
+                Input::Nothing => {}
+                Input::Bytes => self.request(id, machine),
+                Input::End => self.refuse(id, Code::Incomplete.into()),
+            },
+            Source::Resident(resident) => self.hear(resident, machine),
+            Source::Start(id) => {
+                if let Some(event) = self.containers.hear(id, &mut self.buffers.message, &mut self.waiter) {
+                    self.push(event);
+                }
+            }
+            Source::Fetch(slot) => self.transfers.hear(slot, &mut self.buffers.message, &mut self.waiter, now),
+        }
+    }
+
+    fn signal(&mut self) {
+        match self.signals.next() {
+            Some(Wish::Restart) => self.push(Event::Reboot),
+            Some(Wish::PowerOff) => self.push(Event::PowerOff),
+            Some(Wish::Child | Wish::Nothing) => {}
+            None => {
+                // All signals are read; children are taken after that, so that none is missed.
+                for _ in 0..REAP_MAX {
+                    let Some((pid, end)) = reap() else { return self.waiter.drained(Source::Signals) };
+                    self.reaped(pid, end);
+                }
+            }
+        }
+    }
+
+    /// A child ended: it belongs to a container, a transfer, a resident errand, or to nobody any more.
+    fn reaped(&mut self, pid: Pid, end: End) {
+        let now = now();
+        if let Some(id) = self.containers.owner(pid) {
+            let before = self.containers.reaped(id, end, &mut self.buffers.message, &mut self.waiter, now);
+            before.into_iter().for_each(|event| self.push(event));
+        } else if let Some(slot) = self.transfers.owner(pid) {
+            let (outcome, download) = self.transfers.reaped(slot, &mut self.buffers.message, &mut self.waiter, now);
+            match download {
+                Some(conn) => self.sockets.leave(conn, &mut self.waiter, now),
+                None => self.push(Event::Received(slot, outcome)),
+            }
+        } else if let Some(resident) = Resident::ALL.into_iter().find(|resident| self.is_process_of(*resident, pid)) {
+            warn!("{resident:?} ended: {end:?}");
+            let desk = &mut self.desks[resident as usize];
+            if let Some(process) = &desk.process {
+                self.waiter.forget(&process.channel, Source::Resident(resident));
+            }
+            if let Some((work, code)) = desk.reaped(now) {
+                warn!("{work:?} failed with it: {code}");
+                self.failed(work, code);
+            }
+        }
+    }
+
+    fn is_process_of(&self, resident: Resident, pid: Pid) -> bool {
+        self.desks[resident as usize].process.as_ref().is_some_and(|process| process.pid == pid)
+    }
+
+    /// A resident errand answers.
+    fn hear(&mut self, resident: Resident, machine: &mut Machine) {
+        let source = Source::Resident(resident);
+        let desk = &mut self.desks[resident as usize];
+        let Some(process) = &desk.process else { return self.waiter.drained(source) };
+        let heard = match process.channel.receive(&mut self.buffers.message) {
+            Err(WireError::Io(rustix::io::Errno::AGAIN)) => return self.waiter.drained(source),
+            Ok(Some(heard)) => heard,
+            Ok(None) => {
+                self.waiter.forget(&process.channel, source); // it ends: its process will be reaped
+                return;
+            }
+            Err(_) => {
+                self.waiter.forget(&process.channel, source);
+                return desk.end("it said something that is no message");
+            }
+        };
+        let Received { serial, message, mut fds } = heard;
+        let fd = if fds.is_empty() { None } else { Some(fds.swap_remove(0)) };
+        let answered: Answered = match message {
+            Message::Ready => {
+                desk.serves();
+                if resident == Resident::Log {
+                    self.watch_all();
+                }
+                return self.pump(resident);
+            }
+            Message::Done { ok: true, value, .. } => Ok((fd, value, None)),
+            Message::Done { ok: false, refusal, .. } => Err(refusal),
+            Message::Digest { object, length } => Ok((None, length, Some(object))),
+            _ => return desk.end("it said something that is no answer"),
+        };
+        match desk.answered(serial) {
+            Some(work) => self.answered(work, answered, machine),
+            None => desk.end("it answered what nobody asked"),
+        }
+        self.pump(resident);
+    }
+
+    /// Puts work in line for an errand.
+    fn ask(&mut self, resident: Resident, work: Work) {
+        let refused = !self.is_wanted(resident) || self.desk(resident).ask(work).is_err();
+        if refused {
+            let code = self.settings.rescue.unwrap_or(Code::Busy);
+            return self.failed(work, code);
+        }
+        self.pump(resident);
+    }
+
+    /// Sends the next request, if the errand can take one.
+    fn pump(&mut self, resident: Resident) {
+        while let Some((serial, work)) = self.desks[resident as usize].next() {
+            match self.send(resident, serial, work) {
+                Ok(()) => self.desks[resident as usize].sent(now(), work.patience()),
+                Err(SendFault::Moot) => {
+                    self.desk(resident).finish();
+                    self.failed(work, Code::Internal);
+                }
+                Err(SendFault::Channel) => return self.desk(resident).end("it cannot be spoken to"),
+            }
+        }
+    }
+
+    fn send(&self, resident: Resident, serial: u32, work: Work) -> Result<(), SendFault> {
+        let process = self.desks[resident as usize].process.as_ref().ok_or(SendFault::Channel)?;
+        let mut slot = [0u8; journal::SLOT];
+        let (message, fd) = self.order(work, &mut slot).ok_or(SendFault::Moot)?;
+        let fds = fd.as_slice();
+        process.channel.send(serial, &message, fds).map_err(|_| SendFault::Channel)
+    }
+
+    /// What the errand is told for a piece of work. `None`: what it was for is gone.
+    fn order<'a>(
+        &'a self,
+        work: Work,
+        slot: &'a mut [u8; journal::SLOT],
+    ) -> Option<(Message<'a>, Option<BorrowedFd<'a>>)> {
+        Some(match work {
+            Work::Recover => (Message::Recover, None),
+            Work::Keep(Job::Prepare(ref what)) => (Message::Prepare { bytes: encoded(what, slot) }, None),
+            Work::Keep(Job::Record(ref what)) => (Message::Record { bytes: encoded(what, slot) }, None),
+            Work::Keep(Job::Collect) => (Message::Collect { keep: self.named.clone() }, None),
+            Work::Keep(Job::Adopt(id, object)) => (Message::Adopt { object, part: self.transfers.part(id).0 }, None),
+            Work::Keep(Job::Stage(id, rev)) => (Message::Stage { rev, message: "" }, Some(self.transfers.file(id)?)),
+            Work::Keep(Job::Drop(id)) => {
+                let (part, object) = self.transfers.part(id);
+                (Message::Drop { object, part }, None)
+            }
+            Work::Keep(Job::Message(rev, conn)) => {
+                let text = core::str::from_utf8(self.body(conn)).ok()?;
+                (Message::CommitMessage { rev, text }, None)
+            }
+            Work::Create(id) => (self.transfers.create(id)?, None),
+            Work::Load(rev) | Work::Download(_, Download::State(rev)) => (Message::OpenState { rev }, None),
+            Work::List(id) => (Message::OpenState { rev: self.containers.rev(id) }, None),
+            Work::Open(_, object) | Work::Download(_, Download::Object(object)) => {
+                (Message::OpenObject { object }, None)
+            }
+            Work::Download(_, Download::Progress(rev)) => (Message::OpenFile { rev, key: ".pv/progress" }, None),
+            Work::Download(_, Download::Objects) => (Message::ListObjects, None),
+            Work::Download(_, Download::Steps) => (Message::ListSteps, None),
+            Work::HashPart(id) => (Message::Hash, Some(self.transfers.file(id)?)),
+            Work::HashImage(id) => (Message::Hash, Some(self.containers.unhashed(id)?)),
+        })
+    }
+
+    /// Work that no errand could do.
+    fn failed(&mut self, work: Work, code: Code) {
+        match work {
+            Work::Recover => warn!("what earlier boots left was not swept: {code}"),
+            Work::Keep(job) => self.push(Event::Kept(job, Err(code.into()))),
+            Work::Create(slot) => self.push(Event::Received(slot, Err(code))),
+            Work::Load(rev) => self.push(Event::Loaded(rev, Err(code.into()))),
+            Work::List(id) | Work::Open(id, _) | Work::HashImage(id) => {
+                self.containers.release(id);
+                self.push(Event::Verified(id, Err(code)));
+            }
+            Work::Download(conn, _) => self.refuse(conn, code.into()),
+            Work::HashPart(slot) => self.push(Event::Hashed(slot, Err(code))),
+        }
+    }
+
+    /// Work that an errand did, or refused.
+    fn answered(&mut self, work: Work, answered: Answered, machine: &mut Machine) {
+        let (fd, value, digest) = match answered {
+            Ok(answer) => answer,
+            Err(refusal) => match work {
+                Work::Keep(job) => return self.kept(job, Err(refusal)),
+                Work::Load(rev) => return self.push(Event::Loaded(rev, Err(refusal))),
+                Work::Download(conn, _) => return self.refuse(conn, refusal),
+                work => return self.failed(work, refusal.code),
+            },
+        };
+        match (work, fd, digest) {
+            (Work::Recover, ..) => {}
+            (Work::Keep(job), ..) => self.kept(job, Ok(())),
+            (Work::Create(slot), Some(file), _) => self.receive(slot, file),
+            (Work::Load(rev), Some(file), _) => {
+                let loaded = self.load(rev, &file, value, machine);
+                self.push(Event::Loaded(rev, loaded));
+            }
+            (Work::List(id), Some(file), _) => match self.list(id, &file, value) {
+                Ok(()) => self.check_next(id),
+                Err(refusal) => {
+                    warn!("container {id:?}: {refusal}");
+                    self.failed(work, refusal.code);
+                }
+            },
+            (Work::Open(id, _), Some(file), _) => {
+                self.containers.opened(id, file);
+                self.ask(Resident::Verify, Work::HashImage(id));
+            }
+            (Work::HashImage(id), _, Some(hash)) => match self.containers.hashed(id, hash) {
+                Ok(()) => self.check_next(id),
+                Err(code) => self.failed(work, code),
+            },
+            (Work::HashPart(slot), _, Some(hash)) => self.push(Event::Hashed(slot, Ok(hash))),
+            (Work::Download(conn, what), Some(file), _) => self.download(conn, what, file, value),
+            (work, ..) => self.failed(work, Code::Internal), // an answer without what was asked for
+        }
+    }
+
+    fn kept(&mut self, job: Job, result: Result<(), Refusal>) {
+        match job {
+            Job::Adopt(slot, _) | Job::Stage(slot, _) if result.is_ok() => self.transfers.release(slot),
+            Job::Drop(slot) => self.transfers.release(slot),
+            _ => {}
+        }
+        self.push(Event::Kept(job, result));
+    }
+
+    // Revisions.
+
+    fn read_state(&mut self, file: &OwnedFd, length: u64) -> Result<usize, Refusal> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length > limits::STATE_MAX {
+            return Err(Refusal::at(Code::StateTooLarge, limits::STATE_MAX));
+        }
+        let mut done = 0;
+        while done < length {
+            match rustix::io::pread(file, &mut self.buffers.state[done..length], done as u64) {
+                Ok(0) => return Err(Code::StorageDamaged.into()),
+                Ok(read) => done += read,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return Err(Code::StorageIo.into()),
+            }
+        }
+        Ok(length)
+    }
+
+    fn load(&mut self, rev: RevName, file: &OwnedFd, length: u64, machine: &mut Machine) -> Result<(), Refusal> {
+        let length = self.read_state(file, length)?;
+        let Buffers { state, spans, .. } = &mut self.buffers;
+        Plan::parse(&state[..length], rev, &self.settings.defaults, machine.candidate_mut(), spans).map(drop)
+    }
+
+    fn list(&mut self, id: ContainerId, file: &OwnedFd, length: u64) -> Result<(), Refusal> {
+        let length = self.read_state(file, length)?;
+        let Buffers { state, spans, .. } = &mut self.buffers;
+        let state = State::read(&state[..length], spans)?;
+        self.containers.list(id, &state)
+    }
+
+    /// Goes on with a container's check: the next image, or the end.
+    fn check_next(&mut self, id: ContainerId) {
+        match self.containers.next_image(id) {
+            Some(object) => self.ask(Resident::Keeper, Work::Open(id, object)),
+            None => {
+                let checked = self.containers.checked(id, &mut self.buffers.conf);
+                self.push(Event::Verified(id, checked));
+            }
+        }
+    }
+
+    // Containers.
+
+    fn start(&mut self, machine: &Machine, id: ContainerId) -> Option<Event> {
+        let goal = machine.to_start(id).map(|(_, spec)| spec.goal)?;
+        match self.containers.start(id, goal, &self.starter, &mut self.waiter, now()) {
+            Ok(()) => self.watch(id),
+            Err(code) => return Some(Event::Launched(id, Err(code))),
+        }
+        None
+    }
+
+    /// Gives a container's output to `log`.
+    fn watch(&mut self, id: ContainerId) {
+        let desk = &self.desks[Resident::Log as usize];
+        let Some((message, output)) = self.containers.output(id) else { return };
+        if let (true, Some(process)) = (desk.is_ready(), &desk.process) {
+            let _ = process.channel.send(0, &message, &[output]); // if it dies now, its successor gets all of them
+        }
+    }
+
+    fn watch_all(&mut self) {
+        for id in self.containers.outputs() {
+            self.watch(id);
+        }
+    }
+
+    // Connections.
+
+    /// Looks at what was read of a request, and asks the machine when it is whole.
+    fn request(&mut self, id: ConnId, machine: &Machine) {
+        let Some(caller) = self.sockets.caller(id) else { return };
+        let context = Context { management: machine.is_management(caller), running: machine.update().running() };
+        match self.parse(id, &context) {
+            Ok(Some(request)) => {
+                self.sockets.asked(id);
+                self.push(Event::Asked(id, caller, request));
+            }
+            Ok(None) => {}
+            Err(refusal) => self.refuse(id, refusal),
+        }
+    }
+
+    fn parse(&self, id: ConnId, context: &Context) -> Result<Option<Request>, Refusal> {
+        let input = self.sockets.input(id);
+        let Some(head) = Head::parse(input, HostRule::Local)? else { return Ok(None) };
+        let form = match control::route(&head, context)? {
+            Route::Ask(request) => return Ok(Some(request)),
+            Route::Read(form) => form,
+        };
+        let body = &input[head.size..];
+        let length = head.length.unwrap_or(0) as usize; // `route` bounds it
+        match body.get(..length) {
+            Some(body) => form.read(body).map(Some),
+            None if body.is_empty() && head.expects_continue => {
+                self.sockets.write(id, http::CONTINUE.as_bytes());
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The body of a request, as far as it was read.
+    fn body(&self, id: ConnId) -> &[u8] {
+        let input = self.sockets.input(id);
+        match Head::parse(input, HostRule::Local) {
+            Ok(Some(head)) => {
+                let body = &input[head.size..];
+                let length = usize::try_from(head.length.unwrap_or(0)).unwrap_or(usize::MAX);
+                &body[..body.len().min(length)]
+            }
+            _ => &[],
+        }
+    }
+
+    fn refuse(&mut self, id: ConnId, refusal: Refusal) {
+        let mut body = SmallPage::small();
+        let _ = http::write_refusal(&mut body, &refusal);
+        self.reply(id, refusal.code.http(), media::JSON, body.bytes(), None);
+    }
+
+    /// Writes a whole answer and hangs up.
+    fn reply(&mut self, id: ConnId, status: u16, media: &str, body: &[u8], retry_after_s: Option<u32>) {
+        if self.sockets.phase(id).is_none_or(|phase| phase == Phase::Leaving) {
+            return;
+        }
+        let mut head = SmallPage::small();
+        let _ = http::write_head(&mut head, status, media, Some(body.len() as u64), retry_after_s);
+        // A client that does not take it is dropped: it does not read, or is gone.
+        let _ = self.sockets.write(id, head.bytes()) && self.sockets.write(id, body);
+        self.sockets.leave(id, &mut self.waiter, now());
+    }
+
+    fn answer(&mut self, machine: &Machine, id: ConnId, answer: Answer) {
+        let mut page = core::mem::take(&mut self.buffers.answer);
+        page.clear();
+        let written = answer.write_body(&mut page, machine, self);
+        match written {
+            Ok(()) => self.reply(id, answer.status(), answer.media(), page.bytes(), answer.retry_after_s()),
+            Err(_) => self.refuse(id, Refusal::key(Code::Internal, "answer is larger than its limit")),
+        }
+        self.buffers.answer = page;
+    }
+
+    // Transfers.
+
+    /// The part file exists: an errand receives the body into it.
+    fn receive(&mut self, slot: Slot, file: OwnedFd) {
+        let Some((conn, length)) = self.transfers.source(slot) else { return };
+        let started = self.start_receive(slot, conn, length, file);
+        if let Err(code) = started {
+            self.push(Event::Received(slot, Err(code)));
+        }
+    }
+
+    fn start_receive(&mut self, slot: Slot, conn: ConnId, length: u64, file: OwnedFd) -> Result<(), Code> {
+        if self.sockets.phase(conn).is_none() {
+            return Err(Code::Incomplete);
+        }
+        self.sockets.streaming(conn, &mut self.waiter);
+        let input = self.sockets.input(conn);
+        let head = Head::parse(input, HostRule::Local).ok().flatten().ok_or(Code::Internal)?;
+        let body = &input[head.size..];
+        let already = &body[..body.len().min(usize::try_from(length).unwrap_or(usize::MAX))];
+        if head.expects_continue && already.is_empty() && length > 0 {
+            self.sockets.write(conn, http::CONTINUE.as_bytes());
+        }
+        let socket = self.sockets.socket(conn).ok_or(Code::Incomplete)?;
+        let order = Message::Receive { length, already };
+        self.transfers.start(slot, conn, &order, socket, file, &self.starter, &mut self.waiter, now())
+    }
+
+    /// A file that a client wants is open: small ones are answered here, large ones by an errand.
+    fn download(&mut self, conn: ConnId, what: Download, file: OwnedFd, length: u64) {
+        let media = if matches!(what, Download::Object(_)) { media::BYTES } else { media::JSON };
+        if matches!(what, Download::Object(_)) || length > limits::HTTP_ANSWER_MAX as u64 {
+            return self.send_file(conn, media, file, length);
+        }
+        match self.read_state(&file, length) {
+            Ok(length) => {
+                let text = core::mem::take(&mut self.buffers.state);
+                self.reply(conn, 200, media, &text[..length], None);
+                self.buffers.state = text;
+            }
+            Err(refusal) => self.refuse(conn, refusal),
+        }
+    }
+
+    fn send_file(&mut self, conn: ConnId, media: &str, file: OwnedFd, length: u64) {
+        let Some(slot) = self.transfers.free_download() else { return self.refuse(conn, Code::Busy.into()) };
+        let mut head = SmallPage::small();
+        let _ = http::write_head(&mut head, 200, media, Some(length), None);
+        if !self.sockets.write(conn, head.bytes()) {
+            return self.sockets.close(conn, &mut self.waiter);
+        }
+        self.sockets.streaming(conn, &mut self.waiter);
+        let Some(socket) = self.sockets.socket(conn) else { return };
+        let order = Message::Send { length };
+        let started = self.transfers.start(slot, conn, &order, socket, file, &self.starter, &mut self.waiter, now());
+        if let Err(code) = started {
+            warn!("download: {code} {}", code.text());
+            self.sockets.close(conn, &mut self.waiter);
+        }
+    }
+
+    // Boot.
+
+    fn store(&mut self, transition: Transition, vars: BootVars) -> Result<(), Code> {
+        let Some(env) = &mut self.env else { return Err(Code::EnvInvalid) };
+        let stored = match env.store(&vars) {
+            Err(Code::EnvInvalid) if transition == Transition::Settle => env.rebuild(&vars),
+            stored => stored,
+        };
+        name(&mut self.named, &vars);
+        match stored {
+            Ok(()) => info!("environment: {transition:?}: {vars:?}"),
+            Err(code) => warn!("environment: {transition:?} {vars:?}: {code} {}", code.text()),
+        }
+        stored
+    }
+
+    fn leave(&mut self, how: RebootCommand) -> ! {
+        for desk in &mut self.desks {
+            desk.end("the device goes down");
+        }
+        early::restart_now(how)
+    }
+}
+
+/// A journal record as a message carries it; the keeper gives it its sequence.
+fn encoded<'a>(record: &journal::Record, slot: &'a mut [u8; journal::SLOT]) -> &'a [u8] {
+    *slot = journal::encode(0, record);
+    slot
+}
+
+/// Why work was not sent.
+enum SendFault {
+    /// What it was for is gone.
+    Moot,
+    /// The errand is, or its channel.
+    Channel,
+}
+
+impl World for Linux {
+    fn perform(&mut self, machine: &mut Machine, action: Action) -> Option<Event> {
+        match action {
+            Action::Verify(id) => {
+                let (rev, spec) = machine.to_start(id)?;
+                self.containers.begin(id, spec.name, rev);
+                self.ask(Resident::Keeper, Work::List(id));
+            }
+            Action::Start(id) => return self.start(machine, id),
+            Action::Stop(id) => self.containers.stop(id),
+            Action::Kill(id) => self.containers.kill(id),
+            Action::Load(rev) => self.ask(Resident::Keeper, Work::Load(rev)),
+            Action::Keep(job) => {
+                machine.kept().for_each(|rev| keep(&mut self.named, rev));
+                self.ask(Resident::Keeper, Work::Keep(job));
+            }
+            Action::Store(transition, vars) => {
+                return Some(Event::Stored(transition, self.store(transition, vars)));
+            }
+            Action::Receive(slot, conn, upload, length) => {
+                self.transfers.begin(slot, conn, upload, length);
+                self.ask(Resident::Keeper, Work::Create(slot));
+            }
+            Action::Hash(slot) => self.ask(Resident::Verify, Work::HashPart(slot)),
+            Action::Send(conn, download) => self.ask(Resident::Keeper, Work::Download(conn, download)),
+            Action::Answer(conn, answer) => self.answer(machine, conn, answer),
+            Action::Reboot(reason) => {
+                note_reboot(reason);
+                self.leave(RebootCommand::Restart)
+            }
+            Action::PowerOff => self.leave(RebootCommand::PowerOff),
+            Action::Note(note) => match note {
+                Note::Ready(_) | Note::Update(..) => info!("{note}"),
+                _ => warn!("{note}"),
+            },
+        }
+        None
+    }
+}
+
+fn note_reboot(reason: Reason) {
+    match reason {
+        Reason::Asked => info!("restart: asked"),
+        Reason::Try(rev) => info!("restart: to try revision {rev}"),
+        Reason::Rollback(rev, code) => warn!("restart: revision {rev} is rolled back: {code} {}", code.text()),
+        Reason::Container(container, code) => warn!("restart: container {container}: {code} {}", code.text()),
+    }
+}
+
+impl Facts for Linux {
+    fn now(&self) -> Millis {
+        now()
+    }
+
+    fn process(&self, id: ContainerId) -> Option<Process> {
+        let facts = self.containers.facts(id)?;
+        Some(Process { pid: facts.pid.unsigned_abs(), started: facts.started })
+    }
+
+    fn begun(&self) -> Millis {
+        self.settings.begun
+    }
+
+    fn allocations(&self) -> u64 {
+        alloc::count()
+    }
+
+    fn processes(&self, each: &mut dyn FnMut(&str, u32, Option<u64>)) {
+        each("init", 1, pss_kb(1));
+        for resident in Resident::ALL {
+            if let Some(process) = &self.desks[resident as usize].process {
+                let pid = process.pid.as_raw_nonzero().get().unsigned_abs();
+                each(resident.word().to_str().unwrap_or(""), pid, pss_kb(pid));
+            }
+        }
+    }
+
+    fn build(&self) -> &str {
+        concat!("switchback ", env!("CARGO_PKG_VERSION"), "\n")
+    }
+}
+
+/// A process's proportional share of memory, from the kernel's own sum.
+fn pss_kb(pid: u32) -> Option<u64> {
+    let mut path = Path::new();
+    let path = path.set(format_args!("/proc/{pid}/smaps_rollup"));
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0u8; 512]; // the sum stands in the third line
+    let length = rustix::io::read(&file, &mut text).ok()?;
+    let text = core::str::from_utf8(&text[..length]).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Pss:"))?.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// Monotonic milliseconds since boot.
+pub fn now() -> Millis {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// Keeps the names of an environment from being collected.
+pub fn name(named: &mut KeepList, vars: &BootVars) {
+    [Some(vars.committed), vars.candidate, vars.previous].into_iter().flatten().for_each(|rev| keep(named, rev));
+}
+
+/// Keeps a revision from being collected. The oldest name gives way: two copies hold six at most.
+pub fn keep(named: &mut KeepList, rev: RevName) {
+    if let Some(at) = named.iter().position(|known| *known == rev) {
+        named.remove(at);
+    } else if named.is_full() {
+        named.remove(0);
+    }
+    let _ = named.push(rev);
+}
+
+/// Room for an answer, or for a part of one.
+#[derive(Default)]
+struct Page<B> {
+    bytes: B,
+    used: usize,
+}
+
+/// A head, or a refusal with the longest key.
+type SmallPage = Page<[u8; 2048]>;
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Page<B> {
+    fn new(bytes: B) -> Self {
+        Self { bytes, used: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes.as_ref()[..self.used]
+    }
+}
+
+impl SmallPage {
+    fn small() -> Self {
+        Self::new([0; 2048])
+    }
+}
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> core::fmt::Write for Page<B> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let room = self.bytes.as_mut().get_mut(self.used..self.used + text.len()).ok_or(core::fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.used += text.len();
+        Ok(())
+    }
+}
