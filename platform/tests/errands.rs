@@ -1,0 +1,292 @@
+//! `keeper`, `verify`, `fetch` and `log` as processes, asked what PID 1 asks them, on ext4. Needs root.
+
+mod device;
+
+use device::Errand;
+use platform::wire::{Buffer, KeepList, Message};
+use runtime::{
+    fault::{Code, Refusal},
+    id::{ObjectId, PartName, RevName},
+    journal::{self, Kind, Phase, Record},
+    limits,
+};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use sha2::{Digest, Sha256};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::Command,
+};
+
+const KEEPER: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC;
+
+/// Moves into a device with both file systems.
+fn enter() {
+    device::enter(|outside| {
+        for (name, blocks) in [("storage", "32M"), ("boot", "16M")] {
+            let image = outside.join(format!("{name}.img"));
+            let run = |program: &str, args: &[&str]| {
+                let done = Command::new(program).args(args).arg(&image).output().unwrap();
+                assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
+            };
+            run("truncate", &["-s", blocks]);
+            run("mkfs.ext4", &["-q", "-F"]);
+            let done = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(outside.join(name)).output().unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        }
+    });
+}
+
+/// A resident errand that said that it is ready.
+fn resident(word: &std::ffi::CStr, namespaces: i32) -> Errand {
+    let errand = Errand::new(word, namespaces);
+    assert!(matches!(errand.channel.receive(&mut Buffer::new()).unwrap().unwrap().message, Message::Ready));
+    errand
+}
+
+/// Asks, and waits for the end of the request.
+fn ask(errand: &Errand, message: &Message<'_>, fds: &[BorrowedFd<'_>]) -> (Result<u64, Refusal>, Option<OwnedFd>) {
+    errand.ask(9, message, fds);
+    let mut buffer = Buffer::new();
+    loop {
+        let mut got = errand.channel.receive(&mut buffer).unwrap().expect("the errand lives");
+        assert_eq!(got.serial, 9);
+        match got.message {
+            Message::Done { ok, refusal, value } => return (if ok { Ok(value) } else { Err(refusal) }, got.fds.pop()),
+            Message::Digest { object, length } => return (Ok(length), Some(digest_as_file(object))),
+            Message::Alive { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A digest travels through `ask` as what it is compared with.
+fn digest_as_file(object: ObjectId) -> OwnedFd {
+    let file = rustix::fs::memfd_create(c"digest", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::io::pwrite(&file, &object.0, 0).unwrap();
+    file
+}
+
+fn text(file: OwnedFd) -> String {
+    let mut text = String::new();
+    fs::File::from(file).read_to_string(&mut text).unwrap();
+    text
+}
+
+fn name_of(content: &[u8]) -> ObjectId {
+    ObjectId(Sha256::digest(content).into())
+}
+
+/// A line of `/proc/<pid>/status`.
+fn status(errand: &Errand, key: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{}/status", errand.pid.as_raw_nonzero())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
+/// Sends a body through a `fetch` into a file.
+fn receive(file: &OwnedFd, length: u64, body: &[u8]) -> Result<u64, Refusal> {
+    let fetch = Errand::new(c"fetch", 0);
+    let (mut client, connection) = UnixStream::pair().unwrap();
+    connection.set_nonblocking(true).unwrap();
+    let (already, rest) = body.split_at(body.len().min(3));
+    client.write_all(rest).unwrap();
+    drop(client);
+    let done = ask(&fetch, &Message::Receive { length, already }, &[connection.as_fd(), file.as_fd()]).0;
+    fetch.end();
+    done
+}
+
+/// Brings an object in, as PID 1 does.
+fn upload(keeper: &Errand, verify: &Errand, part: u32, body: &[u8]) {
+    let object = name_of(body);
+    let length = body.len() as u64;
+    let (created, file) = ask(keeper, &Message::CreatePart { object, part, length }, &[]);
+    assert_eq!(created, Ok(0));
+    let file = file.unwrap();
+    assert_eq!(receive(&file, length, body), Ok(length));
+    let (hashed, digest) = ask(verify, &Message::Hash, &[file.as_fd()]);
+    assert_eq!(hashed, Ok(length));
+    let mut found = [0u8; 32];
+    rustix::io::pread(digest.unwrap(), &mut found, 0).unwrap();
+    assert_eq!(ObjectId(found), object);
+    assert_eq!(ask(keeper, &Message::Adopt { object, part }, &[]).0, Ok(0));
+    assert_eq!(ask(keeper, &Message::Adopt { object, part }, &[]).0, Ok(0), "asked twice");
+}
+
+fn stage(keeper: &Errand, rev: RevName, part: u32, state: &str) -> Result<u64, Refusal> {
+    let length = state.len() as u64;
+    let (created, file) = ask(keeper, &Message::CreateStep { part, length }, &[]);
+    assert_eq!(created, Ok(0));
+    let file = file.unwrap();
+    assert_eq!(receive(&file, length, state.as_bytes()), Ok(length));
+    let staged = ask(keeper, &Message::Stage { rev, message: "why" }, &[file.as_fd()]).0;
+    assert_eq!(ask(keeper, &Message::Drop { object: None, part }, &[]).0, Ok(0));
+    staged
+}
+
+const CONF: &str = "lxc.rootfs.path = overlayfs:/volumes/web/root.squashfs:/volumes/web/lxc-overlay/upper\n";
+
+fn state(web: &[u8]) -> String {
+    let (kernel, conf, web) = (name_of(b"kernel"), name_of(CONF.as_bytes()), name_of(web));
+    format!(
+        r##"{{"#spec":"pantavisor-service-system@1","bsp/run.json":{{"linux":"k","initrd":"k"}},"bsp/k":"{kernel}",
+        "web/lxc.container.conf":"{conf}","web/root.squashfs":"{web}",
+        "web/run.json":{{"name":"web","type":"lxc","config":"lxc.container.conf","root-volume":"root.squashfs"}}}}"##
+    )
+}
+
+#[test]
+fn a_revision_comes_in_is_made_visible_committed_and_collected() {
+    enter();
+    let (keeper, verify) = (resident(c"keeper", KEEPER), resident(c"verify", 0));
+    assert_eq!(ask(&keeper, &Message::Recover, &[]).0, Ok(0));
+    let [a, b] = ["locals/a", "locals/b"].map(|name| RevName::parse(name).unwrap());
+
+    // Refused while an object is missing: nothing is there.
+    let (refused, key) = match stage(&keeper, a, 1, &state(b"one")) {
+        Err(refusal) => (refusal.code, refusal.key.as_str().to_owned()),
+        Ok(_) => panic!("staged without its objects"),
+    };
+    assert_eq!((refused, key.as_str()), (Code::ObjectMissing, "bsp/k"));
+    assert!(!Path::new("/storage/trails/locals/a").exists());
+    assert_eq!(fs::read_dir("/storage/objects/.incoming").unwrap().count(), 0);
+
+    for (part, body) in [(2, &b"kernel"[..]), (3, CONF.as_bytes()), (4, b"one"), (5, b"two")] {
+        upload(&keeper, &verify, part, body);
+    }
+    assert_eq!(stage(&keeper, a, 6, &state(b"one")), Ok(0));
+    assert_eq!(stage(&keeper, b, 7, &state(b"two")), Ok(0));
+    assert_eq!(fs::read_dir("/storage/objects/.incoming").unwrap().count(), 0);
+
+    let record = |candidate, phase| {
+        journal::encode(0, &Record { candidate, previous: RevName::factory(), kind: Kind::Reboot, phase })
+    };
+    assert_eq!(ask(&keeper, &Message::Prepare { bytes: &record(a, Phase::Armed) }, &[]).0, Ok(0));
+    assert_eq!(fs::read("/boot/trails/locals/a/pv-kernel.img").unwrap(), b"kernel");
+    let done = record(a, Phase::Done { cold_pending: false });
+    assert_eq!(ask(&keeper, &Message::Record { bytes: &done }, &[]).0, Ok(0));
+    assert_eq!(fs::read_link("/storage/trails/current").unwrap(), Path::new("locals/a"));
+    assert!(fs::read_to_string("/boot/last").unwrap().starts_with("pv_rev=locals/a\n"));
+
+    // Neither of the two may be staged over with something else now.
+    assert_eq!(stage(&keeper, a, 8, &state(b"two")).map_err(|refusal| refusal.code), Err(Code::RevisionInUse));
+
+    let steps = text(ask(&keeper, &Message::ListSteps, &[]).1.unwrap());
+    assert!(steps.starts_with(r#"[{"name":"locals/a","date":"20"#), "{steps}");
+    assert!(steps.contains(r#""commitmsg":"why","progress":{"status":"DONE""#), "{steps}");
+    assert!(steps.contains(r#"{"name":"locals/b""#) && steps.contains(r#"{"status":"NEW""#), "{steps}");
+    let objects = text(ask(&keeper, &Message::ListObjects, &[]).1.unwrap());
+    assert!(objects.contains(&format!(r#"{{"sha256":"{}","size":"6"}}"#, name_of(b"kernel"))), "{objects}");
+    assert_eq!(ask(&keeper, &Message::CommitMessage { rev: b, text: "better" }, &[]).0, Ok(0));
+    assert_eq!(text(ask(&keeper, &Message::OpenFile { rev: b, key: ".pv/commitmsg" }, &[]).1.unwrap()), "better");
+    assert_eq!(text(ask(&keeper, &Message::OpenState { rev: b }, &[]).1.unwrap()), state(b"two"));
+    let unsafe_key = ask(&keeper, &Message::OpenFile { rev: b, key: "../../objects" }, &[]).0;
+    assert_eq!(unsafe_key.map_err(|refusal| refusal.code), Err(Code::KeyUnsafe));
+
+    // What belongs to a revision goes with it, and what no other names.
+    fs::create_dir_all("/storage/logs/locals/b/web").unwrap();
+    fs::create_dir_all("/storage/disks/rev/locals/b/web/data").unwrap();
+    fs::create_dir_all("/storage/disks/rev/locals/a/web/data").unwrap();
+    let mut keep = KeepList::new();
+    keep.push(a).unwrap();
+    assert_eq!(ask(&keeper, &Message::Collect { keep }, &[]).0, Ok(3), "the bytes of `two`");
+    assert!(!Path::new("/storage/trails/locals/b").exists() && !Path::new("/storage/logs/locals/b").exists());
+    assert!(
+        !Path::new("/storage/disks/rev/locals/b").exists() && Path::new("/storage/disks/rev/locals/a/web").exists()
+    );
+    let gone = ask(&keeper, &Message::OpenObject { object: name_of(b"two") }, &[]).0;
+    assert_eq!(gone.map_err(|refusal| refusal.code), Err(Code::ObjectUnknown));
+    keeper.end();
+    verify.end();
+}
+
+#[test]
+fn uploads_that_cannot_end_well_say_so() {
+    enter();
+    let keeper = resident(c"keeper", KEEPER);
+    let object = name_of(b"x");
+    let huge = Message::CreatePart { object, part: 1, length: 1 << 30 };
+    assert_eq!(ask(&keeper, &huge, &[]).0.map_err(|refusal| refusal.code), Err(Code::NoSpace));
+    let (_, file) = ask(&keeper, &Message::CreatePart { object, part: 2, length: 10 }, &[]);
+    let cut = receive(&file.unwrap(), 10, b"12345");
+    assert_eq!(cut.map_err(|refusal| refusal.code), Err(Code::Incomplete));
+    assert_eq!(ask(&keeper, &Message::Drop { object: Some(object), part: 2 }, &[]).0, Ok(0));
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(limits::STATE_MAX));
+    let refused = stage(&keeper, RevName::parse("locals/x").unwrap(), 3, &large);
+    assert_eq!(refused.map_err(|refusal| refusal.code), Err(Code::StateTooLarge));
+    assert_eq!(fs::read_dir("/storage/objects/.incoming").unwrap().count(), 0);
+
+    // A file that shrinks while it is sent; and what is sent whole.
+    fs::write("/storage/file", b"0123456789").unwrap();
+    let send = |length| {
+        let (mut client, connection) = UnixStream::pair().unwrap();
+        let fetch = Errand::new(c"fetch", 0);
+        let file = OwnedFd::from(fs::File::open("/storage/file").unwrap());
+        let done = ask(&fetch, &Message::Send { length }, &[connection.as_fd(), file.as_fd()]).0;
+        drop(connection);
+        fetch.end();
+        let mut got = String::new();
+        client.read_to_string(&mut got).unwrap();
+        (done.map_err(|refusal| refusal.code), got)
+    };
+    assert_eq!(send(10), (Ok(10), "0123456789".into()));
+    assert_eq!(send(11), (Err(Code::StorageDamaged), "0123456789".into()));
+    keeper.end();
+}
+
+#[test]
+fn each_errand_holds_only_what_it_needs() {
+    enter();
+    let keeper = resident(c"keeper", KEEPER);
+    let mounts = fs::read_to_string(format!("/proc/{}/mounts", keeper.pid.as_raw_nonzero())).unwrap();
+    let mut places: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    places.sort_unstable();
+    assert_eq!(places, ["/", "/boot", "/storage"]);
+    assert_eq!((status(&keeper, "Seccomp"), status(&keeper, "NoNewPrivs")), ("2".into(), "1".into()));
+    assert_eq!(status(&keeper, "CapEff"), "000000000020000b", "chown, dac_override, fowner, sys_admin");
+    for (word, uid) in [(c"verify", "902"), (c"log", "903")] {
+        let errand = resident(word, 0);
+        for (key, value) in [("Uid", uid), ("Gid", uid), ("CapEff", "0000000000000000"), ("CapBnd", "0000000000000000")]
+        {
+            assert_eq!(status(&errand, key), value, "{word:?}");
+        }
+        assert_eq!((status(&errand, "Seccomp"), status(&errand, "NoNewPrivs")), ("2".into(), "1".into()));
+        assert_eq!(errand.end(), "");
+    }
+    let fetch = Errand::new(c"fetch", 0);
+    for _ in 0..500 {
+        if status(&fetch, "Seccomp") == "2" {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!((status(&fetch, "Uid"), status(&fetch, "CapEff")), ("901".into(), "0000000000000000".into()));
+    fetch.end();
+    keeper.end();
+}
+
+#[test]
+fn output_of_containers_is_kept_by_its_own_user() {
+    use std::os::unix::fs::MetadataExt;
+    enter();
+    let log = resident(c"log", 0);
+    let rev = RevName::parse("7").unwrap();
+    for name in ["web", "counter"] {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        log.ask(0, &Message::Watch { rev, container: PartName::parse(name).unwrap() }, &[read.as_fd()]);
+        fs::File::from(write).write_all(format!("hello from {name}\n").as_bytes()).unwrap();
+    }
+    for name in ["web", "counter"] {
+        let path = format!("/storage/logs/7/{name}/lxc/console.log");
+        let kept = (0..500).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            fs::read_to_string(&path).ok().filter(|text| !text.is_empty())
+        });
+        assert_eq!(kept.unwrap(), format!("hello from {name}\n"));
+        assert_eq!(fs::metadata(&path).unwrap().uid(), 903);
+    }
+    assert_eq!(log.end(), "");
+}
