@@ -161,7 +161,23 @@ impl LoaderDisk {
 
     /// Boots until the guest powers off; the command lines that kernels got, in order, and the loader's whole console.
     pub fn boot(&self) -> (Vec<String>, String) {
-        self.boot_with(&format!("if=none,id=d,format=raw,file={}", self.image().display()))
+        self.boot_with(&["-drive", &format!("if=none,id=d,format=raw,file={}", self.image().display())])
+    }
+
+    /// As `boot`, with every write to the disk recorded; the writes as byte offset and data, in their order.
+    pub fn boot_recorded(&self) -> Vec<(u64, Vec<u8>)> {
+        let log = self.folder.join("writes");
+        File::create(&log).unwrap();
+        let node = |name: &str, path: &Path| format!("driver=file,node-name={name},filename={}", path.display());
+        self.boot_with(&[
+            "-blockdev",
+            &node("disk", &self.image()),
+            "-blockdev",
+            &node("log", &log),
+            "-blockdev",
+            "driver=blklogwrites,node-name=d,file=disk,log=log,log-sector-size=512",
+        ]);
+        parse_write_log(&fs::read(log).unwrap())
     }
 
     /// Boots with every write of the disk failing.
@@ -170,12 +186,13 @@ impl LoaderDisk {
         fs::write(&rules, "[inject-error]\nevent = \"none\"\niotype = \"write\"\nerrno = \"5\"\nonce = \"off\"\n")
             .unwrap();
         let drive = format!("if=none,id=d,format=raw,file=blkdebug:{}:{}", rules.display(), self.image().display());
-        self.boot_with(&drive)
+        self.boot_with(&["-drive", &drive])
     }
 
     /// Boots something that never powers off, until its console has shown `text` so many times; the console until then.
     pub fn boot_until(&self, text: &str, times: usize) -> String {
-        let mut command = self.guest(&format!("if=none,id=d,format=raw,file={}", self.image().display()));
+        let drive = format!("if=none,id=d,format=raw,file={}", self.image().display());
+        let mut command = self.guest(&["-drive", &drive]);
         let mut guest = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut console = String::new();
         for line in BufReader::new(guest.stdout.take().unwrap()).lines().map_while(Result::ok) {
@@ -191,7 +208,7 @@ impl LoaderDisk {
         console
     }
 
-    fn boot_with(&self, drive: &str) -> (Vec<String>, String) {
+    fn boot_with(&self, drive: &[&str]) -> (Vec<String>, String) {
         let output = self.guest(drive).output().unwrap();
         let console = String::from_utf8_lossy(&output.stdout).replace('\r', "");
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -200,11 +217,11 @@ impl LoaderDisk {
         (lines.map(str::to_owned).collect(), console)
     }
 
-    fn guest(&self, drive: &str) -> Command {
+    fn guest(&self, drive: &[&str]) -> Command {
         let machine = "-M virt -cpu cortex-a53 -m 64 -display none -monitor none -serial stdio -nic none";
         let mut command = Command::new("timeout");
         command.args([PATIENCE, "qemu-system-aarch64"]).args(machine.split(' '));
-        command.args(["-bios", &loader(), "-drive", drive, "-device", "virtio-blk-device,drive=d"]);
+        command.args(["-bios", &loader()]).args(drive).args(["-device", "virtio-blk-device,drive=d"]);
         command.stdin(Stdio::null());
         command
     }
@@ -253,6 +270,25 @@ impl Drop for LoaderDisk {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// The writes in a log of QEMU's `blklogwrites` (the format of the kernel's dm-log-writes): a superblock, then entries of
+/// one sector, each followed by its data.
+fn parse_write_log(log: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    const SECTOR: usize = 512;
+    const DISCARD_OR_MARK: u64 = 12;
+    let number = |at: usize| u64::from_le_bytes(log[at..at + 8].try_into().unwrap());
+    let mut writes = Vec::new();
+    let mut at = SECTOR;
+    for _ in 0..number(16) {
+        let (sector, length, flags) = (number(at), number(at + 8) as usize * SECTOR, number(at + 16));
+        at += SECTOR;
+        if flags & DISCARD_OR_MARK == 0 && length > 0 {
+            writes.push((sector * SECTOR as u64, log[at..at + length].to_vec()));
+            at += length;
+        }
+    }
+    writes
 }
 
 /// Two entries of an MBR's partition table, and its signature.

@@ -92,6 +92,50 @@ fn a_disk_without_any_revision_resets_for_ever() {
     assert!(!console.contains("STUB") && console.matches("U-Boot 2023.01").count() == 2, "{console}");
 }
 
+/// Power is cut while U-Boot saves its counter: whatever of its writes reached the disk, the environment is whole, says the
+/// same, and stands where it stood. U-Boot does not flush, so every subset of its writes is possible, and each cut of one.
+#[test]
+fn the_loaders_save_may_be_cut_anywhere() {
+    let wanted = vars("0", "1");
+    let disk = LoaderDisk::new("save", &[("0", Kernel::Off), ("1", Kernel::Off)], "", &wanted);
+    let (before, layout) = (fs::read(disk.image()).unwrap(), disk.layout());
+    let writes = disk.boot_recorded();
+    let after = fs::read(disk.image()).unwrap();
+    let check = |image: Vec<u8>, what: &dyn std::fmt::Debug| {
+        fs::write(disk.image(), image).unwrap();
+        assert_eq!(disk.layout(), layout, "{what:?}");
+        let loaded = disk.env(|env| env.load()).unwrap_or_else(|code| panic!("{code}: {what:?}"));
+        assert_eq!(loaded.vars, wanted, "{what:?}");
+        loaded.bootcount
+    };
+    let apply = |image: &mut Vec<u8>, (offset, data): &(u64, Vec<u8>), length: usize| {
+        image[*offset as usize..][..length].copy_from_slice(&data[..length]);
+    };
+
+    assert!((1..=10).contains(&writes.len()), "{}", writes.len());
+    let mut replayed = before.clone();
+    writes.iter().for_each(|write| apply(&mut replayed, write, write.1.len()));
+    assert!(replayed == after, "the record is not complete");
+    let mut counts = [0; 2];
+    for subset in 0..1u32 << writes.len() {
+        let mut image = before.clone();
+        for (_, write) in writes.iter().enumerate().filter(|(index, _)| subset & 1 << index != 0) {
+            apply(&mut image, write, write.1.len());
+        }
+        counts[check(image, &subset) as usize] += 1;
+    }
+    for (index, write) in writes.iter().enumerate() {
+        for sectors in 1..write.1.len() / 512 {
+            let mut image = before.clone();
+            writes[..index].iter().for_each(|write| apply(&mut image, write, write.1.len()));
+            apply(&mut image, write, sectors * 512);
+            counts[check(image, &(index, sectors)) as usize] += 1;
+        }
+    }
+    assert!(counts[0] > 0 && counts[1] > 0, "{counts:?}");
+    eprintln!("{} writes, {counts:?} states before and after the count", writes.len());
+}
+
 /// One combination of what the script distinguishes.
 #[derive(Clone, Copy, Debug)]
 struct Case {
