@@ -18,6 +18,7 @@ pub mod linux;
 pub mod logs;
 pub mod modules;
 pub mod path;
+pub mod pvcontrol;
 pub mod signals;
 pub mod sockets;
 pub mod start;

@@ -213,7 +213,7 @@ impl Device {
         mut enough: impl FnMut(&serde_json::Value) -> bool,
     ) -> Outcome<serde_json::Value> {
         wait_for(what, seconds, || {
-            let status = self.control("status")?.json()?;
+            let status = self.control("status --json")?.json()?;
             Ok(enough(&status).then_some(status))
         })
     }

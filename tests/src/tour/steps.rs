@@ -425,7 +425,7 @@ impl Tour {
         ensure(env.rev == rev && env.candidate.is_empty() && !env.armed, || {
             format!("the environment is {env:?}, not {rev}")
         })?;
-        let status = self.device.control("status")?.json()?;
+        let status = self.device.control("status --json")?.json()?;
         ensure(status["revision"] == rev, || format!("runs {} after {}", status["revision"], ended.document))
     }
 
