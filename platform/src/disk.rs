@@ -377,8 +377,9 @@ fn each_name(root: BorrowedFd<'_>, folder: &str, each: &mut dyn FnMut(&str)) -> 
     Ok(())
 }
 
-/// Removes a file or a whole folder. Depth is bounded by the length of a key.
-fn remove(folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+/// Removes a file or a whole folder. Of ours, depth is bounded by the length of a key; of a container's, by the
+/// descriptors that a process may have: what is deeper stays.
+pub(crate) fn remove(folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     match fs::unlinkat(folder, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
         other => return other,

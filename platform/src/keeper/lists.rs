@@ -2,7 +2,7 @@
 //!
 //! Reference: device-formats 6.2 for the documents.
 
-use crate::disk::Volumes;
+use crate::disk::{self, Volumes};
 use core::fmt;
 use runtime::{
     fault::Code,
@@ -10,6 +10,11 @@ use runtime::{
     json::{Value, Writer},
     limits,
     port::{Dir, Disk, Name, Stage, Volume},
+};
+use rustix::{
+    fd::AsFd,
+    fs::{CWD, Mode, OFlags, openat},
+    io,
 };
 
 /// The answer of GET /objects.
@@ -79,15 +84,16 @@ fn modified(rev: RevName) -> u64 {
 }
 
 /// Removes below `folder` what belongs to revisions that are not there any more.
-pub(super) fn sweep(volumes: &mut Volumes, folder: &str) -> std::io::Result<()> {
-    for prefix in ["", "locals/"] {
-        let Ok(entries) = std::fs::read_dir(format!("{folder}/{prefix}")) else { continue };
-        for entry in entries {
+pub(super) fn sweep(volumes: &mut Volumes, folder: &str) -> io::Result<()> {
+    for (path, prefix) in [(folder.to_owned(), ""), (format!("{folder}/locals"), "locals/")] {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(at) = openat(CWD, path, flags, Mode::empty()) else { continue };
+        for entry in rustix::fs::Dir::read_from(&at)? {
             let entry = entry?;
-            let Some(name) = entry.file_name().to_str().map(|name| format!("{prefix}{name}")) else { continue };
-            let Ok(rev) = RevName::parse(&name) else { continue };
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Ok(rev) = RevName::parse(&format!("{prefix}{name}")) else { continue };
             if let Ok(false) = volumes.exists(Name::Trail(Volume::Storage, Stage::Live, rev)) {
-                std::fs::remove_dir_all(entry.path())?;
+                disk::remove(at.as_fd(), name)?;
             }
         }
     }
