@@ -401,6 +401,7 @@ impl Update {
             (_, Some(trial), _) if trial.candidate == rev && is_cold(&trial) => Some(Progress::DONE),
             (_, Some(trial), _) if trial.candidate == rev => Some(self.under_way(now, &trial)),
             (_, _, Some(last)) if last.candidate == rev => Progress::of(&last).or(Some(self.under_way(now, &last))),
+            _ if rev == RevName::factory() => Some(Progress::FACTORY),
             _ => None,
         }
     }
@@ -603,3 +604,6 @@ fn answer(out: &mut Commands, conn: ConnId, answer: Answer) {
 fn push(out: &mut Commands, command: Command) {
     out.push(command).expect("no arm of the table asks for more than `Commands` holds");
 }
+
+#[cfg(test)]
+mod tests;

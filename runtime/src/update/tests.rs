@@ -1,0 +1,303 @@
+//! The whole table: every state with every input. What it says stands in the book, so that a change of a cell
+//! is seen as one.
+
+use super::*;
+use std::{fmt::Write, path::Path, vec::Vec};
+
+const NOW: Millis = 1_000_000;
+const TRIES: [u8; 2] = [1, limits::STORE_TRIES_MAX];
+
+fn rev(name: &str) -> RevName {
+    RevName::parse(name).unwrap()
+}
+
+fn part(name: &str) -> PartName {
+    PartName::parse(name).unwrap()
+}
+
+/// The four kinds of trial, by their records.
+fn trials() -> [(&'static str, Record); 4] {
+    let record = |kind, phase| Record { candidate: rev("locals/new"), previous: rev("1"), kind, phase };
+    [
+        ("in place", record(Kind::InPlace, Phase::Armed)),
+        ("by reboot", record(Kind::Reboot, Phase::Armed)),
+        ("this boot", record(Kind::Reboot, Phase::Trial { tries: 1 })),
+        ("cold boot", record(Kind::InPlace, Phase::Done { cold_pending: true })),
+    ]
+}
+
+fn failed(trial: Record) -> Record {
+    trial.with(Phase::Failed { code: Code::GoalsMissed, container: Some(part("web")) })
+}
+
+fn vars() -> BootVars {
+    BootVars { committed: rev("1"), candidate: None, previous: Some(rev("0")) }
+}
+
+fn boot() -> Boot {
+    let choice = Choice { run: rev("1"), mode: Mode::Steady, record: None, write: false, store: None };
+    Boot { choice, vars: vars(), may_arm: Ok(()), degraded: false, commit_delay_ms: 25_000 }
+}
+
+/// Boots of every kind, for the states before anything runs.
+fn boots() -> Vec<(&'static str, Boot)> {
+    let [_, armed, trial, cold] = trials().map(|(_, record)| record);
+    let with = |mode, record, write, store| {
+        let choice = Choice { run: rev("1"), mode, record, write, store };
+        Boot { choice, ..boot() }
+    };
+    vec![
+        ("steady", boot()),
+        ("trial", with(Mode::Trial { tries: 1 }, Some(trial), true, None)),
+        ("cold", with(Mode::Cold, Some(cold), false, None)),
+        ("given up by the loader", with(Mode::Steady, Some(failed(armed)), true, Some(vars()))),
+        ("abandoned", with(Mode::Abandon, Some(failed(trial)), true, Some(vars()))),
+    ]
+}
+
+/// Every state, in every variant that the table tells apart.
+fn states() -> Vec<(String, Boot, State)> {
+    let mut states = Vec::new();
+    for (name, boot) in boots() {
+        states.push((format!("Boot, {name}"), boot, State::Boot));
+        if boot.choice.write {
+            states.push((format!("Explaining, {name}"), boot, State::Explaining));
+        }
+        if let Some(vars) = boot.choice.store {
+            let settling = TRIES.map(|tries| (tries, State::Settling { vars, tries }));
+            states.extend(settling.map(|(tries, state)| (format!("Settling, {name}, attempt {tries}"), boot, state)));
+        }
+    }
+    let mut add = |name: String, state| states.push((name, boot(), state));
+    add("Steady".into(), State::Steady);
+    add("Loading".into(), State::Loading { rev: rev("locals/new"), conn: ConnId(7) });
+    for (how, trial) in trials() {
+        let (armed, booted) = (trial.phase == Phase::Armed, how != "by reboot");
+        if armed {
+            add(format!("Preparing, {how}"), State::Preparing(trial));
+            add(format!("Refusing, {how}"), State::Refusing(failed(trial)));
+            TRIES
+                .iter()
+                .for_each(|&tries| add(format!("Arming, {how}, attempt {tries}"), State::Arming { trial, tries }));
+        }
+        if how == "in place" {
+            add(format!("Switching, {how}"), State::Switching { trial, until: NOW + 1 });
+            add(format!("Switching, {how}, too long"), State::Switching { trial, until: NOW });
+        }
+        if booted {
+            add(format!("Trying, {how}"), State::Trying { trial, relapses: 0 });
+            let testing = |relapses, commit_at| State::Testing { trial, relapses, commit_at, stable_at: NOW };
+            add(format!("Testing, {how}"), testing(0, NOW + 1));
+            add(format!("Testing, {how}, delay over"), testing(0, NOW));
+            add(format!("Testing, {how}, relapses used up"), testing(limits::RELAPSES_MAX, NOW + 1));
+        }
+        if booted && how != "cold boot" {
+            TRIES.iter().for_each(|&tries| {
+                add(format!("Committing, {how}, attempt {tries}"), State::Committing { trial, tries })
+            });
+        }
+        if booted {
+            let done = trial.with(Phase::Done { cold_pending: how == "in place" });
+            TRIES.iter().for_each(|&tries| {
+                add(format!("Recording, {how}, attempt {tries}"), State::Recording { trial, done, tries })
+            });
+        }
+        let failed = failed(trial);
+        add(format!("Noting, {how}"), State::Noting { trial, failed });
+        TRIES.iter().for_each(|&tries| {
+            add(format!("Disarming, {how}, attempt {tries}"), State::Disarming { trial, failed, tries })
+        });
+        if how == "in place" {
+            add(format!("Restoring, {how}"), State::Restoring { failed, until: NOW + 1 });
+            add(format!("Restoring, {how}, too long"), State::Restoring { failed, until: NOW });
+            add(format!("Returning, {how}"), State::Returning(failed));
+        }
+    }
+    add("Leaving".into(), State::Leaving { trial: None });
+    states
+}
+
+/// Every input, with the words of the book.
+fn inputs() -> Vec<(String, Input)> {
+    let mut inputs = vec![
+        ("begin".into(), Input::Begin),
+        ("run another revision".into(), Input::Run(ConnId(3), rev("locals/new"))),
+        ("run the running revision".into(), Input::Run(ConnId(3), rev("1"))),
+        ("read, in place".into(), Input::Loaded(Ok(Kind::InPlace))),
+        ("read, by reboot".into(), Input::Loaded(Ok(Kind::Reboot))),
+        ("cannot be read".into(), Input::Loaded(Err(Code::RevisionUnknown.into()))),
+        ("prepared".into(), Input::Prepared(Ok(()))),
+        ("not prepared".into(), Input::Prepared(Err(Code::NoSpace))),
+        ("recorded".into(), Input::Recorded(Ok(()))),
+        ("not recorded".into(), Input::Recorded(Err(Code::StorageIo))),
+        ("switching".into(), Input::Standing(Standing::Switching)),
+        ("going".into(), Input::Standing(Standing::Going(part("web")))),
+        ("goals met".into(), Input::Standing(Standing::Met { stable_at: NOW })),
+        ("goals met, not stable".into(), Input::Standing(Standing::Met { stable_at: NOW + 1 })),
+        ("goals missed".into(), Input::Standing(Standing::Missed(part("web")))),
+        ("a container fell".into(), Input::Fell(part("web"), Code::ContainerExited)),
+        ("a container gave up".into(), Input::GaveUp(part("web"), Code::ContainerExited)),
+        ("the device goes down".into(), Input::Leave),
+    ];
+    use Transition::{Arm, Commit, Disarm, Settle, StepBack};
+    for transition in [Settle, Arm, Commit, Disarm, StepBack] {
+        inputs.push((format!("stored ({transition:?})"), Input::Stored(transition, Ok(()))));
+        inputs.push((format!("not stored ({transition:?})"), Input::Stored(transition, Err(Code::EnvStoreFailed))));
+    }
+    inputs
+}
+
+fn word(state: State) -> String {
+    let debug = format!("{state:?}");
+    debug.split([' ', '(', '{']).next().unwrap_or("").to_string()
+}
+
+fn words(commands: &Commands) -> String {
+    let mut text = String::new();
+    for command in commands {
+        let part = match command {
+            Command::Load(_) => "read it".into(),
+            Command::Answer(_, Answer::Refused(refusal, _)) => format!("answer {}", refusal.code),
+            Command::Answer(..) => "answer 200".into(),
+            Command::Keep(Job::Prepare(_)) => "prepare".into(),
+            Command::Keep(Job::Record(Record { phase: Phase::Failed { code, .. }, .. })) => format!("record {code}"),
+            Command::Keep(Job::Record(Record { phase: Phase::Done { cold_pending: true }, .. })) => {
+                "record done, cold boot pending".into()
+            }
+            Command::Keep(Job::Record(Record { phase: Phase::Done { .. }, .. })) => "record done".into(),
+            Command::Keep(Job::Record(_)) => "record the try".into(),
+            Command::Keep(other) => format!("{other:?}"),
+            Command::Store(transition, _) => format!("store ({transition:?})"),
+            Command::Start => "containers of the running revision".into(),
+            Command::Switch => "containers of the candidate".into(),
+            Command::Adopt => "the candidate is the running revision".into(),
+            Command::Leave(Reason::Try(_)) => "reboot to try it".into(),
+            Command::Leave(Reason::Rollback(_, code)) => format!("reboot to roll back, {code}"),
+            Command::Leave(reason) => format!("reboot, {reason:?}").split('(').next().unwrap_or("").to_string(),
+        };
+        let comma = if text.is_empty() { "" } else { "; " };
+        let _ = write!(text, "{comma}{part}");
+    }
+    text
+}
+
+/// What holds in every state, so that the page says it once.
+fn is_general(state: State, input: Input, out: &Commands) -> bool {
+    match input {
+        Input::Leave => true,
+        Input::Run(..) => state != State::Steady,
+        Input::Fell(..) => matches!(out[..], [Command::Leave(Reason::Container(..))]),
+        _ => false,
+    }
+}
+
+/// The cells that do something, as a page of the book.
+fn page() -> String {
+    let mut page = String::from(
+        "# The update, state by input\n\nEvery state of an update with every input that changes it or is answered. What is not listed changes nothing.\nIn every state: a request to run a revision is answered SB1402 (but in Steady); when the device goes down for another\nreason, Leaving is next; where a container's fall is not listed, it reboots the device, unless that runs degraded.\nTrials are in place, by reboot (before it), this boot (after it), or the cold boot after an update in place.\n\n| state | input | next | asks for |\n|---|---|---|---|\n",
+    );
+    for (name, boot, state) in states() {
+        for (input_name, input) in inputs() {
+            let mut update = Update { state, ..Update::new(boot) };
+            let mut out = Commands::new();
+            update.handle(NOW, input, &mut out);
+            let changed = update.state != state || !out.is_empty();
+            if !changed || is_general(state, input, &out) {
+                continue;
+            }
+            let _ = writeln!(page, "| {name} | {input_name} | {} | {} |", word(update.state), words(&out));
+        }
+    }
+    page
+}
+
+/// `BLESS=1 cargo test -p runtime update` writes the page anew.
+#[test]
+fn the_table_is_the_one_in_the_book() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/update.md");
+    let want = page();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &want).unwrap();
+    }
+    let have = std::fs::read_to_string(&path).unwrap_or_default();
+    for (have, want) in have.lines().zip(want.lines()) {
+        assert_eq!(have, want, "docs/update.md differs from the code");
+    }
+    assert_eq!(have.len(), want.len(), "docs/update.md differs from the code");
+}
+
+/// Facts about all cells at once, which a single row does not show.
+#[test]
+fn the_table_keeps_its_invariants() {
+    for (name, boot, state) in states() {
+        for (input_name, input) in inputs() {
+            let cell = format!("{name} / {input_name}");
+            let mut update = Update { state, ..Update::new(boot) };
+            let mut out = Commands::new();
+            update.handle(NOW, input, &mut out);
+            let stores = out.iter().filter(|command| matches!(command, Command::Store(..))).count();
+            assert!(stores <= 1, "{cell}: two stores for one transition");
+            let answers = out.iter().filter(|command| matches!(command, Command::Answer(..))).count();
+            let asked = matches!(input, Input::Run(..)) && answers == 0;
+            let loading = matches!(update.state, State::Loading { .. });
+            if matches!(state, State::Leaving { .. }) {
+                assert!(out.is_empty(), "{cell}: the device goes down");
+                continue;
+            }
+            assert!(answers <= 1 && (!asked || loading), "{cell}: asked and not answered");
+            for command in &out {
+                match command {
+                    Command::Store(Transition::Commit, vars) => {
+                        assert!(matches!(state, State::Testing { .. } | State::Committing { .. }), "{cell}");
+                        assert_eq!((vars.committed, vars.previous), (rev("locals/new"), Some(rev("1"))), "{cell}");
+                    }
+                    Command::Switch => assert!(matches!(state, State::Arming { .. }), "{cell}: not armed"),
+                    Command::Leave(_) => assert!(matches!(update.state, State::Leaving { .. }), "{cell}"),
+                    _ => {}
+                }
+            }
+            match input {
+                Input::Leave => assert!(matches!(update.state, State::Leaving { .. }), "{cell}"),
+                Input::Run(..) if state != State::Steady => {
+                    let busy = Answer::Refused(Code::UpdateBusy.into(), limits::RETRY_AFTER_UPDATE_S);
+                    assert_eq!((update.state, &out[..]), (state, &[Command::Answer(ConnId(3), busy)][..]), "{cell}");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_final_status_is_shown_only_when_nothing_is_left_to_do() {
+    for (name, boot, state) in states() {
+        let update = Update { state, ..Update::new(boot) };
+        let shown = update.progress(NOW, rev("locals/new"));
+        let cold = name.contains("cold"); // it was reported as done before this boot
+        let settled = matches!(state, State::Steady | State::Leaving { .. }) || boot.choice.verdict().is_some();
+        if !cold && !settled {
+            assert!(shown.is_none_or(|progress| !progress.is_final()), "{name}: {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn a_degraded_device_stays_up() {
+    for state in [State::Steady, State::Preparing(trials()[0].1)] {
+        let mut update = Update { state, ..Update::new(Boot { degraded: true, ..boot() }) };
+        let mut out = Commands::new();
+        update.handle(NOW, Input::Fell(part("web"), Code::ContainerExited), &mut out);
+        assert_eq!((update.state, out.len()), (state, 0));
+    }
+}
+
+#[test]
+fn a_loader_that_is_not_known_is_not_armed() {
+    let mut update = Update::new(Boot { may_arm: Err(Code::ScriptUnknown), ..boot() });
+    let mut out = Commands::new();
+    update.handle(NOW, Input::Begin, &mut out);
+    out.clear();
+    update.handle(NOW, Input::Run(ConnId(1), rev("locals/new")), &mut out);
+    assert_eq!(out[..], [Command::Answer(ConnId(1), Answer::Refused(Code::ScriptUnknown.into(), 0))]);
+    assert!(update.is_steady());
+}
