@@ -83,8 +83,9 @@ enum Outcome {
 struct Unit {
     name: Option<PartName>,
     rev: RevName,
-    /// Its images in the order of `root-volume`, `volumes`; the configuration is the last.
+    /// Its images in the order of `root-volume`, `volumes`; the configuration is the last, if it has one.
     images: heapless::Vec<Image, { wire::FDS_MAX }>,
+    configured: bool,
     summary: Summary,
     phase: Phase,
     process: Option<Process>,
@@ -121,6 +122,7 @@ impl Containers {
             name: None,
             rev: RevName::factory(),
             images: heapless::Vec::new(),
+            configured: false,
             summary: Summary::DEFAULT,
             phase: Phase::Down,
             process: None,
@@ -153,8 +155,10 @@ impl Containers {
         let unit = self.unit(id);
         let name = unit.name.ok_or(Code::ContainerUnknown)?;
         let content = state.container(name)?;
-        let config = content.config()?.ok_or(Refusal::key(Code::FileMissing, name.as_str()))?;
-        for file in content.volumes().chain([Ok(config)]) {
+        // One that is only mounted needs no configuration.
+        let config = content.config()?;
+        unit.configured = config.is_some();
+        for file in content.volumes().chain(config.map(Ok)) {
             let file = file?;
             // A volume that is a folder of the revision has no object; `start` finds it by name.
             let Some(object) = file.object else { continue };
@@ -192,6 +196,10 @@ impl Containers {
     /// All images are good: reads what we have to know of the configuration, which was just hashed and is in memory.
     pub fn checked(&mut self, id: ContainerId, text: &mut [u8; limits::LXC_CONF_MAX]) -> Result<(), Code> {
         let unit = self.unit(id);
+        unit.summary = Summary::DEFAULT;
+        if !unit.configured {
+            return Ok(());
+        }
         let file = unit.images.last().and_then(|image| image.file.as_ref()).ok_or(Code::Internal)?;
         let length = rustix::io::pread(file, &mut text[..], 0).map_err(|_| Code::StorageIo)?;
         unit.summary = Config::parse(&text[..length]).map_err(|refusal| refusal.code)?.summary;
@@ -231,7 +239,7 @@ impl Containers {
             .map_err(|error| fault(name, "clone", error))?;
         let job = Message::Job { rev: unit.rev, container: name, mode };
         let mut images: heapless::Vec<BorrowedFd<'_>, { wire::FDS_MAX }> = heapless::Vec::new();
-        let volumes = unit.images.len().saturating_sub(1);
+        let volumes = unit.images.len() - usize::from(unit.configured);
         images.extend(unit.images[..volumes].iter().filter_map(|image| image.file.as_ref()).map(AsFd::as_fd));
         let sent = process.channel.send(0, &job, &images);
         drop(images);
