@@ -24,15 +24,24 @@ pub const FETCH_UID: u32 = 901;
 pub const VERIFY_UID: u32 = 902;
 /// User of the `log` errand; owns `/storage/logs`.
 pub const LOG_UID: u32 = 903;
+/// User of the `endpoint` errand; its group may connect to the host's control socket.
+pub const ENDPOINT_UID: u32 = 904;
+/// User of the `console` errand.
+pub const CONSOLE_UID: u32 = 905;
 
 /// Highest capability number that any kernel may have.
 const CAPABILITY_LAST: u32 = 63;
 
 /// Becomes the user `uid`, of a group of the same number, without any capability, and unable to gain one.
 pub fn become_user(uid: u32) -> io::Result<()> {
+    become_user_in(uid, uid)
+}
+
+/// Becomes the user `uid` of the group `gid`, without any capability, and unable to gain one.
+pub fn become_user_in(uid: u32, gid: u32) -> io::Result<()> {
     drop_bounding_set(CapabilitySet::empty())?;
     set_thread_groups(&[])?;
-    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
     set_thread_res_gid(group, group, group)?;
     set_thread_res_uid(user, user, user)?;
     keep_capabilities(CapabilitySet::empty())?;
@@ -86,6 +95,8 @@ pub fn restrict(calls: Calls) -> io::Result<()> {
         Calls::Fetch => FETCH,
         Calls::Log => LOG,
         Calls::Keeper => KEEPER,
+        Calls::Console => CONSOLE,
+        Calls::Endpoint => ENDPOINT,
     })
 }
 
@@ -100,6 +111,10 @@ pub enum Calls {
     Log,
     /// Everything on files.
     Keeper,
+    /// Speaks to the control socket.
+    Console,
+    /// Accepts clients and speaks to the control socket.
+    Endpoint,
 }
 
 /// What memory, time, the end of a process and the socket to PID 1 need, in any errand.
@@ -148,6 +163,42 @@ const LOG: &[sock_filter] = table!(every_errand![
     libc::SYS_lseek,
     libc::SYS_fcntl,
 ]);
+
+const CONSOLE: &[sock_filter] = table!(every_errand![
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockopt,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+    libc::SYS_statx, // whether there is a socket
+    libc::SYS_fcntl,
+]);
+
+const ENDPOINT: &[sock_filter] = table!(every_errand![
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_accept4,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    EPOLL_WAIT,
+    libc::SYS_eventfd2,
+    libc::SYS_fcntl,
+]);
+
+#[cfg(target_arch = "x86_64")]
+const EPOLL_WAIT: c_long = libc::SYS_epoll_wait;
+#[cfg(not(target_arch = "x86_64"))]
+const EPOLL_WAIT: c_long = libc::SYS_epoll_pwait; // the older call does not exist; listed twice
 
 const KEEPER: &[sock_filter] = table!(every_errand![
     libc::SYS_openat,
@@ -248,14 +299,20 @@ mod tests {
     fn tables_allow_what_they_list_and_refuse_the_rest() {
         let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
         let allow = libc::SECCOMP_RET_ALLOW;
-        for table in [VERIFY, FETCH, LOG, KEEPER] {
+        for table in [VERIFY, FETCH, LOG, KEEPER, CONSOLE, ENDPOINT] {
             assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_read as u32), allow);
             assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_exit_group as u32), allow);
-            for call in [libc::SYS_execve, libc::SYS_socket, libc::SYS_ptrace, libc::SYS_clone, libc::SYS_mount] {
+            for call in [libc::SYS_execve, libc::SYS_bind, libc::SYS_ptrace, libc::SYS_clone, libc::SYS_mount] {
                 assert_eq!(verdict(table, AUDIT_ARCH, call as u32), refuse);
             }
             assert_eq!(verdict(table, 0x4000_0003, libc::SYS_read as u32), refuse, "another ABI");
             assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_read as u32 | 0x4000_0000), refuse, "x32");
+        }
+        for table in [VERIFY, FETCH, LOG, KEEPER] {
+            assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_socket as u32), refuse);
+        }
+        for table in [VERIFY, FETCH, CONSOLE, ENDPOINT] {
+            assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_openat as u32), refuse);
         }
         assert_eq!(verdict(VERIFY, AUDIT_ARCH, libc::SYS_openat as u32), refuse);
         assert_eq!(verdict(FETCH, AUDIT_ARCH, libc::SYS_openat as u32), refuse);

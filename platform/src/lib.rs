@@ -5,6 +5,7 @@ pub mod alloc;
 pub mod boot;
 pub mod config;
 pub mod confine;
+pub mod console;
 pub mod containers;
 pub mod disk;
 pub mod early;

@@ -5,8 +5,8 @@
 //! answers on its console is worth more than one that stopped.
 
 use platform::{
-    alloc, boot, config, early, errand, fetch, keeper, kmsg, linux, logs, modules, pvcontrol, signals::Signals, start,
-    verify, watchdog::Watchdog,
+    alloc, boot, config, console, early, errand, fetch, keeper, kmsg, linux, logs, modules, pvcontrol,
+    signals::Signals, start, verify, watchdog::Watchdog,
 };
 use runtime::{machine::Machine, turn::turn};
 use std::process::ExitCode;
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         "fetch" => errand::run("fetch", fetch::run),
         "log" => errand::run("log", logs::run),
         "start" => errand::run("start", start::run),
+        "console" => errand::run("console", console::run),
         "pvcontrol" => pvcontrol::main(),
         "" if rustix::process::getpid().is_init() => init(),
         word => {
