@@ -415,3 +415,191 @@ fn rest(then: Then) -> State {
 fn seconds(s: u32) -> Millis {
     u64::from(s) * 1000
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        id::PartName,
+        lxc::Summary,
+        state::{RecoveryPolicy as Policy, RestartPolicy},
+    };
+
+    fn container(goal: Goal, recovery: Recovery) -> Container {
+        Container::new(state::Container {
+            name: PartName::parse("web").unwrap(),
+            group: 0,
+            goal,
+            restart: RestartPolicy::Container,
+            recovery,
+            management: false,
+            digest: [0; 32],
+            launch: Summary::DEFAULT,
+        })
+    }
+
+    fn recovery(policy: Policy, max_retries: u32, backoff: Backoff) -> Recovery {
+        Recovery { policy, max_retries, backoff, ..Recovery::NONE }
+    }
+
+    /// Runs a container up to its goal; the time is 1000 from then on.
+    fn running(goal: Goal, recovery: Recovery) -> Container {
+        let mut container = container(goal, recovery);
+        assert_eq!(container.handle(0, Event::Begin), Some(Effect::Verify));
+        assert_eq!(container.handle(0, Event::Verified(Ok(()))), Some(Effect::Start));
+        assert_eq!(container.handle(1000, Event::Launched(Ok(()))), None);
+        container
+    }
+
+    #[test]
+    fn each_goal_is_met_by_its_own_status_and_only_while_it_runs() {
+        for (goal, signal, status) in [
+            (Goal::Mounted, None, Status::Mounted),
+            (Goal::Started, None, Status::Started),
+            (Goal::Started, Some(Event::Ready), Status::Started),
+            (Goal::Ready, Some(Event::Ready), Status::Ready),
+        ] {
+            let mut container = running(goal, Recovery::NONE);
+            assert_eq!(container.at_goal(), goal != Goal::Ready);
+            if let Some(event) = signal {
+                container.handle(1500, event);
+            }
+            assert_eq!((container.at_goal(), container.status()), (true, status));
+        }
+        let mut container = running(Goal::Started, recovery(Policy::Always, 0, Backoff::Never));
+        container.handle(2000, Event::Exited(false));
+        assert_eq!((container.at_goal(), container.status()), (false, Status::Recovering));
+        let mut container = running(Goal::Started, Recovery::NONE);
+        container.handle(2000, Event::Stop(Then::Stopped));
+        assert_eq!((container.at_goal(), container.status()), (false, Status::Stopping));
+        container.handle(2000, Event::Exited(true));
+        assert_eq!((container.at_goal(), container.status()), (false, Status::Stopped));
+    }
+
+    #[test]
+    fn a_stop_is_asked_for_then_forced_then_repeated() {
+        let mut container = running(Goal::Started, Recovery::NONE);
+        assert_eq!(container.handle(2000, Event::Stop(Then::Down)), Some(Effect::Stop));
+        assert_eq!(container.poll_at(), Some(7000));
+        assert_eq!(container.handle(6999, Event::Tick), None);
+        assert_eq!(container.handle(7000, Event::Tick), Some(Effect::Kill));
+        assert_eq!(container.handle(12000, Event::Tick), Some(Effect::Kill));
+        assert_eq!(container.handle(12001, Event::Begin), None, "its process is still there");
+        assert_eq!(container.handle(12002, Event::Exited(false)), None);
+        assert_eq!((container.state(), container.poll_at()), (State::Down, None));
+    }
+
+    #[test]
+    fn a_check_that_was_stopped_is_waited_for() {
+        let mut container = container(Goal::Started, Recovery::NONE);
+        container.handle(0, Event::Begin);
+        assert_eq!(container.handle(1, Event::Stop(Then::Down)), None);
+        assert_eq!(container.handle(2, Event::Begin), None, "the outcome of the first check is still to come");
+        assert!(container.is_busy());
+        assert_eq!(container.handle(3, Event::Verified(Ok(()))), None, "not started");
+        assert_eq!(container.state(), State::Down);
+    }
+
+    #[test]
+    fn what_does_not_get_up_in_time_is_killed_and_blamed() {
+        let mut container = container(Goal::Started, Recovery::NONE);
+        container.handle(0, Event::Begin);
+        container.handle(0, Event::Verified(Ok(())));
+        let deadline = limits::START_PATIENCE_MS;
+        assert_eq!(container.poll_at(), Some(deadline));
+        assert_eq!(container.handle(deadline, Event::Tick), Some(Effect::Kill));
+        let died = Event::Launched(Err(Code::ErrandDied));
+        assert_eq!(container.handle(deadline + 1, died), Some(Effect::Fell(Code::StartTimeout)));
+        assert_eq!(container.failure(), Some(Code::StartTimeout));
+    }
+
+    #[test]
+    fn policies_decide_what_an_end_means() {
+        let after = |policy, success| {
+            let mut container = running(Goal::Started, recovery(policy, 0, Backoff::Never));
+            (container.handle(2000, Event::Exited(success)), container.status())
+        };
+        let retry = (Some(Effect::Retry(Code::ContainerExited)), Status::Recovering);
+        let fell = (Some(Effect::Fell(Code::ContainerExited)), Status::Stopped);
+        assert_eq!([after(Policy::No, true), after(Policy::No, false)], [fell, fell]);
+        assert_eq!([after(Policy::Always, true), after(Policy::Always, false)], [retry, retry]);
+        assert_eq!([after(Policy::UnlessStopped, true), after(Policy::UnlessStopped, false)], [retry, retry]);
+        assert_eq!([after(Policy::OnFailure, true), after(Policy::OnFailure, false)], [(None, Status::Stopped), retry]);
+    }
+
+    #[test]
+    fn retries_are_bounded_and_then_the_backoff_policy_holds() {
+        let fall = |backoff| {
+            let mut container = running(Goal::Started, recovery(Policy::Always, 1, backoff));
+            assert_eq!(container.handle(2000, Event::Exited(false)), Some(Effect::Retry(Code::ContainerExited)));
+            assert_eq!(container.handle(3000, Event::Tick), Some(Effect::Verify));
+            container.handle(3000, Event::Verified(Ok(())));
+            container.handle(3000, Event::Launched(Ok(())));
+            assert_eq!(container.restarts(), 1);
+            (container.handle(4000, Event::Exited(false)), container)
+        };
+        let (effect, container) = fall(Backoff::Reboot);
+        assert_eq!((effect, container.poll_at()), (Some(Effect::Fell(Code::ContainerExited)), None));
+        let (effect, container) = fall(Backoff::Never);
+        assert_eq!((effect, container.poll_at()), (Some(Effect::GaveUp(Code::ContainerExited)), None));
+        let (effect, container) = fall(Backoff::After(60));
+        assert_eq!((effect, container.poll_at()), (Some(Effect::GaveUp(Code::ContainerExited)), Some(64_000)));
+        assert_eq!(container.retries(), 0, "counted anew");
+    }
+
+    #[test]
+    fn a_long_run_forgives_earlier_falls() {
+        let policy = Recovery { reset_window_s: 10, ..recovery(Policy::Always, 1, Backoff::Never) };
+        for (runs_until, expected) in [(11_000, None), (11_001, Some(1))] {
+            let mut container = running(Goal::Started, policy);
+            container.retries = 1;
+            container.handle(runs_until, Event::Exited(false));
+            assert_eq!((container.status() == Status::Recovering).then_some(container.retries()), expected);
+        }
+    }
+
+    #[test]
+    fn delays_grow_up_to_their_limit() {
+        let policy =
+            Recovery { retry_delay_s: 5, backoff_factor_milli: 2000, ..recovery(Policy::Always, 0, Backoff::Never) };
+        let mut container = container(Goal::Started, policy);
+        let mut delay_after = |retries| {
+            container.retries = retries;
+            container.delay()
+        };
+        assert_eq!([1, 2, 3].map(&mut delay_after), [5_000, 10_000, 20_000]);
+        assert_eq!([100, u32::MAX].map(&mut delay_after), [limits::RETRY_DELAY_MAX_MS; 2]);
+        let wild = Recovery { retry_delay_s: u32::MAX, backoff_factor_milli: u32::MAX, ..policy };
+        let mut container = self::container(Goal::Started, wild);
+        container.retries = 7;
+        assert_eq!(container.delay(), limits::RETRY_DELAY_MAX_MS);
+        container.spec.recovery = recovery(Policy::Always, 0, Backoff::Never);
+        assert_eq!(container.delay(), limits::RETRY_DELAY_MIN_MS, "a loop without a delay does not spin");
+    }
+
+    #[test]
+    fn stability_counts_from_the_goal() {
+        let policy = Recovery { stable_timeout_s: 30, ..Recovery::NONE };
+        let mut container = running(Goal::Ready, policy);
+        assert_eq!(container.stable_at(), None);
+        container.handle(9000, Event::Ready);
+        assert_eq!(container.stable_at(), Some(39_000));
+    }
+
+    #[test]
+    fn late_and_repeated_events_change_nothing() {
+        let all = [
+            Event::Verified(Ok(())),
+            Event::Launched(Ok(())),
+            Event::Launched(Err(Code::ImageInvalid)),
+            Event::Exited(true),
+            Event::Ready,
+            Event::Tick,
+        ];
+        let down = container(Goal::Started, Recovery::NONE);
+        for event in all {
+            let mut late = down;
+            assert_eq!((late.handle(5000, event), late), (None, down), "{event:?}");
+        }
+    }
+}

@@ -560,3 +560,263 @@ fn device_status(machine: &Machine) -> Status {
 fn yes(yes: bool) -> &'static str {
     if yes { "true" } else { "false" }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        boot::{Choice, Mode},
+        http::HostRule,
+        lxc::Summary,
+        machine::Event,
+        port::BootVars,
+        state::{self, Backoff, Goal},
+        update::Boot,
+    };
+
+    fn rev(name: &str) -> RevName {
+        RevName::parse(name).unwrap()
+    }
+
+    /// Method and path, with this length of a body.
+    fn ask_as(management: bool, line: &str, length: Option<u64>) -> Result<Route, Code> {
+        let length = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
+        let head = format!("{line} HTTP/1.1\r\n{length}\r\n");
+        let head = Head::parse(head.as_bytes(), HostRule::Local).unwrap().unwrap();
+        let context = Context { management, running: rev("locals/now") };
+        route(&head, &context).map_err(|refusal| refusal.code)
+    }
+
+    fn ask(line: &str, length: Option<u64>) -> Result<Route, Code> {
+        ask_as(true, line, length)
+    }
+
+    #[test]
+    fn every_endpoint_is_reached_by_its_method_alone() {
+        let id = ObjectId([0xab; 32]);
+        let object = format!("/objects/{id}");
+        let web = PartName::parse("web").unwrap();
+        let local = rev("locals/a");
+        let send = |download| Route::Ask(Request::Send(download));
+        let table = [
+            ("GET", "/containers", Route::Ask(Request::Containers)),
+            ("GET", "/containers/", Route::Ask(Request::Containers)),
+            ("GET", "/groups", Route::Ask(Request::Groups)),
+            ("GET", "/status", Route::Ask(Request::Status)),
+            ("GET", "/limits", Route::Ask(Request::Limits)),
+            ("GET", "/buildinfo", Route::Ask(Request::BuildInfo)),
+            ("PUT", "/containers/web", Route::Read(Form::Act(web))),
+            ("POST", "/signal", Route::Read(Form::Signal)),
+            ("POST", "/commands", Route::Read(Form::Command)),
+            ("POST", "/storage/gc", Route::Ask(Request::Collect)),
+            ("GET", "/objects", send(Download::Objects)),
+            ("GET", "/steps", send(Download::Steps)),
+            ("GET", &object, send(Download::Object(id))),
+            ("PUT", &object, Route::Ask(Request::Receive(Upload::Object(id), 9))),
+            ("GET", "/steps/0", send(Download::State(rev("0")))),
+            ("GET", "/steps/current", send(Download::State(rev("locals/now")))),
+            ("GET", "/steps/locals/a", send(Download::State(local))),
+            ("PUT", "/steps/locals/a", Route::Ask(Request::Receive(Upload::Step(local), 9))),
+            ("GET", "/steps/locals/a/progress", send(Download::Progress(local))),
+            ("GET", "/steps/7/progress", send(Download::Progress(rev("7")))),
+            ("PUT", "/steps/locals/a/commitmsg", Route::Read(Form::Message(local))),
+        ];
+        for (method, path, expected) in table {
+            assert_eq!(ask(&format!("{method} {path}"), Some(9)), Ok(expected), "{method} {path}");
+            assert_eq!(ask(&format!("DELETE {path}"), Some(9)), Err(Code::MethodWrong), "{path}");
+            let signal = path == "/signal";
+            let refused = if signal { Ok(expected) } else { Err(Code::NotManagement) };
+            assert_eq!(ask_as(false, &format!("{method} {path}"), Some(9)), refused, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused() {
+        for (line, length, code) in [
+            ("GET /", None, Code::EndpointUnknown),
+            ("GET /containersx", None, Code::EndpointUnknown),
+            ("GET /storage", None, Code::EndpointUnknown),
+            ("GET /steps/locals/a/progress/x", None, Code::EndpointUnknown),
+            ("GET /steps/0/nothing", None, Code::EndpointUnknown),
+            ("GET /objects/ABCD", None, Code::ObjectName),
+            ("GET /steps/..", None, Code::RevisionName),
+            ("PUT /steps/7", Some(3), Code::RevisionName),
+            ("PUT /steps/locals/.a", Some(3), Code::RevisionName),
+            ("PUT /steps/locals/a", None, Code::LengthRequired),
+            ("PUT /steps/locals/a", Some(limits::STATE_MAX as u64 + 1), Code::StateTooLarge),
+            ("PUT /steps/locals/a/commitmsg", Some(257), Code::MessageTooLong),
+            ("POST /commands", None, Code::LengthRequired),
+            ("POST /commands", Some(limits::HTTP_BODY_MAX as u64 + 1), Code::BodyTooLarge),
+            ("PUT /containers/-", Some(3), Code::ContainerUnknown),
+        ] {
+            assert_eq!(ask(line, length), Err(code), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_its_whole_word() {
+        let read = |body: &str| Form::Command.read(body.as_bytes()).map_err(|refusal| refusal.code);
+        assert_eq!(read(r#"{"op":"LOCAL_RUN","payload":"locals/a"}"#), Ok(Request::Run(rev("locals/a"))));
+        assert_eq!(read(r#"{"op":"REBOOT_DEVICE","payload":""}"#), Ok(Request::Reboot));
+        assert_eq!(read(r#"{"payload":"bye","op":"POWEROFF_DEVICE"}"#), Ok(Request::PowerOff));
+        assert_eq!(read(r#"{"op":"RUN_GC","payload":""}"#), Ok(Request::Collect));
+        for op in ["R", "REBOOT", "REBOOT_DEVICE2", "LOCAL_RUN_COMMIT", "", "reboot_device"] {
+            assert_eq!(read(&format!(r#"{{"op":"{op}","payload":""}}"#)), Err(Code::CommandUnknown), "{op}");
+        }
+        for bad in ["", "[]", r#"{"op":"RUN_GC"}"#, r#"{"payload":""}"#, r#"{"op":1,"payload":""}"#, r#"{"op":"#] {
+            assert_eq!(read(bad), Err(Code::CommandInvalid), "{bad}");
+        }
+        assert_eq!(read(r#"{"op":"LOCAL_RUN","payload":"../x"}"#), Err(Code::RevisionName));
+    }
+
+    #[test]
+    fn signals_and_actions_are_read() {
+        let signal = |body: &str| Form::Signal.read(body.as_bytes()).map_err(|refusal| refusal.code);
+        assert_eq!(signal(r#"{"type":"ready","payload":""}"#), Ok(Request::Ready));
+        assert_eq!(signal(r#"{"type":"alive"}"#), Err(Code::SignalUnexpected));
+        assert_eq!(signal(r#"{"type":"other"}"#), Err(Code::CommandInvalid));
+        let web = PartName::parse("web").unwrap();
+        let act = |body: &str| Form::Act(web).read(body.as_bytes()).map_err(|refusal| refusal.code);
+        assert_eq!(act(r#"{"action":"restart"}"#), Ok(Request::Act(web, Act::Restart)));
+        assert_eq!(act(r#"{"action":"kill"}"#), Err(Code::CommandInvalid));
+    }
+
+    /// Facts, with processes for the first so many containers.
+    struct Desk(u8);
+
+    impl Facts for Desk {
+        fn now(&self) -> Millis {
+            5000
+        }
+        fn process(&self, id: ContainerId) -> Option<Process> {
+            (id.0 < self.0).then_some(Process { pid: 77, started: 1200 })
+        }
+        fn begun(&self) -> Millis {
+            100
+        }
+        fn allocations(&self) -> u64 {
+            0
+        }
+        fn processes(&self, each: &mut dyn FnMut(&str, u32, Option<u64>)) {
+            each("switchback", 1, Some(500));
+            each("keeper", 20, None);
+        }
+        fn build(&self) -> &str {
+            "switchback test"
+        }
+    }
+
+    /// A device with one container that runs and one that waits for it.
+    fn device() -> Machine {
+        let mut plan = Plan::empty(rev("0"));
+        let recovery = Recovery {
+            policy: RecoveryPolicy::OnFailure,
+            max_retries: 5,
+            stable_timeout_s: 30,
+            backoff: Backoff::After(60),
+            ..Recovery::NONE
+        };
+        let group = |name, recovery| Group {
+            name: PartName::parse(name).unwrap(),
+            goal: Goal::Started,
+            restart: RestartPolicy::Container,
+            timeout_s: 30,
+            recovery,
+        };
+        plan.groups.extend([group("platform", Recovery::NONE), group("app", recovery)]);
+        let container = |name, group, goal, restart, recovery| state::Container {
+            name: PartName::parse(name).unwrap(),
+            group,
+            goal,
+            restart,
+            recovery,
+            management: group == 0,
+            digest: [0; 32],
+            launch: Summary::DEFAULT,
+        };
+        plan.containers.extend([
+            container("network", 0, Goal::Ready, RestartPolicy::System, Recovery::NONE),
+            container("web", 1, Goal::Started, RestartPolicy::Container, recovery),
+        ]);
+        let choice = Choice { run: rev("0"), mode: Mode::Steady, record: None, write: false, store: None };
+        let vars = BootVars { committed: rev("0"), candidate: None, previous: Some(rev("locals/old")) };
+        let boot = Boot { choice, vars, may_arm: Ok(()), degraded: false, commit_delay_ms: 0 };
+        let mut machine = Machine::new(boot, plan);
+        for event in [Event::Tick, Event::Verified(ContainerId(0), Ok(())), Event::Launched(ContainerId(0), Ok(()))] {
+            machine.handle(1000, event);
+        }
+        machine
+    }
+
+    fn body(answer: Answer) -> String {
+        let mut text = String::new();
+        answer.write_body(&mut text, &device(), &Desk(1)).unwrap();
+        assert!(answer.media() != media::JSON || text.is_empty() || Value::parse(text.as_bytes()).is_ok(), "{text}");
+        text
+    }
+
+    #[test]
+    fn documents_say_what_the_machine_knows() {
+        assert_eq!(
+            body(Answer::Document(Request::Containers)),
+            concat!(
+                r#"[{"name":"network","group":"platform","status":"STARTED","status_goal":"READY","#,
+                r#""restart_policy":"system","roles":["mgmt"],"pid":77,"started_ms":1200,"restarts":0},"#,
+                r#"{"name":"web","group":"app","status":"BLOCKED","status_goal":"STARTED","#,
+                r#""restart_policy":"container","roles":[],"auto_recovery":{"policy":"on-failure","max_retries":5,"#,
+                r#""current_retries":0,"stable_timeout":30,"is_stable":"false","backoff_policy":"60s"},"#,
+                r#""user_stopped":"false","restarts":0}]"#,
+            )
+        );
+        assert_eq!(
+            body(Answer::Document(Request::Groups)),
+            concat!(
+                r#"[{"name":"platform","status_goal":"STARTED","restart_policy":"container","status":"STARTED"},"#,
+                r#"{"name":"app","status_goal":"STARTED","restart_policy":"container","status":"BLOCKED","#,
+                r#""auto_recovery":{"max_retries":5,"stable_timeout":30,"backoff_policy":"60s"}}]"#,
+            )
+        );
+        let status = body(Answer::Document(Request::Status));
+        assert!(status.starts_with(r#"{"status":"BLOCKED","revision":"0","committed":"0","previous":"locals/old","#));
+        assert!(status.contains(r#"{"name":"switchback","pid":1,"pss_kb":500},{"name":"keeper","pid":20}"#));
+        assert!(body(Answer::Document(Request::Limits)).contains(r#"{"name":"containers","value":64,"unit":"#));
+        assert_eq!(body(Answer::Document(Request::BuildInfo)), "switchback test");
+        let factory = body(Answer::Document(Request::Send(Download::Progress(rev("0")))));
+        assert!(factory.contains("Factory revision"), "{factory}");
+    }
+
+    #[test]
+    fn refusals_say_what_and_when_to_come_again() {
+        let busy = Answer::Refused(Code::UpdateBusy.into(), limits::RETRY_AFTER_UPDATE_S);
+        assert_eq!((busy.status(), busy.retry_after_s()), (503, Some(600)));
+        assert_eq!(body(busy), r#"{"Error":"another update is running","code":"SB1402","key":"","at":0}"#);
+        let forbidden = Answer::Refused(Code::NotManagement.into(), 0);
+        assert_eq!((forbidden.status(), forbidden.retry_after_s()), (403, None));
+        assert_eq!((Answer::Done.status(), body(Answer::Done)), (200, String::new()));
+    }
+
+    /// The largest documents that can be asked for fit the buffer that they are written to.
+    #[test]
+    fn the_largest_documents_fit() {
+        let mut device = device();
+        let mut plan = Plan::empty(rev("0"));
+        plan.groups.extend_from_slice(&device.plan().groups).unwrap();
+        for index in 0..limits::CONTAINERS_MAX {
+            let name = format!("{index:0>63}");
+            let name = PartName::parse(&format!("c{}", &name[1..])).unwrap();
+            let (_, like) = device.to_start(ContainerId(1)).unwrap();
+            plan.containers.push(state::Container { name, ..*like }).unwrap();
+        }
+        let choice = Choice { run: rev("0"), mode: Mode::Steady, record: None, write: false, store: None };
+        let boot = Boot { choice, vars: device.update().vars(), may_arm: Ok(()), degraded: false, commit_delay_ms: 0 };
+        device = Machine::new(boot, plan);
+        device.handle(0, Event::Tick);
+        for request in [Request::Containers, Request::Groups, Request::Status, Request::Limits] {
+            let mut text = heapless::String::<{ limits::HTTP_ANSWER_MAX }>::new();
+            assert_eq!(Answer::Document(request).write_body(&mut text, &device, &Desk(u8::MAX)), Ok(()), "{request:?}");
+            let room = limits::HTTP_ANSWER_MAX - text.len();
+            let longer = 64 * (4_194_304u64.ilog10() as usize + u64::MAX.ilog10() as usize); // pids and times of any length
+            assert!(room > longer + 64 * 60, "{request:?}: {room} bytes left for reasons and long numbers");
+        }
+    }
+}

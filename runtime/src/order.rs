@@ -277,3 +277,85 @@ fn entries(slots: &mut [Option<Slot>]) -> impl Iterator<Item = (ContainerId, &mu
     let slots = slots.iter_mut().enumerate();
     slots.filter_map(|(index, slot)| slot.as_mut().map(|slot| (ContainerId(index as u8), slot)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        id::RevName,
+        lxc::Summary,
+        state::{Goal, Group, Recovery},
+    };
+
+    fn plan(base: u8, containers: &[(&str, u8, RestartPolicy)]) -> Plan {
+        let mut plan = Plan::empty(RevName::factory());
+        plan.base = [base; 32];
+        let group = Group {
+            name: PartName::parse("app").unwrap(),
+            goal: Goal::Started,
+            restart: RestartPolicy::Container,
+            timeout_s: 30,
+            recovery: Recovery::NONE,
+        };
+        plan.groups.push(group).unwrap();
+        plan.containers.extend(containers.iter().map(|(name, version, restart)| state::Container {
+            name: PartName::parse(name).unwrap(),
+            group: 0,
+            goal: Goal::Started,
+            restart: *restart,
+            recovery: Recovery::NONE,
+            management: true,
+            digest: [*version; 32],
+            launch: Summary::DEFAULT,
+        }));
+        plan
+    }
+
+    #[test]
+    fn whether_a_change_takes_a_reboot() {
+        use RestartPolicy::{Container as C, System as S};
+        let running = plan(1, &[("a", 1, C), ("b", 1, S)]);
+        for (candidate, reboot, why) in [
+            (plan(1, &[("a", 1, C), ("b", 1, S)]), false, "nothing changed"),
+            (plan(2, &[("a", 1, C), ("b", 1, S)]), true, "the base"),
+            (plan(1, &[("a", 2, C), ("b", 1, S)]), false, "a container that may be replaced"),
+            (plan(1, &[("a", 1, C), ("b", 2, S)]), true, "one that may not"),
+            (plan(1, &[("a", 2, S), ("b", 1, S)]), true, "its new form may not"),
+            (plan(1, &[("a", 1, C), ("b", 2, C)]), true, "its old form may not"),
+            (plan(1, &[("a", 1, C)]), true, "removed, and may not be"),
+            (plan(1, &[("b", 1, S)]), false, "removed, and may be"),
+            (plan(1, &[("a", 1, C), ("b", 1, S), ("c", 1, S)]), true, "added, and may not be"),
+            (plan(1, &[("a", 1, C), ("b", 1, S), ("c", 1, C)]), false, "added, and may be"),
+        ] {
+            assert_eq!(needs_reboot(&running, &candidate), reboot, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_plan_that_does_not_fit_beside_the_running_one_is_known_before() {
+        let names: std::vec::Vec<String> = (0..limits::CONTAINERS_MAX).map(|index| format!("c{index}")).collect();
+        let all = |skip: usize| {
+            let specs = names.iter().skip(skip).map(|name| (name.as_str(), 1, RestartPolicy::Container));
+            plan(1, &specs.collect::<std::vec::Vec<_>>())
+        };
+        let mut order = Order::new();
+        order.retarget(0, &all(0), &mut |_, _| {});
+        let mut more = all(1);
+        assert!(order.fits(&more));
+        more.containers[0].name = PartName::parse("other").unwrap();
+        assert!(!order.fits(&more), "64 and one that is not there yet");
+    }
+
+    #[test]
+    fn a_slot_is_kept_and_only_a_free_one_is_given_away() {
+        let mut order = Order::new();
+        let old = plan(1, &[("a", 1, RestartPolicy::Container), ("b", 1, RestartPolicy::Container)]);
+        order.retarget(0, &old, &mut |_, _| {});
+        let b = order.find(PartName::parse("b").unwrap());
+        let new = plan(1, &[("c", 1, RestartPolicy::Container), ("b", 1, RestartPolicy::Container)]);
+        order.retarget(0, &new, &mut |_, _| {});
+        assert_eq!(order.find(PartName::parse("b").unwrap()), b);
+        assert_eq!(order.find(PartName::parse("a").unwrap()), None, "it had no process");
+        assert_eq!(order.containers().count(), 2);
+    }
+}

@@ -122,6 +122,7 @@ impl Progress {
             | Code::Panicked => (Status::Error, "Unexpected rollback"),
             _ => (Status::Error, "Internal error"),
         };
+        let status = if container.is_some() { Status::Error } else { status }; // it was tried
         Self { status, message, code: Some(code), container }
     }
 
@@ -162,5 +163,31 @@ impl Progress {
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write(&mut Writer::new(f))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_those_of_the_original_and_more() {
+        assert_eq!(
+            Progress::DONE.to_string(),
+            r#"{"status":"DONE","status-msg":"Update finished, revision set as rollback point","progress":100,"retries":0}"#
+        );
+        let web = PartName::parse("web").unwrap();
+        assert_eq!(
+            Progress::failed(Code::GoalsMissed, Some(web)).to_string(),
+            r#"{"status":"ERROR","status-msg":"Status goal not reached","progress":100,"retries":0,"code":"SB1401","reason":"web: status goal not reached in time","container":"web"}"#
+        );
+    }
+
+    #[test]
+    fn a_failure_is_final_whatever_its_code() {
+        for code in Code::ALL {
+            let progress = Progress::failed(*code, None);
+            assert!(progress.is_final() && progress.status != Status::Done, "{code}");
+        }
     }
 }
