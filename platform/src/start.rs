@@ -13,7 +13,7 @@
 //! Not here: hooks, network devices, user namespaces.
 
 use crate::{
-    launch::{Fault, STORAGE, Step, become_init, device, entries, root, volumes},
+    launch::{Fault, STORAGE, Step, VOLUMES, become_init, device, entries, mounts, root, volumes},
     sys,
     wire::{Buffer, Channel, Message, StartMode, WireError},
 };
@@ -96,9 +96,12 @@ fn start(channel: &Channel, serial: u32, mut job: Job) -> Result<Option<Fault>, 
 
     become_init::expose_to_oom()?;
     become_init::limits(&config, job.container)?;
+    if config.loopback {
+        sys::loopback_up().step(Code::StartFailed, || "bring the loopback device up".into())?;
+    }
     volumes::private_folder(job.container)?;
     mount_volumes(&mut job, &content)?;
-    make_root(&job, &content, &config, planned.management)?;
+    make_root(&job, &state, &content, &config, planned.management)?;
     become_init::name(&config, job.container)?;
     root::enter()?;
     let program = become_init::program(&config, group)?;
@@ -129,7 +132,13 @@ fn mount_volumes(job: &mut Job, content: &Content<'_>) -> Result<(), Fault> {
 }
 
 /// The root file system with everything mounted in it.
-fn make_root(job: &Job, content: &Content<'_>, config: &Config<'_>, manages: bool) -> Result<(), Fault> {
+fn make_root(
+    job: &Job,
+    state: &State<'_>,
+    content: &Content<'_>,
+    config: &Config<'_>,
+    manages: bool,
+) -> Result<(), Fault> {
     let (rev, container) = (job.rev, job.container);
     // Relative paths of a configuration are below its own folder.
     let home = format!("{STORAGE}/trails/{rev}/{container}");
@@ -158,16 +167,41 @@ fn make_root(job: &Job, content: &Content<'_>, config: &Config<'_>, manages: boo
     }
     for item in config.items() {
         if let Item::Mount(mount) = item {
+            let borrowed = borrowed(rev, container, state, mount.source)?;
+            let mut mount = mount;
+            mount.source = borrowed.as_deref().unwrap_or(mount.source);
             entries::configured(root, &mount)?;
         }
     }
     entries::control(root, container, &format!("{STORAGE}/logs/{rev}/{container}"), manages)
 }
 
+/// Where a writable place of another container lives that an entry binds. In this namespace only our own places and
+/// those of containers that are only mounted are at `/volumes`.
+fn borrowed(rev: RevName, own: PartName, state: &State<'_>, source: &str) -> Result<Option<String>, Fault> {
+    let other = source.strip_prefix(VOLUMES).and_then(|path| path.strip_prefix('/')?.split_once('/'));
+    let Some((owner, path)) = other.and_then(|(owner, path)| Some((PartName::parse(owner).ok()?, path))) else {
+        return Ok(None);
+    };
+    if owner == own {
+        return Ok(None);
+    }
+    let Ok(content) = state.container(owner) else { return Ok(None) };
+    for place in content.storage().filter_map(Result::ok) {
+        let below = path.strip_prefix(place.name.as_str()).filter(|below| below.is_empty() || below.starts_with('/'));
+        if let (Some(below), Some(backing)) = (below, volumes::backing(rev, owner, &place)) {
+            // Its owner may not have been started yet.
+            mounts::folder(&backing).step(Code::MountFailed, || format!("make {backing}"))?;
+            return Ok(Some(format!("{backing}{below}")));
+        }
+    }
+    Ok(None)
+}
+
 /// What is the root if the configuration names none.
 fn first_volume(container: PartName, content: &Content<'_>) -> Result<String, Fault> {
     match content.volumes().next() {
-        Some(Ok(File { path, .. })) => Ok(format!("{}/{container}/{path}", crate::launch::VOLUMES)),
+        Some(Ok(File { path, .. })) => Ok(format!("{VOLUMES}/{container}/{path}")),
         _ => Ok(String::new()),
     }
 }

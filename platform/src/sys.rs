@@ -327,3 +327,18 @@ pub fn freeze_and_thaw(folder: BorrowedFd<'_>) -> Result<(), Errno> {
         if libc::ioctl(folder.as_raw_fd(), FITHAW as _, 0) < 0 { Err(last_errno()) } else { Ok(()) }
     }
 }
+
+/// Brings the loopback device of this network namespace up.
+pub fn loopback_up() -> Result<(), Errno> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: ifreq is plain numbers; zero is valid for each.
+    let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    // SAFETY: the kernel reads exactly one ifreq, which lives during the call.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}

@@ -101,11 +101,16 @@ struct Run(Errand);
 
 impl Run {
     fn new(mode: StartMode, images: &[BorrowedFd<'_>]) -> Run {
+        Self::in_namespaces(mode, 0, images)
+    }
+
+    /// In these namespaces besides the usual ones.
+    fn in_namespaces(mode: StartMode, more: i32, images: &[BorrowedFd<'_>]) -> Run {
         let namespaces = match mode {
             StartMode::Start => libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC,
             StartMode::Mount => 0,
         };
-        let errand = Errand::new(c"start", namespaces);
+        let errand = Errand::new(c"start", namespaces | more);
         let container = PartName::parse("web").unwrap();
         errand.ask(1, &Message::Job { rev: RevName::parse("1").unwrap(), container, mode }, images);
         Run(errand)
@@ -236,6 +241,33 @@ fn faults_have_a_code_a_step_and_the_kernels_answer() {
     // An optional entry that cannot be mounted is no fault.
     device.revision(&format!("{CONF}lxc.mount.entry = /absent mnt none bind,optional 0 0\n"), RUN);
     assert!(run_to_end(&device).starts_with("pid=1"));
+}
+
+/// Containers of one revision share a place, whoever starts first; a container may have a network of its own.
+#[test]
+fn a_place_of_another_container_and_a_loopback_device() {
+    let init = "#!/bin/busybox sh\nb=/bin/busybox\n$b cat /theirs/*\n$b ping -c 1 127.0.0.1 >/dev/null && echo up\n";
+    let device = Device::new("shared", &[("sbin/init", init)]);
+    let sha = "a".repeat(64);
+    device.revision(
+        &format!(
+            "{CONF}lxc.namespace.keep = user\nlxc.net.0.type = empty\n\
+            lxc.mount.entry = /volumes/other/docker--data/sub theirs none bind,ro,create=dir 0 0\n"
+        ),
+        &format!(
+            r#"{RUN},"other/lxc.container.conf":"{sha}","other/root.squashfs":"{sha}","other/run.json":{{"name":"other",
+            "type":"lxc","config":"lxc.container.conf","root-volume":"root.squashfs",
+            "storage":{{"docker--data":{{"persistence":"permanent"}}}}}}"#
+        ),
+    );
+    let place = "/storage/disks/perm/other/docker--data/sub";
+    let (code, _, errno) = fault(&[device.image().as_fd()]);
+    assert_eq!((code, errno), (Code::MountFailed, 2), "the place is made, but nobody made `sub` in it yet");
+    fs::create_dir(place).unwrap();
+    fs::write(format!("{place}/file"), "from the other\n").unwrap();
+    let run = Run::in_namespaces(StartMode::Start, libc::CLONE_NEWNET, &[device.image().as_fd()]);
+    assert_eq!(run.report(), Some((None, "exec".into(), 0)));
+    assert_eq!(run.0.end(), "from the other\nup\n");
 }
 
 /// Links that an image brings lead nowhere but into the image.

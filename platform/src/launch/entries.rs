@@ -1,13 +1,13 @@
 //! What a container finds mounted: the kernel's file systems, the mounts of its configuration, and its
 //! control socket.
 //!
-//! Invariants: targets are resolved inside the root file system, sources below `/volumes` without following
+//! Invariants: targets are resolved inside the root file system, sources in volumes without following
 //! links, because both hold what containers wrote. A mount is attached with all its attributes or not at all.
 //! Faults: `MountFailed` with the mount's names, unless the configuration says that it is optional.
 //! Reference: device-formats 4.2, 4.3.
 
 use super::{
-    Fault, Step, VOLUMES,
+    DISKS, Fault, Step, VOLUMES,
     mounts::{self, Detached, file_inside, filesystem, folder_inside, inside},
 };
 use runtime::{
@@ -79,9 +79,10 @@ fn target(root: BorrowedFd<'_>, path: &str, create: Create) -> io::Result<OwnedF
     }
 }
 
-/// What an entry binds. Below `/volumes` lies what containers wrote: no link is followed there.
+/// What an entry binds. Where containers write no link is followed.
 fn source(path: &str) -> io::Result<OwnedFd> {
-    let rules = if path.starts_with(VOLUMES) { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
+    let theirs = [VOLUMES, DISKS].iter().any(|folder| path.starts_with(folder));
+    let rules = if theirs { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
     mounts::resolve(CWD, path, OFlags::PATH, Mode::empty(), rules)
 }
 

@@ -17,6 +17,8 @@ use rustix::io::{self, Errno};
 
 /// Where the volumes of containers are mounted, by the original's convention: `/volumes/<container>/<name>`.
 pub const VOLUMES: &str = "/volumes";
+/// Where the writable places of containers live.
+pub const DISKS: &str = "/storage/disks";
 /// The storage file system.
 pub const STORAGE: &str = "/storage";
 /// Where a container's root file system is put together.

@@ -7,7 +7,7 @@
 //! Not here: dm-verity, encrypted disks (a place that asks for one is refused), writable images.
 
 use super::{
-    Fault, STORAGE, Step, VOLUMES,
+    DISKS, Fault, STORAGE, Step, VOLUMES,
     loops::Loop,
     mounts::{self, filesystem, folder},
 };
@@ -100,8 +100,8 @@ pub fn storage(rev: RevName, container: PartName, place: &Storage) -> Result<(),
 /// The folder that a place lives in; `None` if it lives in memory. Reference: device-formats 1.8.
 pub fn backing(rev: RevName, container: PartName, place: &Storage) -> Option<String> {
     match place.persistence {
-        Persistence::Permanent => Some(format!("{STORAGE}/disks/perm/{container}/{}", place.name)),
-        Persistence::Revision => Some(format!("{STORAGE}/disks/rev/{rev}/{container}/{}", place.name)),
+        Persistence::Permanent => Some(format!("{DISKS}/perm/{container}/{}", place.name)),
+        Persistence::Revision => Some(format!("{DISKS}/rev/{rev}/{container}/{}", place.name)),
         Persistence::Boot => None,
     }
 }
