@@ -2,4 +2,5 @@
 
 pub mod bench;
 pub mod loader_disk;
+pub mod sim;
 pub mod tour;

@@ -1,0 +1,96 @@
+//! The revisions that the simulation knows: their states, the content of their objects, and how they behave.
+
+use runtime::id::{ObjectId, RevName};
+
+/// How a revision behaves when it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Quality {
+    /// Meets its goals.
+    Good,
+    /// Its container never reports that it is ready.
+    NeverReady,
+    /// Its container ends at once, for ever.
+    Exits,
+    /// Its kernel never reaches our first instruction.
+    KernelPanics,
+    /// Our own part of it ends as soon as it runs.
+    InitPanics,
+    /// Meets its goals in place, and never after a boot.
+    OnlyWarm,
+}
+
+/// One revision.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    /// Its name.
+    pub rev: RevName,
+    /// How it behaves.
+    pub quality: Quality,
+    /// Its state JSON.
+    pub state: String,
+    /// Its objects.
+    pub objects: Vec<ObjectId>,
+    /// Its kernel and initramfs.
+    pub assets: [ObjectId; 2],
+}
+
+/// A name of the simulation.
+pub fn rev(name: &str) -> RevName {
+    RevName::parse(name).expect("a valid name")
+}
+
+/// What an object holds: a container's configuration, or bytes of two sectors that tell which object it is.
+pub fn content(id: ObjectId) -> Vec<u8> {
+    match id.0[0] {
+        CONF => b"lxc.uts.name = web\n".to_vec(),
+        kind => (0..1024u32).map(|at| kind ^ id.0[1] ^ (at / 64) as u8).collect(),
+    }
+}
+
+const KERNEL: u8 = 1;
+const INITRD: u8 = 2;
+const CONF: u8 = 3;
+const ROOT: u8 = 4;
+
+fn object(kind: u8, version: u8) -> ObjectId {
+    let mut id = [0x5a; 32];
+    id[0] = kind;
+    id[1] = version;
+    ObjectId(id)
+}
+
+impl Revision {
+    /// `base`: version of kernel and initramfs; `image`: version of the container's root image.
+    pub fn new(name: &str, quality: Quality, base: u8, image: u8) -> Self {
+        let assets = [object(KERNEL, base), object(INITRD, base)];
+        let (conf, root) = (object(CONF, 0), object(ROOT, image));
+        let state = [
+            r##"{"#spec":"pantavisor-service-system@1""##.to_string(),
+            format!(r#""bsp/initrd":"{}","bsp/kernel":"{}""#, assets[1], assets[0]),
+            r#""bsp/run.json":{"initrd":"initrd","linux":"kernel"}"#.to_string(),
+            r#""groups.json":[{"name":"app","restart_policy":"container","status_goal":"READY","timeout":30}]"#.into(),
+            format!(r#""web/lxc.container.conf":"{conf}","web/root.squashfs":"{root}""#),
+            concat!(
+                r#""web/run.json":{"config":"lxc.container.conf","group":"app","name":"web","#,
+                r#""root-volume":"root.squashfs","type":"lxc"}}"#
+            )
+            .to_string(),
+        ]
+        .join(",");
+        let objects = vec![assets[0], assets[1], conf, root];
+        Self { rev: rev(name), quality, state, objects, assets }
+    }
+
+    /// Files of its folder, and what each must hold.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, Vec<u8>)> + '_ {
+        let [kernel, initrd, conf, root] = [0, 1, 2, 3].map(|index| self.objects[index]);
+        [
+            ("bsp/kernel", content(kernel)),
+            ("bsp/initrd", content(initrd)),
+            ("web/lxc.container.conf", content(conf)),
+            ("web/root.squashfs", content(root)),
+            (".pvr/json", self.state.as_bytes().to_vec()),
+        ]
+        .into_iter()
+    }
+}

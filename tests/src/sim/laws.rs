@@ -1,0 +1,286 @@
+//! The laws, as observers: each looks at the hardware or at what the device said, knows nothing of how the device
+//! works, and says which law was broken. Laws 6 to 9 are not about storage; other tests watch them.
+
+use crate::sim::{
+    device::TEXT,
+    fleet::{Revision, content, rev},
+    loader::LAYOUT,
+    medium::{Bench, Hardware},
+};
+use boards::env::uboot::{Uboot, flags_of, select, value};
+use runtime::{
+    boot::Facts,
+    fault::Code,
+    id::RevName,
+    journal::{Phase, Record},
+    limits,
+    port::{BootEnv, BootVars, Region, Volume},
+};
+use std::collections::BTreeSet;
+
+/// A law was broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Broken {
+    /// Which: 1 to 5; 0: the device did not do what an undisturbed device must do.
+    pub law: u8,
+    /// How.
+    pub how: String,
+}
+
+fn broken<T>(law: u8, how: String) -> Result<T, Broken> {
+    Err(Broken { law, how })
+}
+
+/// Law 1: the environment names only revisions that are complete, durable and visible to the loader.
+/// Both copies count: damage to one makes the other decide.
+pub fn law_1_named_is_whole(hardware: &Hardware, fleet: &[Revision]) -> Result<(), Broken> {
+    for named in named(hardware.env.durable()) {
+        let Some(revision) = fleet.iter().find(|revision| revision.rev == named) else {
+            return broken(1, format!("{named} is named and does not exist"));
+        };
+        whole(hardware, revision).or_else(|how| broken(1, format!("{named} is named, but {how}")))?;
+    }
+    Ok(())
+}
+
+/// Whether a revision is durable as a whole, on both volumes.
+fn whole(hardware: &Hardware, revision: &Revision) -> Result<(), String> {
+    for (key, content) in revision.files() {
+        match hardware.durable_file(Volume::Storage, revision.rev, key) {
+            Some(file) if file == content => {}
+            Some(_) => return Err(format!("{key} is damaged")),
+            None => return Err(format!("{key} is missing")),
+        }
+    }
+    for id in &revision.objects {
+        if hardware.durable_object(Volume::Storage, *id) != Some(&content(*id)) {
+            return Err(format!("object {id} is missing or damaged"));
+        }
+    }
+    for (name, id) in ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(revision.assets) {
+        if hardware.loader_file(revision.rev, name) != Some(&content(id)) {
+            return Err(format!("the loader does not see {name}"));
+        }
+    }
+    Ok(())
+}
+
+/// Every revision that a valid copy names.
+fn named(env: &[u8]) -> BTreeSet<RevName> {
+    let copies = LAYOUT.offsets.map(|offset| &env[offset as usize..][..LAYOUT.size]);
+    let valid = copies.into_iter().filter(|copy| flags_of(copy).is_some());
+    let text = |copy: &[u8], name| value(&copy[5..], name).map(|text| String::from_utf8_lossy(text).into_owned());
+    valid
+        .flat_map(|copy| ["pv_rev", "pv_try", "pv_prev"].map(|name| text(copy, name)))
+        .flatten()
+        .filter_map(|text| RevName::parse(&text).ok())
+        .collect()
+}
+
+/// The decision that is in force on the medium.
+pub fn in_force(hardware: &Hardware) -> Option<BootVars> {
+    let bytes = hardware.env.durable();
+    let copies = LAYOUT.offsets.map(|offset| flags_of(&bytes[offset as usize..][..LAYOUT.size]));
+    select(LAYOUT.scheme, copies)?;
+    let mut work = vec![0; 2 * LAYOUT.size];
+    let mut env = Uboot::new(Frozen(bytes), LAYOUT, TEXT, &mut work).ok()?;
+    env.load().ok().map(|loaded| loaded.vars)
+}
+
+struct Frozen<'a>(&'a [u8]);
+impl Region for Frozen<'_> {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        out.copy_from_slice(&self.0[offset as usize..][..out.len()]);
+        Ok(())
+    }
+    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
+        Err(Code::Internal)
+    }
+    fn sync(&mut self) -> Result<(), Code> {
+        Err(Code::Internal)
+    }
+    fn drop_cache(&mut self) {}
+}
+
+/// Law 2: the committed revision changes only to one that ran and met its goals; and what is in force is always a
+/// decision that was asked for as a whole, the last one or the one before it.
+#[derive(Debug)]
+pub struct Law2 {
+    met: BTreeSet<RevName>,
+    asked: Vec<BootVars>,
+}
+
+impl Law2 {
+    /// The device came with this decision.
+    pub fn new(vars: BootVars) -> Self {
+        Self { met: [vars.committed].into(), asked: vec![vars] }
+    }
+
+    /// All goals of a revision are met.
+    pub fn goals_met(&mut self, rev: RevName) {
+        self.met.insert(rev);
+    }
+
+    /// A store was asked for.
+    pub fn asked(&mut self, vars: BootVars) {
+        self.asked.push(vars);
+    }
+
+    /// The store reported: only what it was about is in force from now on; after an error, one of the two.
+    pub fn stored(&mut self, result: Result<(), Code>) {
+        if result.is_ok() {
+            self.asked.drain(..self.asked.len() - 1);
+        }
+    }
+
+    fn power_on(&mut self, vars: Option<BootVars>) -> Result<(), Broken> {
+        let Some(vars) = vars else { return broken(2, "both copies of the environment are bad".into()) };
+        if !self.met.contains(&vars.committed) {
+            return broken(2, format!("{} is committed and never met its goals", vars.committed));
+        }
+        if !self.asked.contains(&vars) {
+            return broken(2, format!("{vars:?} is in force and nobody asked for it: {:?}", self.asked));
+        }
+        self.asked = vec![vars];
+        Ok(())
+    }
+}
+
+/// Law 3: a candidate is tried a bounded number of times, whoever counts.
+#[derive(Debug, Default)]
+pub struct Law3 {
+    /// Boots of the armed candidate since it was armed.
+    boots: u32,
+    /// How many of them a person cut before we could count, over a loader that does not count.
+    uncounted: u32,
+}
+
+impl Law3 {
+    /// A candidate was armed.
+    pub fn armed(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The loader booted the candidate.
+    fn booted_candidate(&mut self, loader_counts: bool) -> Result<(), Broken> {
+        self.boots += 1;
+        let bound = if loader_counts { 3 } else { u32::from(limits::TRIES_MAX) + 1 + self.uncounted };
+        if self.boots > bound {
+            return broken(3, format!("the candidate is booted for the {}th time", self.boots));
+        }
+        Ok(())
+    }
+
+    /// The power went before this boot could be counted by us.
+    pub fn cut_before_counting(&mut self) {
+        self.uncounted += 1;
+    }
+}
+
+/// Law 4: what was reported as done survives any power cut.
+#[derive(Debug, Default)]
+pub struct Law4 {
+    done: Vec<RevName>,
+    /// Its first cold boot missed its goals.
+    excused: BTreeSet<RevName>,
+}
+
+impl Law4 {
+    /// A client was told that this revision is done.
+    pub fn reported_done(&mut self, rev: RevName) {
+        if self.done.last() != Some(&rev) {
+            self.done.push(rev);
+        }
+    }
+
+    /// It cannot boot: the one way back that needs no policy.
+    pub fn failed_cold(&mut self, rev: RevName) {
+        self.excused.insert(rev);
+    }
+
+    fn power_on(&self, vars: &BootVars, fleet: &[Revision]) -> Result<(), Broken> {
+        let age = |rev: RevName| fleet.iter().position(|revision| revision.rev == rev);
+        match self.done.iter().rev().find(|rev| !self.excused.contains(rev)) {
+            Some(done) if age(*done) > age(vars.committed) => {
+                broken(4, format!("{done} was reported as done, {} is committed", vars.committed))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the device says of its last update must agree with what is in force.
+    pub fn says(&self, record: Option<Record>, vars: &BootVars) -> Result<(), Broken> {
+        match record {
+            Some(Record { candidate, phase: Phase::Done { .. }, .. }) if candidate != vars.committed => {
+                broken(4, format!("it says that {candidate} is done, {} is committed", vars.committed))
+            }
+            Some(Record { candidate, phase: Phase::Failed { code, .. }, .. })
+                if candidate == vars.committed && vars.candidate.is_none() =>
+            {
+                broken(4, format!("it says that {candidate} failed ({code}), and it is committed"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Law 5: at every instant some complete revision boots.
+fn law_5_something_boots(hardware: &Hardware, facts: Option<&Facts>, fleet: &[Revision]) -> Result<RevName, Broken> {
+    let Some(booted) = facts.and_then(|facts| facts.booted) else { return broken(5, "nothing boots".into()) };
+    let Some(revision) = fleet.iter().find(|revision| revision.rev == booted) else {
+        return broken(5, format!("{booted} boots and does not exist"));
+    };
+    whole(hardware, revision).or_else(|how| broken(5, format!("{booted} boots, but {how}")))?;
+    Ok(booted)
+}
+
+/// All of them, over one life of a device.
+#[derive(Debug)]
+pub struct Laws {
+    /// See there.
+    pub two: Law2,
+    /// See there.
+    pub three: Law3,
+    /// See there.
+    pub four: Law4,
+}
+
+impl Laws {
+    /// A device as it left the factory.
+    pub fn new() -> Self {
+        let vars = BootVars { committed: rev("0"), candidate: None, previous: None };
+        Self { two: Law2::new(vars), three: Law3::default(), four: Law4::default() }
+    }
+
+    /// What must hold at the moment at which power comes back.
+    pub fn power_on(&mut self, bench: &Bench, fleet: &[Revision]) -> Result<(), Broken> {
+        bench.with(|hardware| {
+            let vars = in_force(hardware);
+            self.two.power_on(vars)?;
+            law_1_named_is_whole(hardware, fleet)?;
+            vars.map_or(Ok(()), |vars| self.four.power_on(&vars, fleet))
+        })
+    }
+
+    /// What must hold when the loader has chosen. Returns what it booted.
+    pub fn booted(
+        &mut self,
+        bench: &Bench,
+        facts: Option<&Facts>,
+        fleet: &[Revision],
+        loader_counts: bool,
+    ) -> Result<RevName, Broken> {
+        let booted = bench.with(|hardware| law_5_something_boots(hardware, facts, fleet))?;
+        let vars = bench.with(|hardware| in_force(hardware));
+        if vars.is_some_and(|vars| vars.candidate == Some(booted)) {
+            self.three.booted_candidate(loader_counts)?;
+        }
+        Ok(booted)
+    }
+}
+
+impl Default for Laws {
+    fn default() -> Self {
+        Self::new()
+    }
+}

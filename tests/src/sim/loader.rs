@@ -1,0 +1,82 @@
+//! The loader: the model of the boot script (`runtime::boot::loader`) over the simulated media. It reads the boot
+//! volume as of the last checkpoint and saves its own counter the way U-Boot does: all variables, other copy.
+
+use crate::sim::{
+    device::TEXT,
+    fleet::{Revision, content},
+    medium::Bench,
+};
+use boards::env::uboot::{Entries, HEADER, Layout, Scheme, Uboot, flags_of, select, split};
+use runtime::{
+    boot::{self, Facts, LoaderVars},
+    id::RevName,
+    port::{BootEnv, Region},
+    store,
+};
+
+/// The environment: two copies of two sectors, so that a copy can be torn.
+pub const LAYOUT: Layout = Layout { offsets: [0, 1024], size: 1024, scheme: Scheme::Incremental };
+/// Boots of a candidate before `altbootcmd`.
+pub const BOOTLIMIT: u32 = 3;
+
+/// How well the loader does its part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Skill {
+    /// As it should.
+    Counts,
+    /// Saving fails, and it notices.
+    CannotSave,
+    /// Saving fails, and it does not notice.
+    Careless,
+}
+
+/// From power-on to the kernel. `None`: nothing boots, or the power went.
+pub fn run(bench: &Bench, fleet: &[Revision], skill: Skill) -> Option<Facts> {
+    let mut work = vec![0; 2 * LAYOUT.size];
+    let loaded = Uboot::new(bench.env(), LAYOUT, TEXT, &mut work).ok()?.load().ok();
+    let env = loaded.map(|loaded| LoaderVars { vars: loaded.vars, bootcount: loaded.bootcount, bootlimit: BOOTLIMIT });
+    let last = bench.with(|hardware| hardware.loader_last().and_then(store::parse_last));
+    let loadable = |rev: &RevName| {
+        let Some(revision) = fleet.iter().find(|revision| revision.rev == *rev) else { return false };
+        let names = ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(revision.assets);
+        bench
+            .with(|hardware| names.into_iter().all(|(name, id)| hardware.loader_file(*rev, name) == Some(&content(id))))
+    };
+    let count = |count| match skill {
+        Skill::Counts => save(bench, count),
+        Skill::CannotSave => false,
+        Skill::Careless => true,
+    };
+    let facts = boot::loader(env, count, loadable, last);
+    facts.filter(|_| !bench.with(|hardware| hardware.dead))
+}
+
+/// `saveenv` with another boot counter, and `env load`: whether it is there then.
+fn save(bench: &Bench, count: u32) -> bool {
+    let mut region = bench.env();
+    let mut copies = [vec![0u8; LAYOUT.size], vec![0u8; LAYOUT.size]];
+    for (copy, offset) in copies.iter_mut().zip(LAYOUT.offsets) {
+        if region.read_at(offset, copy).is_err() {
+            return false;
+        }
+    }
+    let flags = [flags_of(&copies[0]), flags_of(&copies[1])];
+    let Some(active) = select(LAYOUT.scheme, flags) else { return false };
+    let mut data = vec![];
+    for entry in Entries::of(&copies[active][HEADER..]).filter(|entry| split(entry).0 != b"bootcount") {
+        data.extend_from_slice(entry);
+        data.push(0);
+    }
+    data.extend_from_slice(format!("bootcount={count}\0").as_bytes());
+    data.resize(LAYOUT.size - HEADER, 0);
+    let mut copy = crc32fast::hash(&data).to_le_bytes().to_vec();
+    copy.push(flags[active].unwrap_or(0).wrapping_add(1));
+    copy.extend_from_slice(&data);
+    let offset = LAYOUT.offsets[1 - active];
+    // The loader's drivers write through.
+    if region.write_at(offset, &copy).is_err() || region.sync().is_err() {
+        return false;
+    }
+    let mut back = vec![0u8; LAYOUT.size];
+    region.read_at(offset, &mut back).is_ok() && back == copy
+}
