@@ -85,7 +85,7 @@ impl Yard {
             let mut came = false;
             loop {
                 came |= self.sail(&voyage, &mut choices, &mut count)?.cuts > 0;
-                if !choices.next() || count.runs >= self.runs_max {
+                if !choices.advance() || count.runs >= self.runs_max {
                     break;
                 }
             }

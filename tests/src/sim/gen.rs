@@ -13,7 +13,7 @@ pub struct Gen {
 }
 
 impl Gen {
-    /// The first of all lists; `next` goes on.
+    /// The first of all lists; `advance` goes on.
     pub fn all() -> Self {
         Self { seed: None, drawn: 0, path: vec![], at: 0 }
     }
@@ -58,7 +58,7 @@ impl Gen {
     }
 
     /// The next list; false if that was the last.
-    pub fn next(&mut self) -> bool {
+    pub fn advance(&mut self) -> bool {
         self.at = 0;
         while let Some((choice, of)) = self.path.pop() {
             if choice + 1 < of {
