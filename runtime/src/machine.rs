@@ -475,7 +475,7 @@ impl Machine {
                 self.answer(conn, result);
             }
             Request::Run(rev) => self.inform(now, Input::Run(conn, rev)),
-            Request::Reboot | Request::PowerOff if !self.update.is_steady() => {
+            Request::Reboot | Request::PowerOff if !self.update.may_leave() => {
                 self.answer_busy(conn, Code::UpdateBusy, limits::RETRY_AFTER_UPDATE_S);
             }
             Request::Reboot => {

@@ -220,7 +220,7 @@ impl Update {
         use {Input as I, Standing as At, State as S};
         self.state = match (self.state, input) {
             (S::Leaving { trial }, _) => S::Leaving { trial },
-            (state, I::Leave) => S::Leaving { trial: state.trial() },
+            (state, I::Leave) => leaving(state, out),
 
             // From the boot decision to running containers. What cannot be written is no reason not to run.
             (S::Boot, I::Begin) => self.explain(out),
@@ -327,7 +327,7 @@ impl Update {
             // by a restart, as the original does; unless that did not help before.
             (state, I::Fell(name, code)) if !self.boot.degraded => {
                 push(out, Command::Leave(Reason::Container(name, code)));
-                S::Leaving { trial: state.trial() }
+                leaving(state, out)
             }
 
             (state, _) => state, // late or repeated: it changes nothing
@@ -371,6 +371,12 @@ impl Update {
     /// Whether a new update could begin.
     pub fn is_steady(&self) -> bool {
         self.state == State::Steady
+    }
+
+    /// Whether a client may restart the device: not in an update, but a cold boot can be watched in the next one.
+    pub fn may_leave(&self) -> bool {
+        let waits = matches!(self.state, State::Trying { .. } | State::Testing { .. });
+        self.is_steady() || (waits && self.trial().is_some_and(|trial| is_cold(&trial)))
     }
 
     /// The trial that is under way.
@@ -589,6 +595,14 @@ fn fail(trial: Record, code: Code, container: Option<PartName>, out: &mut Comman
 fn record(trial: Record, done: Record, tries: u8, out: &mut Commands) -> State {
     push(out, Command::Keep(Job::Record(done)));
     State::Recording { trial, done, tries }
+}
+
+/// The device goes down: whoever waits for an answer gets one.
+fn leaving(state: State, out: &mut Commands) -> State {
+    if let State::Loading { conn, .. } = state {
+        answer(out, conn, Answer::Refused(Code::Busy.into(), limits::RETRY_AFTER_BUSY_S));
+    }
+    State::Leaving { trial: state.trial() }
 }
 
 fn leave_failed(failed: Record, out: &mut Commands) -> State {

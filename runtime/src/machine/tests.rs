@@ -416,6 +416,7 @@ fn an_update_in_place_replaces_what_differs_and_nothing_else() {
     // Its first cold boot is watched, and then it has nothing to prove any more.
     let mut machine = device.boot();
     assert_eq!(device.boot.choice.mode, Mode::Cold);
+    assert!(machine.update().may_leave(), "it is watched again after the next boot");
     assert_eq!(shown(&machine, device.now, "locals/new").0, "DONE");
     device.settle(&mut machine, device.now + MINUTE);
     assert_eq!(device.journal.unwrap().phase, Phase::Done { cold_pending: false });

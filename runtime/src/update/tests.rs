@@ -186,7 +186,7 @@ fn is_general(state: State, input: Input, out: &Commands) -> bool {
     match input {
         Input::Leave => true,
         Input::Run(..) => state != State::Steady,
-        Input::Fell(..) => matches!(out[..], [Command::Leave(Reason::Container(..))]),
+        Input::Fell(..) => matches!(out[..], [Command::Leave(Reason::Container(..)), ..]),
         _ => false,
     }
 }
@@ -257,7 +257,11 @@ fn the_table_keeps_its_invariants() {
                 }
             }
             match input {
-                Input::Leave => assert!(matches!(update.state, State::Leaving { .. }), "{cell}"),
+                Input::Leave => {
+                    assert!(matches!(update.state, State::Leaving { .. }), "{cell}");
+                    let waits = matches!(state, State::Loading { .. });
+                    assert_eq!(answers, usize::from(waits), "{cell}: who waits for an answer gets one");
+                }
                 Input::Run(..) if state != State::Steady => {
                     let busy = Answer::Refused(Code::UpdateBusy.into(), limits::RETRY_AFTER_UPDATE_S);
                     assert_eq!((update.state, &out[..]), (state, &[Command::Answer(ConnId(3), busy)][..]), "{cell}");
