@@ -57,6 +57,7 @@ pub(in crate::commands) struct Args {
 /// software watchdog, packet sockets for DHCP.
 const MODULES: &[&str] = &[
     "virtio_mmio",
+    "virtio_pci",
     "virtio_blk",
     "crc32c_generic",
     "ext4",
