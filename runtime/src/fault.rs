@@ -60,6 +60,7 @@ codes! {
     LxcInvalid = 1116 "lxc.container.conf has a line that cannot be read" 422;
     LxcKeyUnknown = 1117 "lxc.container.conf has a key that this device does not implement" 422;
     LxcTooLarge = 1118 "lxc.container.conf is too large" 422;
+    ConfinementUnknown = 1119 "a container asks for a confinement that this device cannot give" 422;
     // 12xx: objects and storage
     ObjectMissing = 1201 "an object of the revision is not on the device" 422;
     ObjectMismatch = 1202 "an object's content does not have the hash that it is named by" 422;

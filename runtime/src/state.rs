@@ -865,7 +865,18 @@ fn settle_container(container: &mut Container, group: &Group, content: &Content<
     }
     content.volumes().try_for_each(|file| file.map(drop))?;
     content.storage().try_for_each(|place| place.map(drop))?;
-    refuse_pool(content)
+    refuse_pool(content)?;
+    refuse_confinement(content)
+}
+
+/// A container must not run with less confinement than it was written for.
+fn refuse_confinement(content: &Content<'_>) -> Result<(), Refusal> {
+    match content.run.get("switchback.confinement") {
+        Some(profile) if !profile.string().is_ok_and(|profile| profile.is("lxc")) => {
+            Err(Wrong { at: profile.at() }.refuse(Code::ConfinementUnknown, content.key.as_str()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A container that asks for a network of its own must not silently get the device's.
@@ -1267,6 +1278,8 @@ mod tests {
             (r#""storage":{"../x":{"persistence":"boot"}}"#, Code::RunInvalid, "web/run.json", "\"../x\""),
             (r#""storage":{"x":{"persistence":1}}"#, Code::RunInvalid, "web/run.json", "1"),
             (r#""network":{"pool":"internal"}"#, Code::RunInvalid, "web/run.json", "{\"pool"),
+            (r#""switchback.confinement":"app""#, Code::ConfinementUnknown, "web/run.json", "\"app\""),
+            (r#""switchback.confinement":7"#, Code::ConfinementUnknown, "web/run.json", "7"),
         ] {
             refused(&state(&[GROUPS, &container("web", more)].join(",")), code, key, at);
         }
