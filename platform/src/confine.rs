@@ -172,7 +172,6 @@ const CONSOLE: &[sock_filter] = table!(every_errand![
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_shutdown,
-    libc::SYS_statx, // whether there is a socket
     libc::SYS_fcntl,
 ]);
 

@@ -9,7 +9,7 @@ use platform::{
     signals::Signals, start, verify, watchdog::Watchdog,
 };
 use runtime::{machine::Machine, turn::turn};
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 fn main() -> ExitCode {
     match errand::word().as_str() {
@@ -22,7 +22,9 @@ fn main() -> ExitCode {
         "pvcontrol" => pvcontrol::main(),
         "" if rustix::process::getpid().is_init() => init(),
         word => {
-            eprintln!("switchback: `{word}` is not one of its jobs; on a device it is started by the kernel as /init");
+            // In one piece: on a device standard error is the kernel's log, where each write is a record.
+            let text = format!("switchback: `{word}` is none of its jobs; on a device the kernel starts it as /init\n");
+            let _ = std::io::stderr().write_all(text.as_bytes());
             ExitCode::from(2)
         }
     }

@@ -18,7 +18,6 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::unix::net::UnixStream,
-    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -395,17 +394,29 @@ fn exchange(
 }
 
 fn connect(options: &Options) -> Outcome<UnixStream> {
-    let path = match &options.socket {
-        Some(path) => path.as_str(),
-        None => SOCKETS.into_iter().find(|path| Path::new(path).exists()).unwrap_or(SOCKETS[2]),
+    let (path, connected) = match &options.socket {
+        Some(path) => (path.as_str(), UnixStream::connect(path)),
+        None => first_socket(),
     };
-    let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+    let stream = connected.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Trouble::Local(format!("{path} not found")),
         _ => Trouble::Local(format!("{path}: {error}")),
     })?;
     let timed = stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.set_write_timeout(Some(SILENCE)));
     timed.map_err(|error| Trouble::Local(format!("{path}: {error}")))?;
     Ok(stream)
+}
+
+/// The first of the usual sockets that there is.
+fn first_socket() -> (&'static str, io::Result<UnixStream>) {
+    let [first, second, last] = SOCKETS;
+    for path in [first, second] {
+        let connected = UnixStream::connect(path);
+        if !connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return (path, connected);
+        }
+    }
+    (last, UnixStream::connect(last))
 }
 
 /// Moves `length` bytes, or all there are.
