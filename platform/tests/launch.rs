@@ -243,6 +243,23 @@ fn faults_have_a_code_a_step_and_the_kernels_answer() {
     assert!(run_to_end(&device).starts_with("pid=1"));
 }
 
+/// Every container has its own control socket; one that manages also sees the run folder, and cannot change it.
+#[test]
+fn a_container_finds_its_own_control_socket() {
+    use std::os::unix::{fs::MetadataExt, net::UnixListener};
+    let init = "#!/bin/busybox sh\nb=/bin/busybox\n$b stat -c %i /pantavisor/pv-ctrl\n$b ls /pantavisor\n\
+        $b touch /pantavisor/x 2>&1 | $b grep -o Read-only\n";
+    let device = Device::new("control", &[("sbin/init", init)]);
+    let _device = UnixListener::bind("/run/pantavisor/pv/pv-ctrl").unwrap();
+    let _own = UnixListener::bind("/run/switchback/c/web/pv-ctrl").unwrap();
+    fs::write("/run/pantavisor/pv/device-id", "1").unwrap();
+    let own = fs::metadata("/run/switchback/c/web/pv-ctrl").unwrap().ino();
+    device.revision(CONF, RUN);
+    assert_eq!(run_to_end(&device), format!("{own}\ndevice-id\npv-ctrl\nRead-only\n"));
+    device.revision(CONF, &RUN.replacen('{', "{\"roles\":[\"nobody\"],", 1));
+    assert_eq!(run_to_end(&device), format!("{own}\npv-ctrl\n"), "an ordinary folder of its own");
+}
+
 /// Containers of one revision share a place, whoever starts first; a container may have a network of its own.
 #[test]
 fn a_place_of_another_container_and_a_loopback_device() {
