@@ -205,7 +205,7 @@ impl Device {
         Ok(Ran { code: output.status.code().unwrap_or(-1), text: String::from_utf8_lossy(&text).into_owned() })
     }
 
-    /// Waits until `pvcontrol status` satisfies `enough`.
+    /// Waits until the status satisfies `enough`.
     pub fn wait_status(
         &self,
         what: &str,
