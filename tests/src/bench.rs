@@ -14,6 +14,11 @@ use runtime::id::RevName;
 use runtime::port::BootEnv;
 use serde_json::{Value, json};
 
+use crate::sim::device::{Voyage, first};
+use crate::sim::explore::{Count, Yard};
+use crate::sim::fleet::{Quality, Revision};
+use crate::sim::r#gen::Gen;
+use crate::sim::loader::Skill;
 use crate::tour::device::{Device, Kit};
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, fail};
@@ -65,7 +70,8 @@ pub fn measure(kit: &Kit, x86: &Path, folder: &Path, json: &Path) -> Outcome<()>
     std::fs::create_dir_all(folder)?;
     let mut rows = Vec::new();
     type Part = fn(&Kit, &Path, &Path) -> Outcome<Vec<Row>>;
-    let parts: [(&str, Part); 3] = [("size", sizes), ("environment store", environment), ("device", device)];
+    let parts: [(&str, Part); 4] =
+        [("size", sizes), ("environment store", environment), ("update", update), ("device", device)];
     let mut missing = Vec::new();
     println!("{:<44} {:>12} {:<8} {:>26}  budget", "", "ours", "", "peer");
     for (name, part) in parts {
@@ -91,6 +97,21 @@ fn sizes(kit: &Kit, x86: &Path, _: &Path) -> Outcome<Vec<Row>> {
         Row::new("binary, static, arm64", size(kit.folder.join("switchback"))?, "MB").budget(1.0),
         Row::new("binary, static, x86-64", size(x86.into())?, "MB").budget(1.0),
     ])
+}
+
+/// Environment stores and syncs of a whole update, stage to commit, counted by the simulator's media: the device's own
+/// machine and procedures.
+fn update(_: &Kit, _: &Path, _: &Path) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (base, what) in [(1, "by reboot"), (0, "in place")] {
+        let fleet = vec![first(), Revision::new("locals/a", Quality::Good, base, 1)];
+        let voyage = Voyage { fleet, skill: Skill::Counts, cuts: vec![], fault: None, mutant: None };
+        let end = Yard::new().sail(&voyage, &mut Gen::all(), &mut Count::default());
+        let Ok(end) = end else { return fail("the simulated update broke a law".into()) };
+        rows.push(Row::new(format!("update {what}, environment stores"), end.stores as f64, "").budget(3.0));
+        rows.push(Row::new(format!("update {what}, syncs"), end.syncs as f64, "").budget(10.0));
+    }
+    Ok(rows)
 }
 
 /// Boots the device and reads what it says of itself.
