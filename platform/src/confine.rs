@@ -6,12 +6,13 @@
 //! that is not in the table, and every call of another ABI, answers ENOSYS and does nothing.
 //! Not here: what a container gets (`launch`).
 
-use crate::sys;
+use crate::{launch::mounts, sys};
 use libc::{c_long, sock_filter};
 use rustix::{
     fd::BorrowedFd,
     io::{self, Errno},
-    process::{Gid, Uid},
+    mount::{MountAttrFlags, UnmountFlags, unmount},
+    process::{Gid, Uid, chdir, pivot_root},
     thread::{
         self, CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
         set_thread_res_uid,
@@ -31,6 +32,25 @@ pub const CONSOLE_UID: u32 = 905;
 
 /// Highest capability number that any kernel may have.
 const CAPABILITY_LAST: u32 = 63;
+
+/// Moves into a root that holds these file systems and nothing else. The caller has a mount namespace of its own.
+pub fn seclude(folders: &[&str]) -> io::Result<()> {
+    const ROOT: &str = "/run";
+    let none = MountAttrFlags::empty();
+    let views: Vec<_> = folders.iter().map(|folder| mounts::view(folder, false)).collect();
+    let root = mounts::filesystem("tmpfs", "errand", "mode=755,size=16k", none)?;
+    root.attach_at(ROOT)?;
+    for (folder, view) in folders.iter().zip(views) {
+        let at = format!("{ROOT}{folder}");
+        mounts::folder(&at)?;
+        view?.attach_at(&at)?;
+    }
+    root.change(MountAttrFlags::MOUNT_ATTR_RDONLY, none, false)?;
+    chdir(ROOT)?;
+    pivot_root(c".", c".")?;
+    unmount(c".", UnmountFlags::DETACH)?;
+    chdir(c"/")
+}
 
 /// Becomes the user `uid`, of a group of the same number, without any capability, and unable to gain one.
 pub fn become_user(uid: u32) -> io::Result<()> {

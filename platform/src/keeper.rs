@@ -12,7 +12,6 @@ use crate::{
     confine,
     disk::Volumes,
     env::BlockRegion,
-    launch::mounts,
     wire::{Buffer, Channel, KeepList, Message, WireError},
 };
 use runtime::{
@@ -29,8 +28,6 @@ use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{self, AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags},
     io::{self, Errno},
-    mount::{MountAttrFlags, UnmountFlags, unmount},
-    process::{chdir, pivot_root},
     thread::CapabilitySet,
 };
 
@@ -45,7 +42,7 @@ const PER_REVISION: [&str; 2] = ["/storage/logs", "/storage/disks/rev"];
 
 /// Serves requests until PID 1 closes the channel.
 pub fn run(channel: &Channel) -> Result<(), WireError> {
-    seclude()?;
+    confine::seclude(&FOLDERS)?;
     let mut keeper = Keeper::open()?;
     let needed = CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER | CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN;
     confine::stay_root_with(needed)?;
@@ -63,25 +60,6 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
         }
     }
     Ok(())
-}
-
-/// Moves into a root that holds the two file systems and nothing else. PID 1 gave us a mount namespace of our own.
-fn seclude() -> io::Result<()> {
-    const ROOT: &str = "/run";
-    let views = FOLDERS.map(|folder| mounts::view(folder, false));
-    let none = MountAttrFlags::empty();
-    let root = mounts::filesystem("tmpfs", "keeper", "mode=755,size=16k", none)?;
-    root.attach_at(ROOT)?;
-    for (folder, view) in FOLDERS.iter().zip(views) {
-        let at = format!("{ROOT}{folder}");
-        mounts::folder(&at)?;
-        view?.attach_at(&at)?;
-    }
-    root.change(MountAttrFlags::MOUNT_ATTR_RDONLY, none, false)?;
-    chdir(ROOT)?;
-    pivot_root(c".", c".")?;
-    unmount(c".", UnmountFlags::DETACH)?;
-    chdir(c"/")
 }
 
 /// What fulfils a request.

@@ -1,7 +1,8 @@
 //! `verify`: says which content a descriptor holds.
 //!
 //! Invariants: reads only what it was given, at positions of its own, so that the descriptor that was hashed
-//! can be mounted as it is. Holds no privilege: its own user, no capability, no file of its own to open.
+//! can be mounted as it is. Holds no privilege: its own user, no capability, no file to open, and no mount, so
+//! that nothing stays mounted because of it.
 //! Faults: a medium that reports an error is a refusal (`StorageIo`); a compromised `verify` can accept a bad
 //! object, nothing else. One request at a time.
 //! Not here: signatures.
@@ -24,6 +25,7 @@ const CHUNK: usize = 16 * 1024;
 /// Serves requests until PID 1 closes the channel.
 pub fn run(channel: &Channel) -> Result<(), WireError> {
     let mut chunk = vec![0u8; CHUNK];
+    confine::seclude(&[])?;
     confine::become_user(confine::VERIFY_UID)?;
     confine::close_files(None)?;
     confine::restrict(confine::Calls::Verify)?;

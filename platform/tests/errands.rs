@@ -20,7 +20,8 @@ use std::{
     process::Command,
 };
 
-const KEEPER: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC;
+/// What PID 1 gives `keeper` and `verify`.
+const OWN: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC;
 
 /// Moves into a device with both file systems.
 fn enter() {
@@ -141,7 +142,7 @@ fn state(web: &[u8]) -> String {
 #[test]
 fn a_revision_comes_in_is_made_visible_committed_and_collected() {
     enter();
-    let (keeper, verify) = (resident(c"keeper", KEEPER), resident(c"verify", 0));
+    let (keeper, verify) = (resident(c"keeper", OWN), resident(c"verify", OWN));
     assert_eq!(ask(&keeper, &Message::Recover, &[]).0, Ok(0));
     let [a, b] = ["locals/a", "locals/b"].map(|name| RevName::parse(name).unwrap());
 
@@ -206,7 +207,7 @@ fn a_revision_comes_in_is_made_visible_committed_and_collected() {
 #[test]
 fn uploads_that_cannot_end_well_say_so() {
     enter();
-    let keeper = resident(c"keeper", KEEPER);
+    let keeper = resident(c"keeper", OWN);
     let object = name_of(b"x");
     let huge = Message::CreatePart { object, part: 1, length: 1 << 30 };
     assert_eq!(ask(&keeper, &huge, &[]).0.map_err(|refusal| refusal.code), Err(Code::NoSpace));
@@ -240,18 +241,20 @@ fn uploads_that_cannot_end_well_say_so() {
 #[test]
 fn each_errand_holds_only_what_it_needs() {
     enter();
-    let keeper = resident(c"keeper", KEEPER);
+    let keeper = resident(c"keeper", OWN);
     let mounts = fs::read_to_string(format!("/proc/{}/mounts", keeper.pid.as_raw_nonzero())).unwrap();
     let mut places: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
     places.sort_unstable();
     assert_eq!(places, ["/", "/boot", "/storage"]);
     assert_eq!((status(&keeper, "Seccomp"), status(&keeper, "NoNewPrivs")), ("2".into(), "1".into()));
     assert_eq!(status(&keeper, "CapEff"), "000000000020000b", "chown, dac_override, fowner, sys_admin");
-    for (word, uid) in [(c"verify", "902"), (c"log", "903")] {
-        let errand = resident(word, 0);
+    let verify = resident(c"verify", OWN);
+    let mounts = fs::read_to_string(format!("/proc/{}/mounts", verify.pid.as_raw_nonzero())).unwrap();
+    assert_eq!(mounts.lines().count(), 1, "an empty root: {mounts}");
+    for (errand, uid) in [(verify, "902"), (resident(c"log", 0), "903")] {
         for (key, value) in [("Uid", uid), ("Gid", uid), ("CapEff", "0000000000000000"), ("CapBnd", "0000000000000000")]
         {
-            assert_eq!(status(&errand, key), value, "{word:?}");
+            assert_eq!(status(&errand, key), value, "{uid}");
         }
         assert_eq!((status(&errand, "Seccomp"), status(&errand, "NoNewPrivs")), ("2".into(), "1".into()));
         assert_eq!(errand.end(), "");
