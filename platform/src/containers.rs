@@ -84,7 +84,7 @@ struct Unit {
     name: Option<PartName>,
     rev: RevName,
     /// Its images in the order of `root-volume`, `volumes`; the configuration is the last, if it has one.
-    images: heapless::Vec<Image, { wire::FDS_MAX }>,
+    images: Vec<Image>,
     configured: bool,
     summary: Summary,
     phase: Phase,
@@ -121,7 +121,7 @@ impl Containers {
         let empty = || Unit {
             name: None,
             rev: RevName::factory(),
-            images: heapless::Vec::new(),
+            images: Vec::with_capacity(wire::FDS_MAX),
             configured: false,
             summary: Summary::DEFAULT,
             phase: Phase::Down,
@@ -162,8 +162,10 @@ impl Containers {
             let file = file?;
             // A volume that is a folder of the revision has no object; `start` finds it by name.
             let Some(object) = file.object else { continue };
-            let image = Image { object, file: None };
-            unit.images.push(image).map_err(|_| Refusal::key(Code::RunInvalid, file.key.as_str()))?;
+            if unit.images.len() >= wire::FDS_MAX {
+                return Err(Refusal::key(Code::RunInvalid, file.key.as_str()));
+            }
+            unit.images.push(Image { object, file: None });
         }
         Ok(())
     }
@@ -194,14 +196,14 @@ impl Containers {
     }
 
     /// All images are good: reads what we have to know of the configuration, which was just hashed and is in memory.
-    pub fn checked(&mut self, id: ContainerId, text: &mut [u8; limits::LXC_CONF_MAX]) -> Result<(), Code> {
+    pub fn checked(&mut self, id: ContainerId, text: &mut [u8]) -> Result<(), Code> {
         let unit = self.unit(id);
         unit.summary = Summary::DEFAULT;
         if !unit.configured {
             return Ok(());
         }
         let file = unit.images.last().and_then(|image| image.file.as_ref()).ok_or(Code::Internal)?;
-        let length = rustix::io::pread(file, &mut text[..], 0).map_err(|_| Code::StorageIo)?;
+        let length = rustix::io::pread(file, &mut *text, 0).map_err(|_| Code::StorageIo)?;
         unit.summary = Config::parse(&text[..length]).map_err(|refusal| refusal.code)?.summary;
         Ok(())
     }

@@ -12,7 +12,6 @@ use crate::{
     wire::{Channel, WireError},
 };
 use core::ffi::CStr;
-use heapless::Deque;
 use log::{info, warn};
 use runtime::{fault::Code, port::Millis};
 use rustix::{
@@ -21,7 +20,7 @@ use rustix::{
     io::Errno,
     process::{Pid, Signal},
 };
-use std::process::ExitCode;
+use std::{collections::VecDeque, process::ExitCode};
 
 /// Requests that can wait for one errand: a step for every container and connection, and the machine's own.
 pub const QUEUE_MAX: usize = 96;
@@ -175,7 +174,8 @@ pub struct Desk<J> {
     /// Not running: when to start. Not ready: when to give up.
     at: Millis,
     pause: Millis,
-    queue: Deque<J, QUEUE_MAX>,
+    /// Has its room from the start; a page of it that was never used costs nothing.
+    queue: VecDeque<J>,
     /// The first of the queue was sent: its serial and its deadline.
     sent: Option<(u32, Millis)>,
     serial: u32,
@@ -184,14 +184,14 @@ pub struct Desk<J> {
 
 impl<J: Copy> Desk<J> {
     /// An errand that is to be started at once.
-    pub const fn new(resident: Resident) -> Self {
+    pub fn new(resident: Resident) -> Self {
         Self {
             resident,
             process: None,
             ready: false,
             at: 0,
             pause: PAUSE_MS,
-            queue: Deque::new(),
+            queue: VecDeque::with_capacity(QUEUE_MAX),
             sent: None,
             serial: 0,
             tries: 0,
@@ -200,7 +200,11 @@ impl<J: Copy> Desk<J> {
 
     /// Puts a request in line; `Err` gives it back if the line is full.
     pub fn ask(&mut self, job: J) -> Result<(), J> {
-        self.queue.push_back(job)
+        if self.queue.len() >= QUEUE_MAX {
+            return Err(job);
+        }
+        self.queue.push_back(job);
+        Ok(())
     }
 
     /// Whether it serves.

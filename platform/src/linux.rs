@@ -22,7 +22,6 @@ use crate::{
     wire::{Buffer, KeepList, Message, Received, WireError},
 };
 use boards::env::uboot::Uboot;
-use heapless::Deque;
 use log::{info, warn};
 use runtime::{
     control::{self, Answer, Caller, Context, Download, Facts, Process, Request, Route},
@@ -41,6 +40,7 @@ use rustix::{
     process::Pid,
     system::RebootCommand,
 };
+use std::collections::VecDeque;
 
 /// Group of the endpoint: besides root, who may use the host's control socket.
 const ENDPOINT_GROUP: u32 = 904;
@@ -50,6 +50,8 @@ const KEEP_PATIENCE_MS: Millis = 120_000;
 const OPEN_PATIENCE_MS: Millis = 60_000;
 /// Time to hash one file: 300 MB of a slow card.
 const HASH_PATIENCE_MS: Millis = 120_000;
+/// Events of one step: at most one for each child that is reaped or request that fails.
+const EVENTS_MAX: usize = 128;
 /// Children reaped per turn.
 const REAP_MAX: usize = 32;
 
@@ -129,7 +131,7 @@ pub struct Linux {
     env: Option<Env>,
     /// Every revision that a copy of the environment may name.
     named: KeepList,
-    events: Deque<Event, 128>,
+    events: VecDeque<Event>,
     buffers: Buffers,
 }
 
@@ -138,7 +140,7 @@ struct Buffers {
     message: Box<Buffer>,
     state: Box<[u8]>,
     spans: Box<Spans>,
-    conf: Box<[u8; limits::LXC_CONF_MAX]>,
+    conf: Box<[u8]>,
     answer: Page<Box<[u8]>>,
 }
 
@@ -168,12 +170,12 @@ impl Linux {
             transfers: Transfers::new(),
             env,
             named,
-            events: Deque::new(),
+            events: VecDeque::with_capacity(EVENTS_MAX),
             buffers: Buffers {
                 message: Box::new(Buffer::new()),
                 state: vec![0; limits::STATE_MAX + 1].into_boxed_slice(),
                 spans: Box::new(Spans::new()),
-                conf: Box::new([0; limits::LXC_CONF_MAX]),
+                conf: vec![0; limits::LXC_CONF_MAX + 1].into_boxed_slice(),
                 answer: Page::new(vec![0; limits::HTTP_ANSWER_MAX].into_boxed_slice()),
             },
         };
@@ -210,7 +212,8 @@ impl Linux {
 
     fn push(&mut self, event: Event) {
         // Each source gives at most one event per step, and all are taken before the next step.
-        self.events.push_back(event).expect("events are handled before more are read");
+        assert!(self.events.len() < EVENTS_MAX, "events are handled before more are read");
+        self.events.push_back(event);
     }
 
     fn desk(&mut self, resident: Resident) -> &mut Desk<Work> {

@@ -76,7 +76,7 @@ struct Conn {
 struct Slot {
     conn: Option<Conn>,
     used: usize,
-    input: [u8; INPUT_MAX],
+    input: Box<[u8]>,
 }
 
 /// What a connection that was ready brought.
@@ -100,7 +100,7 @@ pub struct Sockets {
 impl Sockets {
     /// No connections. Allocates the slots.
     pub fn new() -> Self {
-        let empty = || Slot { conn: None, used: 0, input: [0; INPUT_MAX] };
+        let empty = || Slot { conn: None, used: 0, input: vec![0; INPUT_MAX].into_boxed_slice() };
         Self { slots: (0..limits::CONNECTIONS_MAX).map(|_| empty()).collect(), starved: heapless::Vec::new() }
     }
 

@@ -300,6 +300,18 @@ unsafe impl std::alloc::GlobalAlloc for Counted {
         unsafe { std::alloc::System.alloc(layout) }
     }
 
+    unsafe fn alloc_zeroed(&self, layout: std::alloc::Layout) -> *mut u8 {
+        crate::alloc::note(layout.size());
+        // SAFETY: the caller's promise is passed on. Pages that are fresh from the kernel stay untouched.
+        unsafe { std::alloc::System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: std::alloc::Layout, size: usize) -> *mut u8 {
+        crate::alloc::note(size);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { std::alloc::System.realloc(pointer, layout, size) }
+    }
+
     unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
         // SAFETY: the caller's promise is passed on.
         unsafe { std::alloc::System.dealloc(pointer, layout) }
