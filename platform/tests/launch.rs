@@ -260,6 +260,24 @@ fn a_container_finds_its_own_control_socket() {
     assert_eq!(run_to_end(&device), format!("{own}\npv-ctrl\n"), "an ordinary folder of its own");
 }
 
+/// What the original's template writes for a container of Docker starts unchanged.
+#[test]
+fn what_the_template_of_docker_writes() {
+    let init = "#!/bin/busybox sh\necho \"$#:$1:$2:$3 in $PWD with $PATH $X\"\n/bin/busybox ls -d /cache /etc/x /var/lib/data\n\
+        /bin/busybox test -f /sys/fs/cgroup/cgroup.procs && echo cgroup\n";
+    let device = Device::new("docker", &[("docker-entrypoint.sh", init), ("srv/file", "")]);
+    let conf = include_str!("../../runtime/vectors/template/web/lxc.container.conf");
+    let run = include_str!("../../runtime/vectors/template/web/run.json");
+    device.revision(conf, run);
+    let (code, step, _) = fault(&[device.image().as_fd()]);
+    assert_eq!((code, step.as_str()), (Code::MountFailed, "storage docker--etc-x: this device has no such disk"));
+    device.revision(conf, &run.replace("\"disk\": \"disk1\"", "\"note\": 1"));
+    assert_eq!(
+        run_to_end(&device),
+        "3:nginx:-g:daemon off; in /srv with /usr/bin 1\n/cache\n/etc/x\n/var/lib/data\ncgroup\n"
+    );
+}
+
 /// Containers of one revision share a place, whoever starts first; a container may have a network of its own.
 #[test]
 fn a_place_of_another_container_and_a_loopback_device() {
