@@ -131,6 +131,10 @@ pub struct Linux {
     env: Option<Env>,
     /// Every revision that a copy of the environment may name.
     named: KeepList,
+    /// What the copy in force says.
+    in_force: BootVars,
+    /// What a collection spares.
+    spared: KeepList,
     events: VecDeque<Event>,
     buffers: Buffers,
 }
@@ -152,6 +156,7 @@ impl Linux {
         watchdog: Watchdog,
         env: Option<Env>,
         named: KeepList,
+        in_force: BootVars,
     ) -> std::io::Result<Self> {
         let mut waiter = Waiter::new()?;
         waiter.watch(&signals, Source::Signals)?;
@@ -170,6 +175,8 @@ impl Linux {
             transfers: Transfers::new(),
             env,
             named,
+            in_force,
+            spared: KeepList::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             buffers: Buffers {
                 message: Box::new(Buffer::new()),
@@ -440,7 +447,7 @@ impl Linux {
             Work::Recover => (Message::Recover, None),
             Work::Keep(Job::Prepare(ref what)) => (Message::Prepare { bytes: encoded(what, slot) }, None),
             Work::Keep(Job::Record(ref what)) => (Message::Record { bytes: encoded(what, slot) }, None),
-            Work::Keep(Job::Collect) => (Message::Collect { keep: self.named.clone() }, None),
+            Work::Keep(Job::Collect) => (Message::Collect { keep: self.spared.clone() }, None),
             Work::Keep(Job::Adopt(id, object)) => (Message::Adopt { object, part: self.transfers.part(id).0 }, None),
             Work::Keep(Job::Stage(id, rev)) => (Message::Stage { rev, message: "" }, Some(self.transfers.file(id)?)),
             Work::Keep(Job::Drop(id)) => {
@@ -745,11 +752,17 @@ impl Linux {
             Err(Code::EnvInvalid) if transition == Transition::Settle => env.rebuild(&vars),
             stored => stored,
         };
-        name(&mut self.named, &vars);
         match stored {
-            Ok(()) => info!("environment: {transition:?}: {vars:?}"),
+            Ok(()) => {
+                info!("environment: {transition:?}: {vars:?}");
+                // The copy that was in force is the other one now; what that one said is overwritten.
+                self.named.clear();
+                name(&mut self.named, &self.in_force);
+                self.in_force = vars;
+            }
             Err(code) => warn!("environment: {transition:?} {vars:?}: {code} {}", code.text()),
         }
+        name(&mut self.named, &vars);
         stored
     }
 
@@ -788,7 +801,10 @@ impl World for Linux {
             Action::Kill(id) => self.containers.kill(id),
             Action::Load(rev) => self.ask(Resident::Keeper, Work::Load(rev)),
             Action::Keep(job) => {
-                machine.kept().for_each(|rev| keep(&mut self.named, rev));
+                if job == Job::Collect {
+                    self.spared = self.named.clone();
+                    machine.kept().chain([RevName::factory()]).for_each(|rev| keep(&mut self.spared, rev));
+                }
                 self.ask(Resident::Keeper, Work::Keep(job));
             }
             Action::Store(transition, vars) => {
@@ -879,14 +895,12 @@ pub fn name(named: &mut KeepList, vars: &BootVars) {
     [Some(vars.committed), vars.candidate, vars.previous].into_iter().flatten().for_each(|rev| keep(named, rev));
 }
 
-/// Keeps a revision from being collected. The oldest name gives way: two copies hold six at most.
+/// Keeps a revision from being collected. Two copies name six at most and the machine as many; only stores that
+/// fail over and over could name more, and then those that failed first are the ones to keep.
 pub fn keep(named: &mut KeepList, rev: RevName) {
-    if let Some(at) = named.iter().position(|known| *known == rev) {
-        named.remove(at);
-    } else if named.is_full() {
-        named.remove(0);
+    if !named.contains(&rev) {
+        let _ = named.push(rev);
     }
-    let _ = named.push(rev);
 }
 
 /// Room for an answer, or for a part of one.

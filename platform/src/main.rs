@@ -52,8 +52,9 @@ fn init() -> ! {
     let mut decision = boot::decide(&disks, &loader, &policy);
     let plan = boot::load(&mut decision, &settings.defaults);
     let mut machine = Box::new(Machine::new(decision.boot, *plan));
-    let mut linux = linux::Linux::new(settings, signals, Watchdog::open(), disks.env, decision.named)
-        .expect("descriptors for the loop");
+    let mut linux =
+        linux::Linux::new(settings, signals, Watchdog::open(), disks.env, decision.named, decision.boot.vars)
+            .expect("descriptors for the loop");
     alloc::seal();
     loop {
         let event = linux.wait(&mut machine);

@@ -133,7 +133,10 @@ impl Sockets {
             return Input::Nothing;
         };
         let leaving = conn.phase == Phase::Leaving;
-        let room = if leaving { &mut slot.input[..] } else { &mut slot.input[slot.used..] };
+        // While the head is not known, no more than a head is read: what comes after it may be an errand's to receive,
+        // and the little that was read with it must fit one message.
+        let end = if slot.used < limits::HTTP_HEAD_MAX { limits::HTTP_HEAD_MAX } else { INPUT_MAX };
+        let room = if leaving { &mut slot.input[..] } else { &mut slot.input[slot.used..end] };
         if conn.phase == Phase::Asked || room.is_empty() {
             waiter.drained(source); // the deadline ends it
             return Input::Nothing;
