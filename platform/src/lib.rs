@@ -9,6 +9,7 @@ pub mod console;
 pub mod containers;
 pub mod disk;
 pub mod early;
+pub mod endpoint;
 pub mod env;
 pub mod errand;
 pub mod fetch;

@@ -5,7 +5,7 @@
 //! answers on its console is worth more than one that stopped.
 
 use platform::{
-    alloc, boot, config, console, early, errand, fetch, keeper, kmsg, linux, logs, modules, pvcontrol,
+    alloc, boot, config, console, early, endpoint, errand, fetch, keeper, kmsg, linux, logs, modules, pvcontrol,
     signals::Signals, start, verify, watchdog::Watchdog,
 };
 use runtime::{machine::Machine, turn::turn};
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         "fetch" => errand::run("fetch", fetch::run),
         "log" => errand::run("log", logs::run),
         "start" => errand::run("start", start::run),
+        "endpoint" => errand::run("endpoint", endpoint::run),
         "console" => errand::run("console", console::run),
         "pvcontrol" => pvcontrol::main(),
         "" if rustix::process::getpid().is_init() => init(),

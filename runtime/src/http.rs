@@ -68,6 +68,8 @@ pub struct Head<'a> {
     pub length: Option<u64>,
     /// Whether the client waits for `CONTINUE` before it sends the body.
     pub expects_continue: bool,
+    /// Value of `Host`, if it is text.
+    pub host: Option<&'a str>,
     /// Value of `Authorization`, for an endpoint that wants one.
     pub authorization: Option<&'a str>,
     /// Bytes of the head; the body starts there.
@@ -99,6 +101,7 @@ impl<'a> Head<'a> {
             query,
             length: None,
             expects_continue: false,
+            host: None,
             authorization: None,
             size,
         };
@@ -106,6 +109,7 @@ impl<'a> Head<'a> {
         for header in request.headers.iter() {
             head.header(header.name, header.value, &mut host)?;
         }
+        head.host = host.and_then(|host| core::str::from_utf8(host).ok());
         let local = host.is_none_or(|host| host.is_empty() || host.eq_ignore_ascii_case(b"localhost"));
         match rule {
             HostRule::Local if !local => Err(Refusal::new(Code::HostForbidden)),
@@ -292,7 +296,7 @@ mod tests {
         }
         let text = "GET / HTTP/1.1\r\nHost: 10.0.0.1:12368\r\nAuthorization: Bearer t\r\n\r\n";
         let head = Head::parse(text.as_bytes(), HostRule::Any).unwrap().unwrap();
-        assert_eq!(head.authorization, Some("Bearer t"));
+        assert_eq!((head.authorization, head.host), (Some("Bearer t"), Some("10.0.0.1:12368")));
     }
 
     #[test]
