@@ -23,6 +23,8 @@ use crate::tour::device::{Device, Kit};
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, fail};
 
+mod container;
+
 /// One row.
 pub struct Row {
     name: String,
@@ -70,8 +72,13 @@ pub fn measure(kit: &Kit, x86: &Path, folder: &Path, json: &Path) -> Outcome<()>
     std::fs::create_dir_all(folder)?;
     let mut rows = Vec::new();
     type Part = fn(&Kit, &Path, &Path) -> Outcome<Vec<Row>>;
-    let parts: [(&str, Part); 4] =
-        [("size", sizes), ("environment store", environment), ("update", update), ("device", device)];
+    let parts: [(&str, Part); 5] = [
+        ("size", sizes),
+        ("environment store", environment),
+        ("update", update),
+        ("container", |_, x86, folder| container::rows(x86, folder)),
+        ("device", device),
+    ];
     let mut missing = Vec::new();
     println!("{:<44} {:>12} {:<8} {:>26}  budget", "", "ours", "", "peer");
     for (name, part) in parts {
