@@ -302,7 +302,10 @@ impl Machine {
             }
             Event::Kept(job, result) => self.kept_by_keeper(now, job, result),
             Event::Stored(transition, result) => self.inform(now, Input::Stored(transition, result)),
-            Event::Received(slot, result) => self.intake(slot, intake::Event::Received(result)),
+            Event::Received(slot, result) => {
+                self.intake(slot, intake::Event::Received(result));
+                self.make_room(result.err());
+            }
             Event::Hashed(slot, result) => self.intake(slot, intake::Event::Hashed(result)),
             Event::Asked(conn, caller, request) => self.asked(now, conn, caller, request),
             Event::PowerOff => self.leave(now, Action::PowerOff),
@@ -445,10 +448,15 @@ impl Machine {
                 self.intake(slot, intake::Event::Kept(result));
             }
             Job::Message(_, conn) => self.answer(conn, result),
-            Job::Collect => {}
+            Job::Collect => return,
         }
-        if code == Err(Code::NoSpace) {
-            self.emit(Action::Keep(Job::Collect)); // so that whoever tries again finds room
+        self.make_room(code.err());
+    }
+
+    /// After a full disk, so that whoever tries again finds room.
+    fn make_room(&mut self, failed: Option<Code>) {
+        if failed == Some(Code::NoSpace) {
+            self.emit(Action::Keep(Job::Collect));
         }
     }
 

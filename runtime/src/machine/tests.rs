@@ -426,6 +426,28 @@ fn an_update_in_place_replaces_what_differs_and_nothing_else() {
 }
 
 #[test]
+fn nothing_new_starts_before_everything_unwanted_is_gone() {
+    let mut device = Device::new(&plans(), 1);
+    let other = plan("locals/other", 1, &[spec("network", 0, 1), spec("server", 1, 1), spec("counter", 1, 1)]);
+    device.plans.insert(other.rev, other);
+    let mut machine = device.boot();
+    device.settle(&mut machine, MINUTE);
+    let web = id(&machine, "web");
+    device.ask(&mut machine, Caller::Host, Request::Run(rev_name("locals/other")));
+    // Up to the stop: its end is still to come.
+    while !device.pending.iter().any(|event| matches!(event, Event::Exited(..))) {
+        let event = device.pending.pop_front().unwrap();
+        device.event(&mut machine, event);
+    }
+    device.event(&mut machine, Event::Tick);
+    assert_eq!(device.count(Life::Checking), 0, "web may hold what server needs");
+    assert_eq!(machine.standing(), Standing::Switching);
+    device.settle(&mut machine, device.now + 10);
+    assert_eq!(device.count(Life::Running), 3);
+    assert_ne!(id(&machine, "server"), web, "both had a slot until web was gone");
+}
+
+#[test]
 fn a_fall_in_the_trial_in_place_brings_the_old_one_back() {
     let mut device = Device::new(&plans(), 1);
     let mut machine = device.boot();
@@ -680,7 +702,8 @@ fn a_process_that_cannot_be_killed_does_not_keep_the_device_up() {
     machine.handle(before, Event::Reboot);
     while machine.poll_action().is_some() {} // nobody ends
     let mut last = None;
-    while let Some(at) = machine.poll_at().filter(|_| last.is_none()) {
+    for _ in 0..20 {
+        let Some(at) = machine.poll_at() else { break };
         machine.handle(at, Event::Tick);
         while let Some(action) = machine.poll_action() {
             if let Action::Reboot(Reason::Asked) = action {
@@ -689,6 +712,21 @@ fn a_process_that_cannot_be_killed_does_not_keep_the_device_up() {
         }
     }
     assert_eq!(last, Some(before + limits::LEAVE_PATIENCE_MS));
+}
+
+#[test]
+fn a_full_disk_is_answered_and_then_cleared() {
+    let mut device = Device::new(&plans(), 1);
+    let mut machine = device.boot();
+    device.settle(&mut machine, MINUTE);
+    device.ask(&mut machine, Caller::Host, Request::Receive(Upload::Object(ObjectId([7; 32])), 3));
+    device.pending.clear();
+    device.event(&mut machine, Event::Received(Slot(0), Err(Code::NoSpace)));
+    assert_eq!(device.answers.last().unwrap().1, Answer::Refused(Code::NoSpace.into(), 0));
+    assert!(device.pending.contains(&Event::Kept(Job::Collect, Ok(()))));
+    device.pending.clear();
+    device.event(&mut machine, Event::Kept(Job::Collect, Err(Code::NoSpace.into())));
+    assert!(device.pending.is_empty(), "clearing is not tried for ever");
 }
 
 // ---- storms
