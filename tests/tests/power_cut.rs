@@ -14,6 +14,8 @@ use tests::sim::{
     loader::Skill,
 };
 
+use Quality::*;
+
 /// A voyage with one update; `base` 0: in place.
 fn one(quality: Quality, base: u8) -> Voyage {
     several(vec![Revision::new("locals/a", quality, base, 1)])
@@ -35,7 +37,6 @@ fn report(what: &str, count: Count) {
 
 #[test]
 fn an_undisturbed_device_does_what_it_is_asked_for() {
-    use Quality::*;
     let mut yard = Yard::new();
     let mut count = Count::default();
     for (quality, base, verdict) in [
@@ -61,7 +62,7 @@ fn an_undisturbed_device_does_what_it_is_asked_for() {
 fn one_cut_anywhere_by_reboot() {
     let mut yard = Yard::new();
     let mut all = Count::default();
-    for quality in [Quality::Good, Quality::NeverReady, Quality::KernelPanics, Quality::InitPanics] {
+    for quality in [Good, NeverReady, KernelPanics, InitPanics] {
         let count = yard.cut_everywhere(&one(quality, 1));
         let count = good(&mut yard, count);
         report(&format!("one cut, by reboot, {quality:?}"), count);
@@ -74,11 +75,64 @@ fn one_cut_anywhere_by_reboot() {
 fn one_cut_anywhere_in_place() {
     let mut yard = Yard::new();
     let mut all = Count::default();
-    for quality in [Quality::Good, Quality::NeverReady, Quality::Exits, Quality::OnlyWarm] {
+    for quality in [Good, NeverReady, Exits, OnlyWarm] {
         let count = yard.cut_everywhere(&one(quality, 0));
         let count = good(&mut yard, count);
         report(&format!("one cut, in place, {quality:?}"), count);
         all.add(count);
     }
     report("one cut, in place", all);
+}
+
+#[test]
+fn one_cut_anywhere_in_three_updates() {
+    let mut yard = Yard::new();
+    let updates = [("locals/a", Good, 1), ("locals/b", NeverReady, 1), ("locals/c", Good, 1), ("locals/d", Good, 2)];
+    let fleet = updates.iter().enumerate().map(|(at, (name, quality, base))| {
+        Revision::new(name, *quality, *base, at as u8 + 1) // a by reboot, b and c in place, d by reboot
+    });
+    let count = yard.cut_everywhere(&several(fleet.collect()));
+    let count = good(&mut yard, count);
+    report("one cut, four updates", count);
+}
+
+#[test]
+fn a_loader_that_cannot_count() {
+    let mut yard = Yard::new();
+    let mut all = Count::default();
+    for (skill, quality, verdict) in [
+        (Skill::CannotSave, Good, Err(Code::LoaderCannotCount)),
+        (Skill::Careless, InitPanics, Err(Code::TriesExhausted)),
+        (Skill::Careless, NeverReady, Err(Code::GoalsMissed)),
+        (Skill::Careless, Good, Ok(())),
+    ] {
+        let voyage = Voyage { skill, ..one(quality, 1) };
+        let end = yard.sail(&voyage, &mut Gen::all(), &mut all);
+        assert_eq!(good(&mut yard, end).verdicts, [Some(verdict)], "{skill:?} {quality:?}");
+        let count = yard.cut_everywhere(&voyage);
+        all.add(good(&mut yard, count));
+    }
+    report("one cut, a loader that cannot count", all);
+}
+
+#[test]
+fn two_to_five_cuts_and_up_to_five_updates() {
+    const RUNS: u64 = 30_000;
+    let mut yard = Yard::new();
+    let start: u64 = std::env::var("SWITCHBACK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let count = yard.drawn(start..start + RUNS, |choices| {
+        let updates = 1 + choices.below(5);
+        let mut base = 0;
+        let fleet = (0..updates).map(|at| {
+            base += choices.below(2) as u8;
+            let name = format!("locals/{at}");
+            let quality = choices.pick(&[Good, Good, Good, NeverReady, Exits, InitPanics]);
+            Revision::new(&name, quality, base, 1 + at as u8) // what is equal behaves equally
+        });
+        let voyage = several(fleet.collect());
+        let cuts = (0..2 + choices.below(4)).map(|_| choices.below(120) as u64).collect();
+        Voyage { cuts, ..voyage }
+    });
+    let count = good(&mut yard, count);
+    report(&format!("2 to 5 cuts, seeds {start} to {}", start + RUNS - 1), count);
 }

@@ -6,7 +6,7 @@ use crate::sim::{
     r#gen::Gen,
     laws::{Broken, Laws, in_force},
     loader::{self, LAYOUT, Skill},
-    medium::{Bench, Fault, Hardware, Mutant},
+    medium::{Bench, Fault, Hardware, Mutant, Raw},
 };
 use boards::env::uboot::{self, Uboot};
 use runtime::{
@@ -42,6 +42,16 @@ pub struct Voyage {
     pub fault: Option<(u32, Fault)>,
     /// A broken rule.
     pub mutant: Option<Mutant>,
+}
+
+impl Voyage {
+    /// In a few lines.
+    pub fn summary(&self) -> String {
+        let fleet: Vec<String> =
+            self.fleet.iter().map(|r| format!("{} {:?} base {}", r.rev, r.quality, r.assets[0].0[1])).collect();
+        let Self { skill, cuts, fault, mutant, .. } = self;
+        format!("{}\n{skill:?}, cuts {cuts:?}, fault {fault:?}, mutant {mutant:?}", fleet.join("; "))
+    }
 }
 
 /// What a voyage came to.
@@ -179,6 +189,7 @@ pub fn sail(voyage: &Voyage, fresh: &Hardware, choices: &mut Gen, buffers: &mut 
         bench.with(|hardware| if dead { hardware.cut(choices) } else { hardware.restart(choices) });
         if dead {
             end.cuts += 1;
+            laws.three.cut();
             bench.with(|hardware| hardware.fuse = cuts.next().copied());
         } else if rest && user.at_rest() {
             break;
@@ -300,10 +311,6 @@ fn power_on(
         Err(_) if disturbed() => return Ok(false),
         Err(refusal) => return Err(Broken { law: 5, how: format!("{} cannot be read: {refusal}", choice.run) }),
     };
-    if matches!(choice.mode, Mode::Trial { .. }) && voyage.skill == Skill::Careless {
-        // counted from here on, as soon as the record is written
-        laws.three.cut_before_counting();
-    }
     let vars = loaded.map(|loaded| loaded.vars).or(choice.store).unwrap_or(BootVars {
         committed: choice.run,
         candidate: None,
@@ -539,7 +546,8 @@ impl Sea<'_> {
 
     fn put(&mut self, vars: BootVars) -> Result<(), Code> {
         let mut work = vec![0; 2 * LAYOUT.size];
-        let mut env = Uboot::new(self.bench.env(), LAYOUT, TEXT, &mut work)?;
+        let swapped = self.voyage.mutant == Some(Mutant::ActiveCopyOverwritten);
+        let mut env = Uboot::new(Copies { raw: self.bench.env(), swapped, swap: false }, LAYOUT, TEXT, &mut work)?;
         match env.load() {
             Ok(_) => env.store(&vars),
             Err(_) => env.rebuild(&vars),
@@ -624,6 +632,38 @@ impl World for Sea<'_> {
             }
         };
         outcome.filter(|_| !self.over())
+    }
+}
+
+/// The environment's bytes; for `Mutant::ActiveCopyOverwritten`, a write goes to the other copy than asked for.
+struct Copies {
+    raw: Raw,
+    swapped: bool,
+    /// From the first write on, reads too: the codec does not notice.
+    swap: bool,
+}
+
+impl Copies {
+    fn at(&self, offset: u64) -> u64 {
+        if self.swap { LAYOUT.offsets[0] + LAYOUT.offsets[1] - offset } else { offset }
+    }
+}
+
+impl Region for Copies {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        let at = self.at(offset);
+        self.raw.read_at(at, out)
+    }
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
+        self.swap = self.swapped;
+        let at = self.at(offset);
+        self.raw.write_at(at, data)
+    }
+    fn sync(&mut self) -> Result<(), Code> {
+        self.raw.sync()
+    }
+    fn drop_cache(&mut self) {
+        self.raw.drop_cache();
     }
 }
 

@@ -149,10 +149,10 @@ impl Yard {
         let _ = sail(&violation.voyage, &fresh, &mut choices, &mut self.buffers);
         let lines = trace.take();
         format!(
-            "law {} is broken: {}\n{:#?}\nrepeat: Gen::repeat({:?})\n{}",
+            "law {} is broken: {}\n{}\nrepeat: Gen::repeat({:?})\n{}",
             violation.broken.law,
             violation.broken.how,
-            violation.voyage,
+            violation.voyage.summary(),
             violation.line,
             lines.join("\n")
         )

@@ -4,7 +4,7 @@
 use crate::sim::{
     device::TEXT,
     fleet::{Revision, content, rev},
-    loader::LAYOUT,
+    loader::{BOOTLIMIT, LAYOUT},
     medium::{Bench, Hardware},
 };
 use boards::env::uboot::{Uboot, flags_of, select, value};
@@ -151,8 +151,8 @@ impl Law2 {
 pub struct Law3 {
     /// Boots of the armed candidate since it was armed.
     boots: u32,
-    /// How many of them a person cut before we could count, over a loader that does not count.
-    uncounted: u32,
+    /// Power cuts since then: over a loader that does not count, each may come before we could count.
+    cuts: u32,
 }
 
 impl Law3 {
@@ -164,16 +164,17 @@ impl Law3 {
     /// The loader booted the candidate.
     fn booted_candidate(&mut self, loader_counts: bool) -> Result<(), Broken> {
         self.boots += 1;
-        let bound = if loader_counts { 3 } else { u32::from(limits::TRIES_MAX) + 1 + self.uncounted };
+        // ours: the last boot is the one that finds that it was one too many
+        let bound = if loader_counts { BOOTLIMIT } else { u32::from(limits::TRIES_MAX) + 1 + self.cuts };
         if self.boots > bound {
             return broken(3, format!("the candidate is booted for the {}th time", self.boots));
         }
         Ok(())
     }
 
-    /// The power went before this boot could be counted by us.
-    pub fn cut_before_counting(&mut self) {
-        self.uncounted += 1;
+    /// The power went.
+    pub fn cut(&mut self) {
+        self.cuts += 1;
     }
 }
 

@@ -48,8 +48,6 @@ pub enum Mutant {
     RenameBeforeSync,
     /// The copy of the environment that is in use is overwritten.
     ActiveCopyOverwritten,
-    /// A revision is removed content first, its name last.
-    ContentGoesFirst,
     /// Nobody but the loader counts tries (over a loader that cannot).
     OnlyTheLoaderCounts,
 }
@@ -700,13 +698,12 @@ impl Disk for Bench {
     fn remove(&mut self, name: Name<'_>) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
         hw.call()?;
-        let backwards = hw.mutant == Some(Mutant::ContentGoesFirst);
         let files = hw.files(volume_of(name));
         let entries = match name {
             Name::AllIncoming(_) => files.below(Folder::Incoming),
             _ => files.entry(name).filter(|entry| files.live.contains_key(entry)).into_iter().collect(),
         };
-        if entries.is_empty() || backwards && matches!(name, Name::Trail(_, Stage::Dead, _)) {
+        if entries.is_empty() {
             return Ok(());
         }
         hw.effect(|| format!("remove {name:?}"))?;
