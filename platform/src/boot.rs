@@ -122,6 +122,8 @@ pub struct Decision {
     pub boot: Boot,
     /// For the collector.
     pub named: KeepList,
+    /// Whether that is every one: both copies could be read, or neither is valid.
+    pub complete: bool,
 }
 
 /// Decides which revision runs, and how.
@@ -150,7 +152,8 @@ pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy) -> Decision {
         degraded: false,
         commit_delay_ms: u64::from(policy.commit_delay_s) * 1000,
     };
-    Decision { boot, named }
+    let complete = disks.loaded.map_or_else(|code| code == Code::EnvInvalid, |loaded| loaded.complete);
+    Decision { boot, named, complete }
 }
 
 /// Reads the revision that is to run into the machine's plan.

@@ -8,6 +8,7 @@
 
 use crate::{
     alloc,
+    boot::Decision,
     config::{Policy, Value},
     containers::Containers,
     early,
@@ -131,6 +132,8 @@ pub struct Linux {
     env: Option<Env>,
     /// Every revision that a copy of the environment may name.
     named: KeepList,
+    /// Whether `named` is known to be all. A copy that cannot be read may name more.
+    all_named: bool,
     /// What the copy in force says.
     in_force: BootVars,
     /// What a collection spares.
@@ -155,8 +158,7 @@ impl Linux {
         signals: Signals,
         watchdog: Watchdog,
         env: Option<Env>,
-        named: KeepList,
-        in_force: BootVars,
+        decision: &Decision,
     ) -> std::io::Result<Self> {
         let mut waiter = Waiter::new()?;
         waiter.watch(&signals, Source::Signals)?;
@@ -174,8 +176,9 @@ impl Linux {
             containers: Containers::new(),
             transfers: Transfers::new(),
             env,
-            named,
-            in_force,
+            named: decision.named.clone(),
+            all_named: decision.complete,
+            in_force: decision.boot.vars,
             spared: KeepList::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             buffers: Buffers {
@@ -757,6 +760,7 @@ impl Linux {
                 info!("environment: {transition:?}: {vars:?}");
                 // The copy that was in force is the other one now; what that one said is overwritten.
                 self.named.clear();
+                self.all_named = true;
                 name(&mut self.named, &self.in_force);
                 self.in_force = vars;
             }
@@ -800,6 +804,10 @@ impl World for Linux {
             Action::Stop(id) => self.containers.stop(id),
             Action::Kill(id) => self.containers.kill(id),
             Action::Load(rev) => self.ask(Resident::Keeper, Work::Load(rev)),
+            Action::Keep(Job::Collect) if !self.all_named => {
+                warn!("collection: a copy of the environment cannot be read and may name what would be removed");
+                return Some(Event::Kept(Job::Collect, Err(Code::StorageIo.into())));
+            }
             Action::Keep(job) => {
                 if job == Job::Collect {
                     self.spared = self.named.clone();

@@ -54,8 +54,7 @@ fn init() -> ! {
     let plan = boot::load(&mut decision, &settings.defaults);
     let mut machine = Box::new(Machine::new(decision.boot, *plan));
     let mut linux =
-        linux::Linux::new(settings, signals, Watchdog::open(), disks.env, decision.named, decision.boot.vars)
-            .expect("descriptors for the loop");
+        linux::Linux::new(settings, signals, Watchdog::open(), disks.env, &decision).expect("descriptors for the loop");
     alloc::seal();
     loop {
         let event = linux.wait(&mut machine);

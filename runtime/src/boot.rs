@@ -263,7 +263,7 @@ mod tests {
     }
 
     fn loaded(text: &str) -> Option<Loaded> {
-        (text != "bad").then(|| Loaded { vars: vars(text), bootcount: 0, named: [None; 6] })
+        (text != "bad").then(|| Loaded { vars: vars(text), bootcount: 0, named: [None; 6], complete: true })
     }
 
     fn booted(name: &str) -> Facts {
@@ -370,7 +370,7 @@ mod tests {
                         let cut = choose(env, &facts, whole.record);
                         assert_eq!((cut.run, cut.store), (whole.run, whole.store));
                         if let Some(store) = whole.store.filter(|_| whole.mode != Mode::Abandon) {
-                            let done = Some(Loaded { vars: store, bootcount: 0, named: [None; 6] });
+                            let done = Some(Loaded { vars: store, bootcount: 0, named: [None; 6], complete: true });
                             let again = choose(done, &booted(whole.run.as_str()), whole.record);
                             assert_eq!((again.run, again.store, again.write), (whole.run, None, false));
                         }

@@ -134,6 +134,8 @@ pub struct Loaded {
     pub bootcount: u32,
     /// Every revision that *either* valid copy names: none of them may be collected.
     pub named: [Option<RevName>; 6],
+    /// Both copies could be read. If not, the other one may name more, and nothing may be collected.
+    pub complete: bool,
 }
 
 /// Where the loader and we agree which revision boots.

@@ -28,6 +28,8 @@ use runtime::{
 pub const HEADER: usize = 5;
 /// Smallest area that makes sense: one sector.
 const SIZE_MIN: usize = 512;
+/// Times that a copy is read before it counts as unreadable.
+const READS_MAX: usize = 3;
 /// The flag byte of a copy that is not in use, boolean scheme.
 const OBSOLETE: u8 = 0;
 /// The flag byte of the copy in use, boolean scheme.
@@ -313,11 +315,17 @@ impl<'a, R: Region> Uboot<'a, R> {
 
     /// Reads both copies; the flags of the valid ones. A copy that cannot be read is an invalid one.
     fn read(&mut self) -> [Option<u8>; 2] {
-        let mut flags = [None; 2];
+        self.read_each().map(|flags| flags.ok().flatten())
+    }
+
+    /// Reads both copies; of each the flags if it is valid, or the error if it cannot be read. That is tried more than
+    /// once: a copy that is unreadable for a moment only is the one in use all the same.
+    fn read_each(&mut self) -> [Result<Option<u8>, Code>; 2] {
+        let mut flags = [Ok(None); 2];
         for (index, copy) in self.copies.iter_mut().enumerate() {
-            if self.region.read_at(self.layout.offsets[index], copy).is_ok() {
-                flags[index] = flags_of(copy);
-            }
+            let mut read = || self.region.read_at(self.layout.offsets[index], copy);
+            let done = (1..READS_MAX).find_map(|_| read().ok()).map_or_else(&mut read, Ok);
+            flags[index] = done.map(|()| flags_of(copy));
         }
         flags
     }
@@ -378,8 +386,11 @@ impl<'a, R: Region> Uboot<'a, R> {
 
 impl<R: Region> BootEnv for Uboot<'_, R> {
     fn load(&mut self) -> Result<Loaded, Code> {
-        let flags = self.read();
-        let active = select(self.layout.scheme, flags).ok_or(Code::EnvInvalid)?;
+        let read = self.read_each();
+        let complete = read.iter().all(|copy| copy.is_ok());
+        let flags = read.map(|copy| copy.ok().flatten());
+        let none = if complete { Code::EnvInvalid } else { Code::StorageIo };
+        let active = select(self.layout.scheme, flags).ok_or(none)?;
         let data = |index: usize| &self.copies[index][HEADER..];
         let mut named = [None; 6];
         for index in (0..2).filter(|index| flags[*index].is_some()) {
@@ -388,7 +399,7 @@ impl<R: Region> BootEnv for Uboot<'_, R> {
             }
         }
         let vars = decision(data(active)).ok_or(Code::EnvInvalid)?;
-        Ok(Loaded { vars, bootcount: number(data(active), "bootcount"), named })
+        Ok(Loaded { vars, bootcount: number(data(active), "bootcount"), named, complete })
     }
 
     fn store(&mut self, vars: &BootVars) -> Result<(), Code> {

@@ -515,6 +515,9 @@ impl Sea<'_> {
         if self.voyage.mutant != Some(Mutant::CollectTheOtherCopy) {
             let mut work = vec![0; 2 * LAYOUT.size];
             let loaded = Uboot::new(self.bench.env(), LAYOUT, TEXT, &mut work)?.load()?;
+            if !loaded.complete {
+                return Err(Code::StorageIo);
+            }
             keep.extend(loaded.named.into_iter().flatten());
         }
         Ok(keep)
