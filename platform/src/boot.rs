@@ -176,16 +176,19 @@ pub fn load(decision: &mut Decision, defaults: &Defaults) -> Box<Plan> {
     plan
 }
 
-/// The revision that is to run cannot be read: a candidate has failed; the committed one runs nothing, and stays.
+/// The revision that is to run cannot be read: on trial, it has failed; committed, it runs nothing, and stays.
 fn give_up(boot: &mut Boot, code: Code) {
     let Choice { run, mode, record, .. } = boot.choice;
     let previous = boot.vars.committed;
+    let fresh = Record { candidate: run, previous, kind: Kind::Reboot, phase: Phase::Armed };
+    let abandon = |code, vars| {
+        let failed = record.unwrap_or(fresh).with(Phase::Failed { code, container: None });
+        Choice { run, mode: Mode::Abandon, record: Some(failed), write: true, store: Some(vars) }
+    };
     match mode {
-        Mode::Trial { .. } => {
-            let fresh = Record { candidate: run, previous, kind: Kind::Reboot, phase: Phase::Armed };
-            let failed = record.unwrap_or(fresh).with(Phase::Failed { code, container: None });
-            let store = Some(boot::disarm(boot.vars));
-            boot.choice = Choice { run, mode: Mode::Abandon, record: Some(failed), write: true, store };
+        Mode::Trial { .. } => boot.choice = abandon(code, boot::disarm(boot.vars)),
+        Mode::Cold if boot.vars.previous.is_some() => {
+            boot.choice = abandon(Code::ColdBootFailed, boot::step_back(boot.vars));
         }
         _ => boot.degraded = true,
     }

@@ -227,7 +227,11 @@ impl Machine {
 
     /// The next action, in order.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if self.actions.is_empty() {
+            self.actions.clear(); // back to its start: a ring that goes round would touch all of its pages
+        }
+        action
     }
 
     /// When the machine next needs `Event::Tick`.
