@@ -127,11 +127,15 @@ impl<'a> Value<'a> {
         if self.kind() != Kind::Object {
             return Err(Fault { code: Code::StateSyntax, at: self.at });
         }
+        // Comparing hashes first keeps this to one walk, unless somebody makes them collide.
+        let mut hashes = [0u32; JSON_MEMBERS_MAX];
         for (count, (key, _)) in self.members().enumerate() {
-            if count >= JSON_MEMBERS_MAX {
+            let (earlier, free) = hashes.split_at_mut(count.min(JSON_MEMBERS_MAX));
+            let Some(slot) = free.first_mut() else {
                 return Err(Fault { code: Code::StateTooManyKeys, at: key.at });
-            }
-            if self.members().take(count).any(|(earlier, _)| earlier.same(key)) {
+            };
+            *slot = key.hash();
+            if earlier.contains(slot) && self.members().take(count).any(|(other, _)| other.same(key)) {
                 return Err(Fault { code: Code::StateDuplicateKey, at: key.at });
             }
         }
@@ -279,6 +283,11 @@ impl<'a> Str<'a> {
             (Some(a), Some(b)) => a == b,
             _ => self.chars().eq(other.chars()),
         }
+    }
+
+    /// A hash of the unescaped text (FNV-1a).
+    fn hash(&self) -> u32 {
+        self.chars().fold(0x811c_9dc5, |hash, c| (hash ^ c as u32).wrapping_mul(0x0100_0193))
     }
 
     /// Unescapes into `out`; `None` if it does not fit.

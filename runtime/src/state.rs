@@ -79,7 +79,7 @@ pub struct Entry<'a> {
 /// A checked envelope: keys are unique plain paths that do not collide as files and folders.
 #[derive(Clone, Copy, Debug)]
 pub struct State<'a> {
-    text: &'a [u8],
+    text: &'a str,
     spans: &'a [Span],
 }
 
@@ -91,6 +91,7 @@ impl<'a> State<'a> {
             return Err(Refusal::at(Code::StateTooLarge, STATE_MAX));
         }
         let document = json::Value::parse(text)?;
+        let text = core::str::from_utf8(text).map_err(|bad| Refusal::at(Code::StateUtf8, bad.valid_up_to()))?;
         if document.kind() != Kind::Object {
             return Err(Refusal::at(Code::StateSyntax, document.at()));
         }
@@ -146,7 +147,7 @@ impl<'a> State<'a> {
     }
 
     fn entry(&self, span: &Span) -> Entry<'a> {
-        let raw = self.slice(span.value_at, span.value_len as usize);
+        let raw = self.raw(span);
         let value = match raw {
             [b'"', hex @ .., b'"'] => core::str::from_utf8(hex).ok().and_then(ObjectId::parse).map(Value::Object),
             _ => None,
@@ -154,8 +155,22 @@ impl<'a> State<'a> {
         Entry { key: span_key(self.text, span), value: value.unwrap_or(Value::Inline(raw)), at: span.value_at as usize }
     }
 
-    fn slice(&self, at: u32, len: usize) -> &'a [u8] {
-        self.text.get(at as usize..).and_then(|rest| rest.get(..len)).unwrap_or(&[])
+    /// The raw text of an entry's value.
+    fn raw(&self, span: &Span) -> &'a [u8] {
+        let from = span.value_at as usize;
+        self.text.as_bytes().get(from..from + span.value_len as usize).unwrap_or(&[])
+    }
+
+    /// The entries whose keys start with `folder` and a slash: they stand together.
+    fn below(&self, folder: &str) -> &'a [Span] {
+        // "/" sorts before "0", so `folder/` is the least and `folder0` above the greatest of them
+        let before = |span: &Span, mark: u8| {
+            let key = span_key(self.text, span).as_bytes();
+            key.iter().cmp(folder.as_bytes().iter().chain([&mark])).is_lt()
+        };
+        let from = self.spans.partition_point(|span| before(span, b'/'));
+        let to = self.spans.partition_point(|span| before(span, b'/' + 1));
+        self.spans.get(from..to).unwrap_or(&[])
     }
 
     fn find(&self, key: &str) -> Option<&'a Span> {
@@ -185,7 +200,7 @@ impl<'a> State<'a> {
 
     fn refuse_unknown_spec(&self) -> Result<(), Refusal> {
         let Some(span) = self.find("#spec") else { return Err(Refusal::key(Code::SpecUnknown, "#spec")) };
-        let spec = json::Value::part(self.slice(span.value_at, span.value_len as usize), span.value_at as usize);
+        let spec = json::Value::part(self.raw(span), span.value_at as usize);
         match spec.string() {
             Ok(text) if SPECS.iter().any(|known| text.is(known)) => Ok(()),
             _ => Err(Wrong { at: spec.at() }.refuse(Code::SpecUnknown, "#spec")),
@@ -217,9 +232,9 @@ fn object<'a>(value: json::Value<'a>, invalid: Code, key: &str) -> Result<Object
     value.object().map_err(|fault| Refusal { code: fault.code, key: Text::clip(key), at: fault.at as u32 })
 }
 
-fn span_key<'a>(text: &'a [u8], span: &Span) -> &'a str {
-    let bytes = text.get(span.key_at as usize..).and_then(|rest| rest.get(..usize::from(span.key_len)));
-    bytes.and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
+fn span_key<'a>(text: &'a str, span: &Span) -> &'a str {
+    let from = span.key_at as usize;
+    text.get(from..from + usize::from(span.key_len)).unwrap_or("")
 }
 
 /// One member of the envelope, checked by itself.
@@ -683,9 +698,9 @@ impl Plan {
         }
         self.settle_containers(state)?;
         for container in &mut self.containers {
-            container.digest = digest(state, |folder| folder == container.name.as_str());
+            container.digest = digest_of(state, container.name.as_str());
         }
-        self.base = digest(state, |folder| !self.containers.iter().any(|c| c.name.as_str() == folder));
+        self.base = self.digest_of_base(state);
         Ok(())
     }
 
@@ -714,6 +729,22 @@ impl Plan {
             self.groups.push(group).map_err(|_| Wrong { at: value.at() }.refuse(Code::TooManyGroups, key))?;
         }
         Ok(false)
+    }
+
+    /// Digest of what no container owns.
+    fn digest_of_base(&self, state: &State<'_>) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let (mut folder, mut owned) = ("", false); // entries of one folder stand together
+        for span in state.spans {
+            let of = owner(span_key(state.text, span));
+            if of != folder {
+                (folder, owned) = (of, self.container(of).is_some());
+            }
+            if !owned {
+                add(&mut hash, state, span);
+            }
+        }
+        hash.finalize().into()
     }
 
     /// Names and groups, in document order. A container without a group gets the last one, for now.
@@ -887,20 +918,25 @@ fn refuse_pool(content: &Content<'_>) -> Result<(), Refusal> {
     if host && network.get("pool").is_none() { Ok(()) } else { Err(content.invalid(value.at())) }
 }
 
-/// Digest of the compared entries whose folder is `owned`: keys and raw values, each with its length.
-fn digest(state: &State<'_>, owned: impl Fn(&str) -> bool) -> [u8; 32] {
+/// Digest of what a container owns: its folder and its folder below `_config`.
+fn digest_of(state: &State<'_>, name: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for span in state.spans {
-        let key = span_key(state.text, span);
-        if !is_compared(key) || !owned(owner(key)) {
-            continue;
-        }
+    let config = join("_config", name).unwrap_or(Key::EMPTY);
+    for span in state.below(config.as_str()).iter().chain(state.below(name)) {
+        add(&mut hash, state, span);
+    }
+    hash.finalize().into()
+}
+
+/// Adds a compared entry to a digest: key and raw value, each with its length.
+fn add(hash: &mut Sha256, state: &State<'_>, span: &Span) {
+    let key = span_key(state.text, span);
+    if is_compared(key) {
         hash.update(u32::from(span.key_len).to_le_bytes());
         hash.update(key);
         hash.update(span.value_len.to_le_bytes());
-        hash.update(state.slice(span.value_at, span.value_len as usize));
+        hash.update(state.raw(span));
     }
-    hash.finalize().into()
 }
 
 #[cfg(test)]
