@@ -1,5 +1,6 @@
 //! The simulator and the end-to-end tests.
 
+pub mod bad_input;
 pub mod bench;
 pub mod loader_disk;
 pub mod sim;

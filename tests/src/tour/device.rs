@@ -5,6 +5,7 @@
 //! before is kept under another name.
 //! Fault model: `cut` is SIGKILL of the emulator: what the guest had not handed to its disk is lost.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -186,6 +187,16 @@ impl Device {
         let seen = look(&self.disk, &self.folder);
         self.signal(Signal::CONT)?;
         seen
+    }
+
+    /// Environment, journal and every file under trails and objects, by hash: equal maps mean that nothing changed.
+    pub fn everything(&self) -> Outcome<BTreeMap<String, String>> {
+        self.frozen(|disk, scratch| {
+            let mut all = disk.storage(scratch)?.hashes(&["/trails", "/objects"])?;
+            all.insert("environment".into(), super::disk::hex(&disk.env_bytes()?));
+            all.insert("journal".into(), super::disk::hex(&disk.journal_bytes(scratch)?));
+            Ok(all)
+        })
     }
 
     /// Leaves the emulator running when this value goes; its process id, if it is on.

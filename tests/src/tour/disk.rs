@@ -340,6 +340,15 @@ pub fn hash_file(path: &Path) -> io::Result<String> {
     }
 }
 
+/// The names whose hashes differ.
+pub fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> String {
+    let mut names: Vec<&str> = before.keys().chain(after.keys()).map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| before.get(*name) != after.get(*name));
+    names.join(", ")
+}
+
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -348,6 +357,12 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_difference_names_what_changed_came_and_went() {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+        assert_eq!(difference(&map(&[("a", "1"), ("b", "2")]), &map(&[("a", "1"), ("b", "3"), ("c", "")])), "b, c");
+    }
 
     #[test]
     fn a_partition_is_read_as_it_would_be_found() {

@@ -2,11 +2,14 @@
 //!
 //! Does not: redirects, TLS, keep-alive, chunked requests. Reads chunked answers as they come.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::{Outcome, fail};
+
+/// Longest silence of a device that is alive.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer.
 #[derive(Debug)]
@@ -31,23 +34,38 @@ pub fn get(port: u16, path: &str) -> Outcome<Answer> {
 
 /// One request with a body; `headers` are whole lines without their ends.
 pub fn send(port: u16, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Outcome<Answer> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(20)))?;
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
     for header in headers {
-        head.push_str(header);
-        head.push_str("\r\n");
+        request.push_str(header);
+        request.push_str("\r\n");
     }
     if method != "GET" {
-        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
-    head.push_str("\r\n");
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
+    request.push_str("\r\n");
+    answer(open(port, &[request.as_bytes(), body].concat())?)
+}
+
+/// A connection to a port on the loopback on which these bytes were sent. A device that refuses what it is being sent
+/// may hang up before it has all of it; what it answered is read all the same.
+pub fn open(port: u16, bytes: &[u8]) -> Outcome<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    match stream.write_all(bytes) {
+        Err(error) if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => Err(error.into()),
+        _ => Ok(stream),
+    }
+}
+
+/// The answer on a connection, which the other side ends.
+pub fn answer(mut stream: TcpStream) -> Outcome<Answer> {
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
-    parse(&bytes)
+    match stream.read_to_end(&mut bytes) {
+        // It hung up while there was something left that it did not want.
+        Err(error) if error.kind() != ErrorKind::ConnectionReset || bytes.is_empty() => Err(error.into()),
+        _ => parse(&bytes),
+    }
 }
 
 /// The answer in the bytes of a connection that ended.

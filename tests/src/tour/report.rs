@@ -6,20 +6,20 @@ use super::Outcome;
 
 /// The running report.
 pub struct Report {
+    what: &'static str,
     started: Instant,
     last: Instant,
     lines: usize,
     failed: Vec<String>,
 }
 
-impl Default for Report {
-    fn default() -> Self {
-        let now = Instant::now();
-        Self { started: now, last: now, lines: 0, failed: Vec::new() }
-    }
-}
-
 impl Report {
+    /// The report of this; nothing was seen yet.
+    pub fn of(what: &'static str) -> Self {
+        let now = Instant::now();
+        Self { what, started: now, last: now, lines: 0, failed: Vec::new() }
+    }
+
     /// A step that held: its name, what was seen, and the time since the line before.
     pub fn held(&mut self, step: &str, seen: &str) {
         self.lines += 1;
@@ -47,10 +47,11 @@ impl Report {
     pub fn close(&self) -> bool {
         let seconds = self.started.elapsed().as_secs_f64();
         if self.failed.is_empty() {
-            println!("the tour held: {} claims in {seconds:.0} s", self.lines);
+            println!("{} held: {} claims in {seconds:.0} s", self.what, self.lines);
         } else {
             println!(
-                "the tour did not hold: step {}; {} claims held in {seconds:.0} s",
+                "{} did not hold: step {}; {} claims held in {seconds:.0} s",
+                self.what,
                 self.failed.join(", "),
                 self.lines
             );

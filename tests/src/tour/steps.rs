@@ -11,7 +11,7 @@ use runtime::journal::Phase;
 use serde_json::Value;
 
 use super::device::{Device, Kit};
-use super::disk::{Disk, Env};
+use super::disk::{Disk, Env, difference};
 use super::pvr::Work;
 use super::report::Report;
 use super::slow_link::{Rule, SlowLink};
@@ -34,7 +34,7 @@ const FINAL: [&str; 4] = ["DONE", "UPDATED", "WONTGO", "ERROR"];
 pub fn walk(kit: &Kit, folder: &Path, keep: bool) -> Outcome<bool> {
     let _ = std::fs::remove_dir_all(folder);
     let mut tour = Tour { device: Device::new(kit, folder)?, work: None, kit: kit.clone(), serial: 0 };
-    let mut report = Report::default();
+    let mut report = Report::of("the tour");
     type Step = fn(&mut Tour, &mut Report) -> Outcome<()>;
     let steps: [(&str, Step); 10] = [
         ("1", Tour::boots),
@@ -303,7 +303,7 @@ impl Tour {
 
     /// 7. What is refused changes nothing.
     fn refuses(&mut self, report: &mut Report) -> Outcome<()> {
-        let before = self.everything()?;
+        let before = self.device.everything()?;
         let port = self.device.ports.endpoint;
         let remote = http::get(port, "/.pvrremote")?.text();
         let remote: Value = serde_json::from_str(&remote).map_err(|error| format!("{error}: {remote}"))?;
@@ -327,7 +327,7 @@ impl Tour {
             let answer = post(&body)?;
             let text = answer.text();
             ensure(answer.status >= 400 && text.contains(code), || format!("{what}: {} {text}", answer.status))?;
-            let after = self.everything()?;
+            let after = self.device.everything()?;
             ensure(after == before, || format!("{what}: changed {}", difference(&before, &after)))?;
             report.held("7", &format!("refused: {what}: {} {}", answer.status, text.trim()));
         }
@@ -532,16 +532,6 @@ impl Tour {
         Ok(())
     }
 
-    /// Environment, journal and every file under trails and objects, by hash.
-    fn everything(&self) -> Outcome<BTreeMap<String, String>> {
-        self.device.frozen(|disk, scratch| {
-            let mut all = disk.storage(scratch)?.hashes(&["/trails", "/objects"])?;
-            all.insert("environment".into(), super::disk::hex(&disk.env_bytes()?));
-            all.insert("journal".into(), super::disk::hex(&disk.journal_bytes(scratch)?));
-            Ok(all)
-        })
-    }
-
     /// Leaves the device on and says how to talk to it.
     fn keep(&mut self) {
         let (ports, console) = (self.device.ports, self.device.console());
@@ -562,7 +552,7 @@ fn page(words: &str) -> String {
 }
 
 /// Bytes that do not compress, different for each seed: xorshift.
-fn noise(seed: u32, size: usize) -> Vec<u8> {
+pub fn noise(seed: u32, size: usize) -> Vec<u8> {
     let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(size + 8);
     while bytes.len() < size {
@@ -576,18 +566,9 @@ fn noise(seed: u32, size: usize) -> Vec<u8> {
 }
 
 /// The path of a URL.
-fn path_of(url: &str) -> String {
+pub fn path_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.find('/').map_or("/", |at| &rest[at..]).to_string()
-}
-
-/// The names whose hashes differ.
-fn difference(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> String {
-    let mut names: Vec<&str> = before.keys().chain(after.keys()).map(String::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.retain(|name| before.get(*name) != after.get(*name));
-    names.join(", ")
 }
 
 #[cfg(test)]
@@ -600,7 +581,5 @@ mod tests {
         assert_eq!(path_of("/steps"), "/steps");
         assert_eq!(noise(1, 5).len(), 5);
         assert_ne!(noise(1, 64), noise(2, 64));
-        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
-        assert_eq!(difference(&map(&[("a", "1"), ("b", "2")]), &map(&[("a", "1"), ("b", "3"), ("c", "")])), "b, c");
     }
 }

@@ -1,0 +1,64 @@
+//! The control socket of a container, through the relay in it: what a test sends arrives there byte for byte.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+
+use runtime::fault::Code;
+use serde_json::Value;
+
+use crate::tour::http::{self, Answer};
+use crate::tour::{Outcome, ensure};
+
+/// The control socket of one container.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// The port of its relay on the loopback.
+    pub port: u16,
+}
+
+impl Control {
+    /// A connection on which these bytes were sent.
+    pub fn open(&self, bytes: &[u8]) -> Outcome<TcpStream> {
+        http::open(self.port, bytes)
+    }
+
+    /// The answer to these bytes.
+    pub fn raw(&self, bytes: &[u8]) -> Outcome<Answer> {
+        http::answer(self.open(bytes)?)
+    }
+
+    /// The answer to a request; one with a body says how long it is.
+    pub fn send(&self, method: &str, path: &str, body: Option<&[u8]>) -> Outcome<Answer> {
+        let length = body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
+        let head = format!("{method} {path} HTTP/1.1\r\n{length}\r\n");
+        self.raw(&[head.as_bytes(), body.unwrap_or_default()].concat())
+    }
+
+    /// A document; fails unless it is given.
+    pub fn get(&self, path: &str) -> Outcome<Value> {
+        let answer = self.send("GET", path, None)?;
+        ensure(answer.status == 200, || format!("GET {path}: {} {}", answer.status, answer.text()))?;
+        Ok(serde_json::from_slice(&answer.body).map_err(|error| format!("GET {path}: {error}: {}", answer.text()))?)
+    }
+
+    /// Asks for something; fails unless it is granted.
+    pub fn granted(&self, method: &str, path: &str, body: &[u8]) -> Outcome<()> {
+        let answer = self.send(method, path, Some(body))?;
+        ensure(answer.status == 200, || format!("{method} {path}: {} {}", answer.status, answer.text()))
+    }
+
+    /// All containers by name.
+    pub fn containers(&self) -> Outcome<BTreeMap<String, Value>> {
+        let list = self.get("/containers")?;
+        let named = |container: &Value| Some((container["name"].as_str()?.to_string(), container.clone()));
+        Ok(list.as_array().ok_or("/containers is no list")?.iter().filter_map(named).collect())
+    }
+}
+
+/// Fails unless the answer is the refusal with this code, in its own HTTP status.
+pub fn ensure_refused(answer: &Answer, code: Code) -> Outcome<()> {
+    let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    ensure(answer.status == code.http() && document["code"] == code.to_string(), || {
+        format!("expected {} {code}, got {} {}", code.http(), answer.status, answer.text())
+    })
+}

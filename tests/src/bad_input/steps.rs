@@ -1,0 +1,80 @@
+//! What is done, in order: one device that is well, and one whose factory revision is not.
+//!
+//! A step that does not hold is reported, and the next one is tried after a fresh start of the device, so that one
+//! fault does not hide the others.
+
+use std::path::Path;
+
+use super::fixture::{Factory, build};
+use super::ground::Ground;
+use super::{containers, requests, states};
+use crate::tour::device::{Device, Kit};
+use crate::tour::report::Report;
+use crate::tour::{Outcome, fail, wait_for};
+
+/// Longest time from power to containers that run, on a slow, busy machine; seconds.
+const BOOT_S: u64 = 120;
+
+type Step = fn(&Ground, &mut Report) -> Outcome<()>;
+
+/// Does everything; whether all claims held.
+pub fn walk(kit: &Kit, probe: &Path, folder: &Path) -> Outcome<bool> {
+    let _ = std::fs::remove_dir_all(folder);
+    let mut report = Report::of("bad input");
+    let steady: [(&str, Step); 8] = [
+        ("http", requests::refuse),
+        ("role", requests::refuse_visitor),
+        ("body", requests::refuse_objects),
+        ("stop", requests::stop_half_way),
+        ("crowd", requests::crowd),
+        ("state", states::refuse),
+        ("run", containers::roll_back),
+        ("disk", containers::fill_the_disk),
+    ];
+    let broken: [(&str, Step); 1] = [("first", containers::live_beside)];
+    try_on(Factory::Steady, &steady, kit, probe, &folder.join("steady"), &mut report)?;
+    try_on(Factory::Broken, &broken, kit, probe, &folder.join("broken"), &mut report)?;
+    let held = report.close();
+    let (lines, failed) = report.counts();
+    println!("CASES {lines} {failed}");
+    Ok(held)
+}
+
+/// Makes a device, boots it, and takes the steps on it.
+fn try_on(
+    factory: Factory,
+    steps: &[(&str, Step)],
+    kit: &Kit,
+    probe: &Path,
+    folder: &Path,
+    report: &mut Report,
+) -> Outcome<()> {
+    let kit = build(kit, probe, &folder.join("kit"), factory)?;
+    let mut device = Device::new(&kit, folder)?;
+    device.power_on()?;
+    if !report.step("boot", |report| {
+        ready(&device)?;
+        report.held("boot", &format!("{factory:?} device: network, manager and visitor run"));
+        Ok(())
+    }) {
+        println!("      the kernel's log: {}", device.log().display());
+        return Ok(());
+    }
+    for (name, step) in steps {
+        if report.step(name, |report| step(&Ground::of(&device)?, report)) {
+            continue;
+        }
+        println!("      the kernel's log: {}", device.log().display());
+        device.power_on()?;
+        if let Err(error) = ready(&device) {
+            report.step(name, |_| fail(format!("and the device does not come back: {error}")));
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the containers that are well run.
+fn ready(device: &Device) -> Outcome<()> {
+    wait_for("the healthy containers running", BOOT_S, || Ground::of(device).map(|_| Some(())))
+}

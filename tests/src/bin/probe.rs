@@ -1,0 +1,81 @@
+//! probe: the only program of the containers of the bad-input device.
+//!
+//!   probe relay PORT   every connection to this TCP port becomes one to the container's control socket
+//!   probe wait         runs until it is told to end
+//!   probe end          ends at once, as a failure
+//!
+//! With the relay, every byte that a test sends arrives at the real socket, from inside the container that the device
+//! knows by that socket. Bytes and the ends of both directions pass unchanged; the probe itself knows no HTTP.
+//! It uses nothing but std, so that `rustc` alone builds it for the guest.
+//! Does not: limit clients; the guest's memory does, and a test opens some dozens.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::thread;
+
+/// Where a container finds its control socket.
+const SOCKET: &str = "/pantavisor/pv-ctrl";
+/// Stack of a thread that only copies; many of them share 64 MB with everything else.
+const STACK: usize = 32 * 1024;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["relay", port] => relay(port),
+        ["wait"] => loop {
+            thread::park();
+        },
+        ["end"] => {
+            println!("probe: ends at once, as it was told");
+            ExitCode::FAILURE
+        }
+        _ => {
+            eprintln!("usage: probe relay PORT | wait | end");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn relay(port: &str) -> ExitCode {
+    let listener = port.parse().ok().and_then(|port: u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).ok());
+    let Some(listener) = listener else {
+        eprintln!("probe: cannot listen on port {port}");
+        return ExitCode::FAILURE;
+    };
+    println!("probe: relays port {port} to {SOCKET}");
+    for client in listener.incoming().flatten() {
+        // A client that finds no thread, or no socket, sees the end of its connection.
+        if let Err(error) = thread::Builder::new().stack_size(STACK).spawn(move || both_ways(client)) {
+            eprintln!("probe: no thread for a client: {error}");
+        }
+    }
+    ExitCode::FAILURE
+}
+
+fn both_ways(client: TcpStream) {
+    let Ok(device) = UnixStream::connect(SOCKET) else { return };
+    let (Ok(mut from), Ok(mut to)) = (client.try_clone(), device.try_clone()) else { return };
+    let requests = thread::Builder::new().stack_size(STACK).spawn(move || {
+        pass(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let (mut from, mut to) = (device, client);
+    pass(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
+    if let Ok(requests) = requests {
+        let _ = requests.join();
+    }
+}
+
+/// Copies until one of the two ends.
+fn pass(from: &mut impl Read, to: &mut impl Write) {
+    let mut piece = [0; 4096];
+    while let Ok(length) = from.read(&mut piece) {
+        if length == 0 || to.write_all(&piece[..length]).is_err() {
+            return;
+        }
+    }
+}
