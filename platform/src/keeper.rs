@@ -19,7 +19,7 @@ use runtime::{
     id::{ObjectId, RevName},
     journal::{self, Phase, Record},
     limits,
-    port::{Disk, Name, Stage, Volume},
+    port::{Dir, Disk, Name, Stage, Volume},
     progress::Progress,
     state::{Plan, Spans, is_plain_path},
     store::{self, Scratch, Step},
@@ -96,15 +96,24 @@ impl Keeper {
     fn answer(&mut self, request: &Message<'_>, file: Option<&OwnedFd>) -> Outcome {
         match request {
             Message::Recover => self.recover(),
-            Message::Stage { rev, message } => self.stage(*rev, message, file.ok_or(Code::Internal)?.as_fd()),
+            Message::Stage { rev, message } => {
+                let staged = self.stage(*rev, message, file.ok_or(Code::Internal)?.as_fd());
+                self.or_abandon(staged)
+            }
             Message::Prepare { bytes } => self.prepare(&record(bytes)?),
             Message::Record { bytes } => self.record(&record(bytes)?),
             Message::Adopt { object, part } => self.adopt(*object, *part),
             Message::Drop { object, part } => self.forget(*object, *part),
             Message::Collect { keep } => self.collect(keep),
             Message::CommitMessage { rev, text } => self.commit_message(*rev, text),
-            Message::CreatePart { object, part, length } => self.create(&part_name(Some(*object), *part), *length),
-            Message::CreateStep { part, length } => self.create(&part_name(None, *part), *length),
+            Message::CreatePart { object, part, length } => {
+                let created = self.create(&part_name(Some(*object), *part), *length);
+                self.or_abandon(created)
+            }
+            Message::CreateStep { part, length } => {
+                let created = self.create(&part_name(None, *part), *length);
+                self.or_abandon(created)
+            }
             Message::OpenObject { object } => self.open_object(*object),
             Message::OpenState { rev } => self.open_state(*rev),
             Message::OpenFile { rev, key } => self.open_file(*rev, key),
@@ -241,6 +250,19 @@ impl Keeper {
                 Err(code(errno).into())
             }
         }
+    }
+
+    /// On a full disk, what came in for a revision that cannot be completed now goes, so that a smaller one finds
+    /// room. Uploads that still run keep theirs; whoever loses an object is told so when the revision is staged.
+    fn or_abandon(&mut self, outcome: Outcome) -> Outcome {
+        if matches!(&outcome, Err(refusal) if refusal.code == Code::NoSpace) {
+            let mut came_in = Vec::new();
+            self.volumes.each_object(Dir::Incoming(Volume::Storage), &mut |id| came_in.push(id))?;
+            for id in came_in {
+                self.volumes.remove(Name::Incoming(Volume::Storage, id))?;
+            }
+        }
+        outcome
     }
 
     fn open_object(&mut self, object: ObjectId) -> Outcome {

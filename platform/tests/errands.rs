@@ -209,8 +209,13 @@ fn uploads_that_cannot_end_well_say_so() {
     enter();
     let keeper = resident(c"keeper", OWN);
     let object = name_of(b"x");
+    let verify = resident(c"verify", OWN);
+    upload(&keeper, &verify, 9, b"of the same update");
+    verify.end();
+    assert_eq!(fs::read_dir("/storage/objects/.incoming").unwrap().count(), 1);
     let huge = Message::CreatePart { object, part: 1, length: 1 << 30 };
     assert_eq!(ask(&keeper, &huge, &[]).0.map_err(|refusal| refusal.code), Err(Code::NoSpace));
+    assert_eq!(fs::read_dir("/storage/objects/.incoming").unwrap().count(), 0, "nobody can complete that update");
     let (_, file) = ask(&keeper, &Message::CreatePart { object, part: 2, length: 10 }, &[]);
     let cut = receive(&file.unwrap(), 10, b"12345");
     assert_eq!(cut.map_err(|refusal| refusal.code), Err(Code::Incomplete));

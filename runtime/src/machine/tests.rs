@@ -675,6 +675,19 @@ fn uploads_are_adopted_only_with_the_right_hash() {
 }
 
 #[test]
+fn an_upload_that_finds_no_room_has_room_made_for_the_next() {
+    let mut device = Device::new(&plans(), 1);
+    let mut machine = device.boot();
+    device.settle(&mut machine, MINUTE);
+    device.ask(&mut machine, Caller::Host, Request::Receive(Upload::Object(ObjectId([7; 32])), 3));
+    let Some(Event::Received(slot, Ok(()))) = device.pending.pop_front() else { panic!() };
+    device.event(&mut machine, Event::Received(slot, Err(Code::NoSpace)));
+    device.settle(&mut machine, device.now + 10);
+    assert_eq!(device.answers.last().unwrap().1, Answer::Refused(Code::NoSpace.into(), 0));
+    assert!(trace_has(&device, "Keep(Drop(Slot(0)))") && trace_has(&device, "Keep(Collect)"));
+}
+
+#[test]
 fn while_an_update_runs_the_device_does_not_go_down_on_request() {
     let mut device = Device::new(&plans(), 1);
     let mut machine = device.boot();
