@@ -36,6 +36,7 @@ const PAUSE_MAX_MS: Millis = 30_000;
 /// Runs an errand as this process.
 pub fn run(name: &'static str, serve: fn(&Channel) -> Result<(), WireError>) -> ExitCode {
     let channel = socket();
+    sys::set_process_name(name);
     kmsg::open(name);
     match serve(&channel) {
         Ok(()) => ExitCode::SUCCESS,

@@ -49,8 +49,8 @@ const ENDPOINT_GROUP: u32 = 904;
 const KEEP_PATIENCE_MS: Millis = 120_000;
 /// Time to open a file.
 const OPEN_PATIENCE_MS: Millis = 60_000;
-/// Time to hash one file: 300 MB of a slow card.
-const HASH_PATIENCE_MS: Millis = 120_000;
+/// Time to hash one file: 300 MB of a slow card, twice.
+const HASH_PATIENCE_MS: Millis = 60_000;
 /// Events of one step: at most one for each child that is reaped or request that fails.
 const EVENTS_MAX: usize = 128;
 /// Children reaped per turn.

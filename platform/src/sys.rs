@@ -159,8 +159,13 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
 }
 
 /// The name of this process in `ps`, at most 15 bytes.
-pub fn set_process_name(name: &CStr) {
-    let _ = rustix::thread::set_name(name);
+pub fn set_process_name(name: &str) {
+    let mut bytes = [0u8; 16];
+    let length = name.len().min(15);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    if let Ok(name) = CStr::from_bytes_until_nul(&bytes) {
+        let _ = rustix::thread::set_name(name);
+    }
 }
 
 /// Changes the flags of a mount (`MOUNT_ATTR_*`), of the whole tree if `recursive`.
