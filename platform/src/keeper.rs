@@ -265,8 +265,14 @@ impl Keeper {
         outcome
     }
 
+    /// One that a revision names, else one that was received: a client that sent it need not send it again.
     fn open_object(&mut self, object: ObjectId) -> Outcome {
-        match self.volumes.open_file(Name::Object(Volume::Storage, object)) {
+        let named = self.volumes.open_file(Name::Object(Volume::Storage, object));
+        let found = match named {
+            Err(Code::RevisionUnknown) => self.volumes.open_file(Name::Incoming(Volume::Storage, object)),
+            other => other,
+        };
+        match found {
             Ok(file) => with_length(file),
             Err(Code::RevisionUnknown) => Err(Code::ObjectUnknown.into()),
             Err(code) => Err(code.into()),

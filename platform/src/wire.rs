@@ -156,7 +156,7 @@ pub enum Message<'a> {
         /// Announced length.
         length: u64,
     },
-    /// Opens an object for reading. `ObjectUnknown`. `value`: its length. Fds of the answer: it.
+    /// Opens an object for reading, also one that no revision names yet. `ObjectUnknown`. `value`: its length. Fds of the answer: it.
     OpenObject {
         /// Its name.
         object: ObjectId,

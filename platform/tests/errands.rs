@@ -158,6 +158,9 @@ fn a_revision_comes_in_is_made_visible_committed_and_collected() {
     for (part, body) in [(2, &b"kernel"[..]), (3, CONF.as_bytes()), (4, b"one"), (5, b"two")] {
         upload(&keeper, &verify, part, body);
     }
+    // What was received can be had before a revision names it, so a client that is interrupted sends it once.
+    let (length, file) = ask(&keeper, &Message::OpenObject { object: name_of(b"two") }, &[]);
+    assert_eq!((length, text(file.unwrap()).as_str()), (Ok(3), "two"));
     assert_eq!(stage(&keeper, a, 6, &state(b"one")), Ok(0));
     assert_eq!(stage(&keeper, b, 7, &state(b"two")), Ok(0));
     assert_eq!(fs::read_dir("/storage/objects/.incoming").unwrap().count(), 0);
