@@ -451,7 +451,9 @@ fn write_status(out: &mut Writer<'_>, machine: &Machine, facts: &dyn Facts) -> f
     let (update, now) = (machine.update(), facts.now());
     let vars = update.vars();
     out.begin_object()?;
-    out.text_member("status", device_status(machine).word())?;
+    // Nothing that is wanted may be all that runs: that is no READY.
+    let word = if update.is_degraded() { "DEGRADED" } else { device_status(machine).word() };
+    out.text_member("status", word)?;
     if let Standing::Missed(name) = machine.standing() {
         out.text_member("missed", name.as_str())?;
     }
