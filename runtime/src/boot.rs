@@ -104,9 +104,11 @@ fn rebuild(facts: &Facts, journal: Option<Record>) -> Choice {
     let run = stepped_back.map_or(booted, |record| record.previous);
     let previous = journal.map(|record| record.previous).filter(|previous| *previous != run);
     let store = BootVars { committed: run, candidate: None, previous };
-    let record = journal.filter(unfinished).map(|record| match record.candidate == run {
-        true => record.with(Phase::Done { cold_pending: false }), // `last` names only what was committed
-        false => failed(record, Code::EnvInvalid),
+    let record = journal.and_then(|record| match (record.phase, record.candidate == run) {
+        (Phase::Failed { .. }, _) | (Phase::Done { .. }, true) => None,
+        // `last` names only what was committed
+        (Phase::Armed | Phase::Trial { .. }, true) => Some(record.with(Phase::Done { cold_pending: false })),
+        (_, false) => Some(failed(record, Code::EnvInvalid)),
     });
     Choice { run, mode: Mode::Steady, record: record.or(journal), write: record.is_some(), store: Some(store) }
 }
@@ -153,6 +155,10 @@ fn settled(vars: BootVars, facts: &Facts, journal: Option<Record>) -> Choice {
         Phase::Failed { .. } if ours && cold_failed(&record) && vars.previous == Some(record.previous) => {
             Choice { run: record.previous, store: Some(step_back(vars)), ..steady }
         }
+        // The step back was stored, its record could not be written.
+        Phase::Done { cold_pending: true } if vars.committed == record.previous => {
+            Choice { record: Some(failed(record, Code::ColdBootFailed)), write: true, ..steady }
+        }
         // The commit was stored, its record was cut.
         Phase::Armed | Phase::Trial { .. } if ours => {
             let cold_pending = record.kind == Kind::InPlace;
@@ -173,10 +179,6 @@ fn failed(record: Record, code: Code) -> Record {
 
 fn cold_failed(record: &Record) -> bool {
     matches!(record.phase, Phase::Failed { code: Code::ColdBootFailed, .. })
-}
-
-fn unfinished(record: &Record) -> bool {
-    matches!(record.phase, Phase::Armed | Phase::Trial { .. })
 }
 
 fn tries(record: &Record) -> u8 {
@@ -333,6 +335,7 @@ mod tests {
             ("1 - 0", "1", record("2", Reboot, MISSED),       "1", Steady, Some(MISSED), None),
             // the step back
             ("2 - 1", "2", record("2", InPlace, COLD),        "1", Steady, Some(COLD), Some("1 - -")),
+            ("1 - -", "1", record("2", InPlace, done(true)),  "1", Steady, Some(COLD), None),
             ("1 - -", "1", record("2", InPlace, COLD),        "1", Steady, Some(COLD), None),
             // both copies bad
             ("bad", "1", None,                                "1", Steady, None, Some("1 - -")),
@@ -340,6 +343,7 @@ mod tests {
             ("bad", "1", record("2", Reboot, TRIAL),          "1", Steady, Some(failed(Code::EnvInvalid)), Some("1 - -")),
             ("bad", "2", record("2", InPlace, COLD),          "1", Steady, Some(COLD), Some("1 - -")),
             ("bad", "2", record("2", Reboot, TRIAL),          "2", Steady, Some(done(false)), Some("2 - 1")),
+            ("bad", "1", record("2", Reboot, done(false)),    "1", Steady, Some(failed(Code::EnvInvalid)), Some("1 - -")),
             ("bad", "2", record("2", Reboot, done(false)),    "2", Steady, Some(done(false)), Some("2 - 1")),
             ("bad", "-", record("2", Reboot, done(false)),    "2", Steady, Some(done(false)), Some("2 - 1")),
         ];

@@ -6,7 +6,7 @@ use crate::sim::{
     r#gen::Gen,
     laws::{Broken, Laws, in_force},
     loader::{self, LAYOUT, Skill},
-    medium::{Bench, Fault, Hardware, Mutant, Raw},
+    medium::{Bench, Fault, Hardware, Mutant, Raw, SECTOR},
 };
 use boards::env::uboot::{self, Uboot};
 use runtime::{
@@ -26,8 +26,17 @@ use runtime::{
 };
 use std::collections::VecDeque;
 
-/// The loader's environment text: enough of a script to be kept.
-pub const TEXT: &str = "bootlimit=3\npv_script=1\n";
+/// The loader's environment text. The script fills the first sector of a copy, so that what a store changes lies in
+/// both sectors, checksum in one and variables in the other, and a copy can be torn.
+pub const TEXT: &str = concat!(
+    "bootlimit=3\npv_script=1\npv_boot=",
+    "echo 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef01234567;",
+    "echo 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef01234567;",
+    "echo 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef01234567;",
+    "echo 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef01234567;",
+    "echo 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef01234567\n",
+);
+const _: () = assert!(TEXT.len() > SECTOR && TEXT.len() + 128 < LAYOUT.size);
 
 /// Everything that decides how a voyage goes, but the choices made on the way.
 #[derive(Clone, Debug)]
