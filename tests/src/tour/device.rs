@@ -199,6 +199,19 @@ impl Device {
         })
     }
 
+    /// The same once it stays the same: what the guest writes without need for it to be durable takes its time.
+    pub fn settled(&self) -> Outcome<BTreeMap<String, String>> {
+        let mut last = self.everything()?;
+        wait_for("a disk that rests", 60, || {
+            // The guest's file system writes its names at least every 5 s.
+            std::thread::sleep(Duration::from_secs(6));
+            let now = self.everything()?;
+            let rests = now == last;
+            last = now;
+            Ok(rests.then(|| last.clone()))
+        })
+    }
+
     /// Leaves the emulator running when this value goes; its process id, if it is on.
     pub fn release(&mut self) -> Option<i32> {
         self.emulator.take().map(Pid::as_raw_pid)
@@ -206,8 +219,12 @@ impl Device {
 
     /// Runs `pvcontrol ARGS` on the device, through its second serial port.
     pub fn control(&self, args: &str) -> Outcome<Ran> {
+        self.control_within(10, args)
+    }
+
+    fn control_within(&self, seconds: u64, args: &str) -> Outcome<Ran> {
         let output = Command::new(self.kit.pvr())
-            .args(["control", "--timeout", "10", "--console"])
+            .args(["control", "--timeout", &seconds.to_string(), "--console"])
             .arg(self.console())
             .args(args.split(' '))
             .stdin(Stdio::null())
@@ -224,7 +241,8 @@ impl Device {
         mut enough: impl FnMut(&serde_json::Value) -> bool,
     ) -> Outcome<serde_json::Value> {
         wait_for(what, seconds, || {
-            let status = self.control("status --json")?.json()?;
+            // Short: a device that reboots meanwhile never answers.
+            let status = self.control_within(2, "status --json")?.json()?;
             Ok(enough(&status).then_some(status))
         })
     }

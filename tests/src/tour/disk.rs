@@ -19,7 +19,7 @@ use runtime::journal::{self, Record};
 use runtime::port::Region;
 use sha2::{Digest, Sha256};
 
-use super::{Outcome, fail};
+use super::{Outcome, ensure, fail};
 
 const SECTOR: u64 = 512;
 
@@ -144,12 +144,7 @@ impl Disk {
     pub fn journal_bytes(&self, scratch: &Path) -> Outcome<Vec<u8>> {
         let copy = scratch.join("journal");
         let image = format!("{}?offset={}", self.image.display(), self.boot.start);
-        debugfs(
-            Path::new(&image),
-            &scratch.join("journal.commands"),
-            false,
-            &format!("dump /journal {}\n", copy.display()),
-        )?;
+        debugfs(Path::new(&image), &scratch.join("journal.commands"), &format!("dump /journal {}\n", copy.display()))?;
         Ok(std::fs::read(copy)?)
     }
 
@@ -218,19 +213,20 @@ pub struct Snapshot(PathBuf);
 impl Snapshot {
     fn take(image: &Path, part: Part, copy: PathBuf) -> Outcome<Self> {
         copy_sparse(&mut File::open(image)?, part, &copy)?;
-        // Without an error also when there is nothing to replay.
+        // Its exit code tells what it did; whether the result can be read is what counts.
+        Command::new("e2fsck").args(["-y", "-E", "journal_only"]).arg(&copy).stdin(Stdio::null()).output()?;
         let snapshot = Self(copy);
-        snapshot.debugfs(true, "jr\n")?;
+        ensure(snapshot.exists("/")?, || "the copy of a file system cannot be read".into())?;
         Ok(snapshot)
     }
 
-    fn debugfs(&self, write: bool, commands: &str) -> Outcome<String> {
-        debugfs(&self.0, &self.0.with_extension("commands"), write, commands)
+    fn debugfs(&self, commands: &str) -> Outcome<String> {
+        debugfs(&self.0, &self.0.with_extension("commands"), commands)
     }
 
     /// Names in a folder; none if there is no such folder.
     pub fn names(&self, folder: &str) -> Outcome<Vec<String>> {
-        let listing = self.debugfs(false, &format!("ls -p \"{folder}\"\n"))?;
+        let listing = self.debugfs(&format!("ls -p \"{folder}\"\n"))?;
         let name = |line: &str| line.strip_prefix('/')?.split('/').nth(4).map(str::to_string);
         Ok(listing.lines().filter_map(name).filter(|name| !matches!(name.as_str(), "" | "." | "..")).collect())
     }
@@ -239,7 +235,7 @@ impl Snapshot {
     pub fn read(&self, file: &str) -> Outcome<Option<String>> {
         let scratch = self.0.with_extension("file");
         let _ = std::fs::remove_file(&scratch);
-        self.debugfs(false, &format!("dump \"{file}\" {}\n", scratch.display()))?;
+        self.debugfs(&format!("dump \"{file}\" {}\n", scratch.display()))?;
         match std::fs::read(&scratch) {
             // debugfs makes the output before it looks for the input.
             Ok(bytes) if bytes.is_empty() && !self.exists(file)? => Ok(None),
@@ -251,30 +247,77 @@ impl Snapshot {
 
     /// Whether there is such a file or folder.
     pub fn exists(&self, path: &str) -> Outcome<bool> {
-        Ok(self.debugfs(false, &format!("stat \"{path}\"\n"))?.contains("Inode:"))
+        Ok(self.debugfs(&format!("stat \"{path}\"\n"))?.contains("Inode:"))
     }
 
     /// A file's size in bytes, if it is there.
     pub fn size(&self, file: &str) -> Outcome<Option<u64>> {
-        let stat = self.debugfs(false, &format!("stat \"{file}\"\n"))?;
+        let stat = self.debugfs(&format!("stat \"{file}\"\n"))?;
         Ok(stat.split("Size: ").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok()))
     }
 
-    /// Every file below `folders`, with the sha256 of what it holds.
+    /// Every file below `folders`, with the sha256 of what it holds. Hard links are read once.
     pub fn hashes(&self, folders: &[&str]) -> Outcome<BTreeMap<String, String>> {
-        let tree = self.0.with_extension("tree");
-        let _ = std::fs::remove_dir_all(&tree);
-        std::fs::create_dir_all(&tree)?;
-        for folder in folders {
-            if self.exists(folder)? {
-                self.debugfs(false, &format!("rdump \"{folder}\" {}\n", tree.display()))?;
+        let mut found = BTreeMap::new();
+        let mut inodes: BTreeMap<u64, String> = BTreeMap::new();
+        let mut level: Vec<String> = folders.iter().map(ToString::to_string).collect();
+        let mut files = Vec::new();
+        while !level.is_empty() {
+            let listing =
+                self.debugfs(&level.iter().map(|folder| format!("ls -p \"{folder}\"\n")).collect::<String>())?;
+            level.clear();
+            for entry in entries(&listing) {
+                if entry.is_folder {
+                    found.insert(format!("{}/", entry.path), String::new());
+                    level.push(entry.path);
+                } else {
+                    inodes.insert(entry.inode, String::new());
+                    files.push(entry);
+                }
             }
         }
-        let mut found = BTreeMap::new();
-        hash_tree(&tree, &tree, &mut found)?;
-        std::fs::remove_dir_all(&tree)?;
+        self.hash_inodes(&mut inodes)?;
+        found.extend(files.into_iter().map(|entry| (entry.path, inodes[&entry.inode].clone())));
         Ok(found)
     }
+
+    fn hash_inodes(&self, inodes: &mut BTreeMap<u64, String>) -> Outcome<()> {
+        let folder = self.0.with_extension("inodes");
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder)?;
+        let dump = |inode: &u64| format!("dump <{inode}> {}\n", folder.join(inode.to_string()).display());
+        self.debugfs(&inodes.keys().map(dump).collect::<String>())?;
+        for (inode, hash) in inodes {
+            // What is no regular file, such as a symlink, has nothing to dump: its name and inode stand for it.
+            *hash = hash_file(&folder.join(inode.to_string())).unwrap_or_else(|_| format!("inode {inode}"));
+        }
+        Ok(std::fs::remove_dir_all(&folder)?)
+    }
+}
+
+/// A line of debugfs's listing of a folder.
+struct Entry {
+    path: String,
+    inode: u64,
+    is_folder: bool,
+}
+
+/// The entries in the output of several `ls -p`, each behind a line that repeats the command.
+fn entries(listing: &str) -> Vec<Entry> {
+    let mut folder = "";
+    let mut found = Vec::new();
+    for line in listing.lines() {
+        if let Some(name) = line.strip_prefix("debugfs: ls -p \"") {
+            folder = name.trim_end_matches('"');
+            continue;
+        }
+        let fields: Vec<&str> = line.split('/').collect();
+        let [_, inode, mode, _, _, name, ..] = fields[..] else { continue };
+        if let (Ok(inode), false) = (inode.parse(), matches!(name, "" | "." | "..")) {
+            found.push(Entry { path: format!("{folder}/{name}"), inode, is_folder: mode.starts_with("04") });
+        }
+    }
+    found
 }
 
 /// Copies a partition, leaving out what is all zero.
@@ -296,35 +339,14 @@ fn copy_sparse(image: &mut File, part: Part, copy: &Path) -> io::Result<()> {
 }
 
 /// Runs debugfs with commands from a file, and returns what it printed; its messages about missing files are an answer.
-fn debugfs(image: &Path, script: &Path, write: bool, commands: &str) -> Outcome<String> {
+fn debugfs(image: &Path, script: &Path, commands: &str) -> Outcome<String> {
     std::fs::write(script, commands)?;
-    let mut command = Command::new("debugfs");
-    if write {
-        command.arg("-w");
-    }
-    let output = command.arg("-f").arg(script).arg(image).env("PAGER", "cat").stdin(Stdio::null()).output()?;
+    let output =
+        Command::new("debugfs").arg("-f").arg(script).arg(image).env("PAGER", "cat").stdin(Stdio::null()).output()?;
     if !output.status.success() {
         return fail(format!("debugfs {}: {}", image.display(), String::from_utf8_lossy(&output.stderr).trim()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn hash_tree(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = entry.path();
-        let name = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            found.insert(format!("{name}/"), String::new());
-            hash_tree(root, &path, found)?;
-        } else if kind.is_symlink() {
-            found.insert(name, std::fs::read_link(&path)?.to_string_lossy().into_owned());
-        } else {
-            found.insert(name, hash_file(&path)?);
-        }
-    }
-    Ok(())
 }
 
 /// The sha256 of a file, in lower-case hex: an object's name.
@@ -392,8 +414,8 @@ mod tests {
         assert!(snapshot.names("/missing").unwrap().is_empty());
         let hashes = snapshot.hashes(&["/trails", "/objects"]).unwrap();
         let name = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
-        assert_eq!(hashes.get("trails/locals/text").map(String::as_str), Some(name));
-        assert_eq!(hashes.len(), 3);
+        assert_eq!(hashes.get("/trails/locals/text").map(String::as_str), Some(name));
+        assert_eq!(hashes.len(), 2);
         std::fs::remove_dir_all(&scratch).unwrap();
     }
 }

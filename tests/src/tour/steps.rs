@@ -228,14 +228,14 @@ impl Tour {
     fn cut_while_objects_arrive(&mut self, report: &mut Report) -> Outcome<()> {
         type Look = fn(&Arrival) -> bool;
         let points: [(&str, Look); 3] = [
-            ("a part file is there, no new object is", |seen| seen.parts > 0 && seen.named == 0),
-            ("one new object is there, another is not", |seen| seen.named > 0 && seen.named < seen.all),
-            ("all new objects are there, the revision is not", |seen| seen.named == seen.all && !seen.staged),
+            ("a part of one, nothing whole", |seen| seen.parts > 0 && seen.whole == 0),
+            ("one whole, another not", |seen| seen.whole > 0 && seen.whole < seen.all),
+            ("all whole, the revision not there", |seen| seen.whole == seen.all && !seen.staged),
         ];
         for (index, (what, look)) in points.iter().enumerate() {
             let old = self.device.disk.env()?;
             let revisions = self.revisions()?;
-            let hashes = self.new_files(&[400_000, 6_000_000])?;
+            let hashes = self.new_files(&[400_000, 9_000_000])?;
             let rule = Rule { rate: 900_000, hold_revision: index == 2 };
             let link = SlowLink::to(self.device.ports.endpoint, rule)?;
             self.work()?.commit("large files")?;
@@ -248,7 +248,12 @@ impl Tour {
             ensure(env == old, || format!("the environment was {old:?} and is {env:?}"))?;
             ensure(status["revision"] == old.rev.as_str(), || format!("the status is {status}"))?;
             ensure(self.revisions()? == revisions, || "a revision appeared".into())?;
-            report.held("6a", &format!("cut while objects arrive ({what}): boots {}, no update", old.rev));
+            wait_for("an empty .incoming", 30, || {
+                let left = self.device.frozen(|disk, scratch| disk.storage(scratch)?.names("/objects/.incoming"))?;
+                Ok(left.is_empty().then_some(()))
+            })?;
+            report
+                .held("6a", &format!("cut while objects arrive ({what}): boots {}, no update, nothing left", old.rev));
         }
         Ok(())
     }
@@ -303,7 +308,7 @@ impl Tour {
 
     /// 7. What is refused changes nothing.
     fn refuses(&mut self, report: &mut Report) -> Outcome<()> {
-        let before = self.device.everything()?;
+        let before = self.device.settled()?;
         let port = self.device.ports.endpoint;
         let remote = http::get(port, "/.pvrremote")?.text();
         let remote: Value = serde_json::from_str(&remote).map_err(|error| format!("{error}: {remote}"))?;
@@ -342,7 +347,7 @@ impl Tour {
 /// What stands on the disk of an update whose objects arrive.
 struct Arrival {
     parts: usize,
-    named: usize,
+    whole: usize,
     all: usize,
     staged: bool,
 }
@@ -350,11 +355,13 @@ struct Arrival {
 impl Arrival {
     fn of(disk: &Disk, scratch: &Path, hashes: &[String], revisions: &[String]) -> Outcome<Self> {
         let storage = disk.storage(scratch)?;
-        let names = storage.names("/objects")?;
-        let named = hashes.iter().filter(|hash| names.contains(hash)).count();
-        let parts = storage.names("/objects/.incoming")?.iter().filter(|name| name.ends_with(".part")).count();
+        // Received and verified objects wait there until a revision that names them is staged.
+        let mut names = storage.names("/objects/.incoming")?;
+        let parts = names.iter().filter(|name| name.ends_with(".part")).count();
+        names.extend(storage.names("/objects")?);
+        let whole = hashes.iter().filter(|hash| names.contains(hash)).count();
         let staged = storage.names("/trails/locals")?.iter().any(|name| !revisions.contains(name));
-        Ok(Self { parts, named, all: hashes.len(), staged })
+        Ok(Self { parts, whole, all: hashes.len(), staged })
     }
 }
 
