@@ -147,7 +147,9 @@ impl Endpoint {
             let Some(free) = self.clients.iter().position(Option::is_none) else { return };
             match self.listener.accept() {
                 Ok((stream, _)) => self.clients[free] = Client::new(stream, free, self.poll.registry()).ok(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // a client that hung up in the backlog is not the last one there
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
+                }
                 Err(_) => self.backlog = false,
             }
         }
