@@ -75,6 +75,11 @@ impl Policy {
         policy
     }
 
+    /// The time-out of the board's watchdog, seconds.
+    pub fn watchdog_s(&self) -> u32 {
+        boards::find(self.board.as_str()).map_or(crate::watchdog::TIMEOUT_S, |board| board.watchdog.timeout_s)
+    }
+
     fn set(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
             "switchback.board" => self.board = Value::new(value)?,

@@ -84,7 +84,7 @@ pub fn panic_hook() {
 /// Ends the machine: what is in memory gets a bounded time to reach the disk, in a child, because a disk that
 /// does not answer must not keep us.
 pub fn restart_now(how: RebootCommand) -> ! {
-    if let Ok(child) = sys::fork_and(rustix::fs::sync) {
+    if let Ok(child) = sys::fork_and(settle_disks) {
         let until = Instant::now() + PANIC_SYNC;
         while Instant::now() < until && !ended(child) {
             std::thread::sleep(Duration::from_millis(10));
@@ -93,6 +93,15 @@ pub fn restart_now(how: RebootCommand) -> ! {
     let _ = rustix::system::reboot(how);
     // Only where we may not reboot, as in a namespace of a test: ending PID 1 ends it.
     std::process::exit(if how == RebootCommand::PowerOff { 0 } else { 3 })
+}
+
+/// Writes what is in memory, and leaves the file systems without a journal to replay, which loaders do not do. A file
+/// system on which somebody still writes stays as it is: it was synced.
+fn settle_disks() {
+    rustix::fs::sync();
+    for at in [c"/storage", c"/boot"] {
+        let _ = rustix::mount::mount_remount(at, MountFlags::RDONLY | MountFlags::NOATIME, c"");
+    }
 }
 
 fn ended(child: rustix::process::Pid) -> bool {

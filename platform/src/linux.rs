@@ -139,6 +139,8 @@ pub struct Linux {
     /// What a collection spares.
     spared: KeepList,
     events: VecDeque<Event>,
+    /// Children that were nobody's.
+    orphans: u64,
     buffers: Buffers,
 }
 
@@ -181,6 +183,7 @@ impl Linux {
             in_force: decision.boot.vars,
             spared: KeepList::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
+            orphans: 0,
             buffers: Buffers {
                 message: Box::new(Buffer::new()),
                 state: vec![0; limits::STATE_MAX + 1].into_boxed_slice(),
@@ -283,8 +286,10 @@ impl Linux {
             }
             (Resident::Console, Settings { console: Some(name), .. }) => {
                 let mut path = Path::new();
-                let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+                // Opening a serial line may wait for its carrier; without waiting it is opened, and read as usual.
+                let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 rustix::fs::open(path.set(format_args!("/dev/{name}")), flags, Mode::empty())
+                    .and_then(|tty| rustix::io::ioctl_fionbio(&tty, false).map(|()| tty))
                     .map_err(WireError::Io)
                     .and_then(|tty| process.channel.send(0, &Message::Serve { what: name.as_str() }, &[tty.as_fd()]))
             }
@@ -362,6 +367,8 @@ impl Linux {
                 warn!("{work:?} failed with it: {code}");
                 self.failed(work, code);
             }
+        } else {
+            self.orphans += 1; // a process of a container whose parent ended before it
         }
     }
 
@@ -864,6 +871,10 @@ impl Facts for Linux {
 
     fn allocations(&self) -> u64 {
         alloc::count()
+    }
+
+    fn orphans(&self) -> u64 {
+        self.orphans
     }
 
     fn processes(&self, each: &mut dyn FnMut(&str, u32, Option<u64>)) {

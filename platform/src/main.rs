@@ -53,8 +53,8 @@ fn init() -> ! {
     let mut decision = boot::decide(&disks, &loader, &policy);
     let plan = boot::load(&mut decision, &settings.defaults);
     let mut machine = Box::new(Machine::new(decision.boot, *plan));
-    let mut linux =
-        linux::Linux::new(settings, signals, Watchdog::open(), disks.env, &decision).expect("descriptors for the loop");
+    let mut linux = linux::Linux::new(settings, signals, Watchdog::open(policy.watchdog_s()), disks.env, &decision)
+        .expect("descriptors for the loop");
     alloc::seal();
     loop {
         let event = linux.wait(&mut machine);

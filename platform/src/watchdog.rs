@@ -10,24 +10,24 @@ use rustix::{
     fs::{Mode, OFlags},
 };
 
-/// After this long without being fed the device resets. Above the worst stall of one environment store, many times.
-const TIMEOUT_S: i32 = 60;
-/// How often it is fed: one wake-up in this time. Three may be lost.
-const FEED_MS: Millis = 20_000;
+/// After this long without being fed a device of an unknown board resets.
+pub const TIMEOUT_S: u32 = 60;
 
 /// The open device.
 pub struct Watchdog {
     device: Option<OwnedFd>,
+    /// How often it is fed: one wake-up in this time, a third of the time-out.
+    every: Millis,
     next: Millis,
 }
 
 impl Watchdog {
-    /// Opens and arms the device.
-    pub fn open() -> Self {
+    /// Opens and arms the device. `timeout_s` is far above the worst stall of one environment store.
+    pub fn open(timeout_s: u32) -> Self {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let device = match rustix::fs::open(c"/dev/watchdog", flags, Mode::empty()) {
             Ok(device) => {
-                match crate::sys::watchdog_timeout(&device, TIMEOUT_S) {
+                match crate::sys::watchdog_timeout(&device, timeout_s as i32) {
                     Ok(seconds) => info!("watchdog: {seconds} s"),
                     Err(error) => warn!("watchdog: time-out not set: {error}; the driver's own holds"),
                 }
@@ -38,7 +38,7 @@ impl Watchdog {
                 None
             }
         };
-        Self { device, next: 0 }
+        Self { device, every: Millis::from(timeout_s) * 1000 / 3, next: 0 }
     }
 
     /// When it has to be fed next.
@@ -51,7 +51,7 @@ impl Watchdog {
         let Some(device) = &self.device else { return };
         if now >= self.next {
             let _ = rustix::io::write(device, b"\0");
-            self.next = now + FEED_MS;
+            self.next = now + self.every;
         }
     }
 }

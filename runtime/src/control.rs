@@ -300,6 +300,8 @@ pub trait Facts {
     fn begun(&self) -> Millis;
     /// Allocations of PID 1 since its loop began.
     fn allocations(&self) -> u64;
+    /// Processes that ended as nobody's child but PID 1's, because their parent in a container ended before them.
+    fn orphans(&self) -> u64;
     /// Every process of ours: name, process id and its proportional share of memory in kB, as far as it can be read.
     fn processes(&self, each: &mut dyn FnMut(&str, u32, Option<u64>));
     /// What `/buildinfo` says.
@@ -471,6 +473,7 @@ fn write_status(out: &mut Writer<'_>, machine: &Machine, facts: &dyn Facts) -> f
         out.number_member("ready_ms", ready_at.saturating_sub(facts.begun()))?; // from the exec of PID 1
     }
     out.number_member("allocations", facts.allocations())?;
+    out.number_member("orphans", facts.orphans())?;
     write_update(out, machine, now)?;
     write_processes(out, facts)?;
     out.key("containers")?;
@@ -695,6 +698,9 @@ mod tests {
         }
         fn begun(&self) -> Millis {
             100
+        }
+        fn orphans(&self) -> u64 {
+            1
         }
         fn allocations(&self) -> u64 {
             0
