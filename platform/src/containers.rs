@@ -11,6 +11,7 @@
 use crate::{
     early,
     errand::{Process, Starter},
+    kmsg::Why,
     path::Path,
     signals::End,
     sockets, sys,
@@ -247,7 +248,7 @@ impl Containers {
         drop(images);
         unit.images.clear();
         if let Err(error) = sent.and_then(|()| waiter.watch(&process.channel, Source::Start(id)).map_err(wire_error)) {
-            warn!("container {name}: its errand cannot be told what to do: {error:?}");
+            warn!("container {name}: its errand cannot be told what to do: {error}");
             process.signal(rustix::process::Signal::KILL);
         }
         unit.process = Some(process);
@@ -272,7 +273,7 @@ impl Containers {
         match process.channel.receive(buffer) {
             Ok(Some(wire::Received { message: Message::Report { code, step, errno }, .. })) => {
                 if let Some(code) = code {
-                    let why = Errno::from_raw_os_error(errno);
+                    let why = Why(Errno::from_raw_os_error(errno));
                     warn!("container {name}: {code} {}: {step}: {why}", code.text());
                 }
                 *report = Some(code.map_or(Ok(()), Err));
@@ -434,7 +435,7 @@ impl Unit {
 }
 
 fn fault(name: PartName, what: &str, error: Errno) -> Code {
-    warn!("container {name}: {what}: {error}");
+    warn!("container {name}: {what}: {}", Why(error));
     Code::StartFailed
 }
 
@@ -487,7 +488,7 @@ impl Process {
     /// Sends it a signal by number, real-time signals included.
     fn signal_number(&self, number: i32) {
         if let Err(error) = sys::pidfd_signal(self.pidfd(), number) {
-            warn!("signal {number} to process {}: {error}", self.pid);
+            warn!("signal {number} to process {}: {}", self.pid, Why(error));
         }
     }
 }

@@ -8,7 +8,8 @@
 //! Not here: what the requests mean (`linux`), what they look like (`wire`).
 
 use crate::{
-    kmsg, sys,
+    kmsg::{self, Why},
+    sys,
     wire::{Channel, WireError},
 };
 use core::ffi::CStr;
@@ -225,7 +226,7 @@ impl<J: Copy> Desk<J> {
                 true
             }
             Err(error) => {
-                warn!("{:?} cannot be started: {error}; next try in {} ms", self.resident, self.pause);
+                warn!("{:?} cannot be started: {}; next try in {} ms", self.resident, Why(error), self.pause);
                 self.rest(now);
                 false
             }

@@ -3,8 +3,12 @@
 //! A record is cut at `RECORD_MAX`, as the kernel would. A record that cannot be written is lost: nobody waits
 //! for the log. Output of containers never comes here; it goes to files (`logs`).
 
+use crate::sys;
 use core::fmt::Write as _;
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 use std::{os::fd::OwnedFd, sync::OnceLock};
 
 /// Longest record; the kernel's own bound is about 1 KB with its prefix.
@@ -42,6 +46,17 @@ pub fn emergency(text: core::fmt::Arguments<'_>) {
     match KMSG.get() {
         Some(kmsg) => drop(rustix::io::write(&kmsg.out, record.line())),
         None => drop(rustix::io::write(rustix::stdio::stderr(), record.line())),
+    }
+}
+
+/// An error of the kernel for people. Its own `Display` is std's, which allocates.
+#[derive(Clone, Copy, Debug)]
+pub struct Why(pub Errno);
+
+impl core::fmt::Display for Why {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let number = self.0.raw_os_error();
+        write!(f, "{} (errno {number})", sys::error_text(number, &mut [0; 64]))
     }
 }
 
@@ -105,6 +120,12 @@ impl core::fmt::Write for Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_have_words() {
+        assert_eq!(Why(Errno::NOENT).to_string(), "No such file or directory (errno 2)");
+        assert!(Why(Errno::from_raw_os_error(4000)).to_string().ends_with("(errno 4000)"));
+    }
 
     #[test]
     fn a_record_is_one_line_of_bounded_length() {

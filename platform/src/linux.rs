@@ -296,7 +296,7 @@ impl Linux {
             _ => Ok(()),
         };
         if let Err(error) = told {
-            warn!("{resident:?} cannot be told what to serve: {error:?}");
+            warn!("{resident:?} cannot be told what to serve: {error}");
         }
         if !watched || told.is_err() {
             self.desk(resident).end("it cannot be spoken to");

@@ -359,3 +359,11 @@ pub fn loopback_up() -> Result<(), Errno> {
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     if done < 0 { Err(last_errno()) } else { Ok(()) }
 }
+
+/// What the C library says about an error number, in a buffer of the caller: unlike std, without allocating.
+pub fn error_text(number: i32, buffer: &mut [u8; 64]) -> &str {
+    // SAFETY: at most `buffer.len()` bytes are written, with a zero at the end, and the buffer lives during the call.
+    let failed = unsafe { libc::strerror_r(number, buffer.as_mut_ptr().cast(), buffer.len()) };
+    let text = core::ffi::CStr::from_bytes_until_nul(buffer).ok().filter(|_| failed == 0);
+    text.and_then(|text| text.to_str().ok()).unwrap_or("unknown error")
+}

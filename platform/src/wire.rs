@@ -9,6 +9,8 @@
 //! Fault model: a peer that was compromised may send anything; it gets `WireError` and is ended.
 //! Not here: who sends what when (`errand`), deadlines, restarts.
 
+use crate::kmsg::Why;
+use core::fmt;
 use runtime::{
     fault::{Code, Refusal},
     id::{ObjectId, PartName, RevName, Text},
@@ -231,6 +233,18 @@ pub enum WireError {
     Value,
     /// The socket reported an error.
     Io(Errno),
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(errno) => Why(*errno).fmt(f),
+            Self::Version => f.write_str("a message of another version"),
+            Self::Kind => f.write_str("a message of an unknown kind"),
+            Self::Length => f.write_str("a message of a wrong length"),
+            Self::Value => f.write_str("a message with a wrong value"),
+        }
+    }
 }
 
 impl From<Errno> for WireError {

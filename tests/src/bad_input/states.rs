@@ -64,7 +64,7 @@ fn cases(state: &Value) -> Vec<Case> {
         1,
     );
     vec![
-        ("too large", [whole.as_bytes(), &b" ".repeat(STATE_MAX + 1 - whole.len())].concat(), Code::StateTooLarge),
+        ("too large", format!("{{{}{}", " ".repeat(STATE_MAX), &whole[1..]).into_bytes(), Code::StateTooLarge),
         ("too deep", with(&format!("\"x.json\":{}{}", "[".repeat(levels), "]".repeat(levels))), Code::StateTooDeep),
         ("the same key twice", with(&format!("\"a\":{known},\"a\":{known}")), Code::StateDuplicateKey),
         ("the same key twice inside run.json", twice.into_bytes(), Code::StateDuplicateKey),
