@@ -540,7 +540,7 @@ impl Linux {
 
     fn kept(&mut self, job: Job, result: Result<(), Refusal>) {
         match job {
-            Job::Adopt(slot, _) | Job::Stage(slot, _) if result.is_ok() => self.transfers.release(slot),
+            Job::Adopt(slot, _) if result.is_ok() => self.transfers.release(slot),
             Job::Drop(slot) => self.transfers.release(slot),
             _ => {}
         }

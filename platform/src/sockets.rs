@@ -107,7 +107,9 @@ impl Sockets {
     /// Accepts one client of a listener that is ready.
     pub fn accept(&mut self, listener: BorrowedFd<'_>, caller: Caller, from: Source, waiter: &mut Waiter, now: Millis) {
         let Some(free) = self.slots.iter().position(|slot| slot.conn.is_none()) else {
-            let _ = self.starved.push(from);
+            if !self.starved.contains(&from) {
+                let _ = self.starved.push(from); // there is room for every listener
+            }
             return waiter.drained(from);
         };
         match net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {

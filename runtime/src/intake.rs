@@ -35,7 +35,8 @@ enum State {
     Free,
     Receiving { conn: ConnId, upload: Upload },
     Hashing { conn: ConnId, id: ObjectId },
-    Keeping { conn: ConnId },
+    Adopting { conn: ConnId },
+    Staging { conn: ConnId },
     Dropping,
 }
 
@@ -74,22 +75,30 @@ impl Intake {
             }
             (S::Receiving { conn, upload: Upload::Step(rev) }, E::Received(Ok(()))) => {
                 push(Action::Keep(Job::Stage(slot, rev)));
-                S::Keeping { conn }
+                S::Staging { conn }
             }
             (S::Hashing { conn, id }, E::Hashed(Ok(found))) if found == id => {
                 push(Action::Keep(Job::Adopt(slot, id)));
-                S::Keeping { conn }
+                S::Adopting { conn }
             }
             (S::Hashing { conn, .. }, E::Hashed(result)) => {
                 let code = result.err().unwrap_or(Code::ObjectMismatch);
                 refuse(slot, conn, code.into(), &mut push)
             }
             (S::Receiving { conn, .. }, E::Received(Err(code))) => refuse(slot, conn, code.into(), &mut push),
-            (S::Keeping { conn }, E::Kept(Ok(()))) => {
+            (S::Adopting { conn }, E::Kept(Ok(()))) => {
                 push(Action::Answer(conn, Answer::Done));
                 S::Free
             }
-            (S::Keeping { conn }, E::Kept(Err(refusal))) => refuse(slot, conn, refusal, &mut push),
+            // The revision has a copy of its own.
+            (S::Staging { conn }, E::Kept(Ok(()))) => {
+                push(Action::Answer(conn, Answer::Done));
+                push(Action::Keep(Job::Drop(slot)));
+                S::Dropping
+            }
+            (S::Adopting { conn } | S::Staging { conn }, E::Kept(Err(refusal))) => {
+                refuse(slot, conn, refusal, &mut push)
+            }
             // A part file that cannot be removed is swept at the next start; the slot's next one replaces it.
             (S::Dropping, E::Kept(_)) => S::Free,
             (state, _) => state, // late or repeated: it changes nothing

@@ -171,7 +171,7 @@ impl Device {
     /// Stops the emulator, looks at the disk, and lets it go on unless the look says that the moment has come; then
     /// the power is cut at exactly this instant.
     pub fn cut_if(&mut self, mut look: impl FnMut(&Disk, &Path) -> Outcome<bool>) -> Outcome<bool> {
-        self.signal(Signal::STOP)?;
+        self.stop()?;
         let seen = look(&self.disk, &self.folder);
         if matches!(seen, Ok(true)) {
             self.cut();
@@ -183,7 +183,7 @@ impl Device {
 
     /// Looks at the disk while the emulator stands still, so that what is seen is one instant.
     pub fn frozen<T>(&self, look: impl FnOnce(&Disk, &Path) -> Outcome<T>) -> Outcome<T> {
-        self.signal(Signal::STOP)?;
+        self.stop()?;
         let seen = look(&self.disk, &self.folder);
         self.signal(Signal::CONT)?;
         seen
@@ -247,6 +247,19 @@ impl Device {
         })
     }
 
+    /// Stops the emulator, and waits until none of its threads writes any more.
+    fn stop(&self) -> Outcome<()> {
+        self.signal(Signal::STOP)?;
+        let Some(emulator) = self.emulator else { return Ok(()) };
+        let stands = |thread: std::io::Result<std::fs::DirEntry>| {
+            thread.is_ok_and(|thread| matches!(state_of(&thread.path()), None | Some('T' | 'Z' | 'X')))
+        };
+        while !std::fs::read_dir(format!("/proc/{}/task", emulator.as_raw_pid()))?.all(stands) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     fn signal(&self, signal: Signal) -> Outcome<()> {
         match self.emulator {
             Some(emulator) => Ok(kill_process(emulator, signal)?),
@@ -257,8 +270,13 @@ impl Device {
 
 /// Whether a process is there and has not ended; one that ended may stay a zombie of somebody else.
 fn is_running(process: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid())).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+    let state = state_of(Path::new(&format!("/proc/{}", process.as_raw_pid())));
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// The state of a process or thread, by its folder below /proc; `None` if it is gone.
+fn state_of(folder: &Path) -> Option<char> {
+    std::fs::read_to_string(folder.join("stat")).ok()?.rsplit(") ").next()?.chars().next()
 }
 
 impl Drop for Device {

@@ -343,8 +343,10 @@ fn debugfs(image: &Path, script: &Path, commands: &str) -> Outcome<String> {
     std::fs::write(script, commands)?;
     let output =
         Command::new("debugfs").arg("-f").arg(script).arg(image).env("PAGER", "cat").stdin(Stdio::null()).output()?;
-    if !output.status.success() {
-        return fail(format!("debugfs {}: {}", image.display(), String::from_utf8_lossy(&output.stderr).trim()));
+    let trouble = String::from_utf8_lossy(&output.stderr);
+    // It ends well even when it could not open the file system; then nothing that it says is an answer.
+    if !output.status.success() || trouble.contains("Filesystem not open") {
+        return fail(format!("debugfs {}: {}", image.display(), trouble.trim()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
