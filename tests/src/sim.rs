@@ -1,4 +1,6 @@
-//! The simulator: the device's own decisions and procedures on media that lose what was not made durable.
+//! The simulator: the device's own decisions, procedures and environment codec on media that lose what was not made
+//! durable. `device` is the world between the doors, `medium` the media and the plug, `loader` what runs before us,
+//! `fleet` the revisions and how they behave, `laws` the observers, `explore` and `suite` what is gone through.
 
 pub mod device;
 pub mod explore;
@@ -7,3 +9,4 @@ pub mod r#gen;
 pub mod laws;
 pub mod loader;
 pub mod medium;
+pub mod suite;

@@ -96,6 +96,27 @@ impl Yard {
         Ok(count)
     }
 
+    /// A cut before every effect, and a second one before each of the effects that follow: in the loader's counting, in
+    /// the recovery, in carrying out the boot decision, in the next attempt. Fates are drawn.
+    pub fn cut_twice(&mut self, voyage: &Voyage) -> Result<Count, Box<Violation>> {
+        const AFTER: u64 = 40;
+        let mut count = Count::default();
+        for at in 0.. {
+            let mut came = 0;
+            for after in 0..AFTER {
+                let voyage = Voyage { cuts: vec![at, after], ..voyage.clone() };
+                came = came.max(self.sail(&voyage, &mut Gen::random(at << 16 | after), &mut count)?.cuts);
+                if count.runs >= self.runs_max {
+                    return Ok(count);
+                }
+            }
+            if came == 0 {
+                return Ok(count);
+            }
+        }
+        Ok(count)
+    }
+
     /// A call fails, every one that there is, in every power-on; once, or from then on; with every code.
     pub fn fail_everywhere(&mut self, voyage: &Voyage) -> Result<Count, Box<Violation>> {
         let mut count = Count::default();
