@@ -11,7 +11,7 @@
 use crate::{
     early,
     errand::{Process, Starter},
-    kmsg::Why,
+    kmsg::{Said, Why},
     path::Path,
     signals::End,
     sockets, sys,
@@ -273,7 +273,7 @@ impl Containers {
         match process.channel.receive(buffer) {
             Ok(Some(wire::Received { message: Message::Report { code, step, errno }, .. })) => {
                 if let Some(code) = code {
-                    let why = Why(Errno::from_raw_os_error(errno));
+                    let why = Said(errno);
                     warn!("container {name}: {code} {}: {step}: {why}", code.text());
                 }
                 *report = Some(code.map_or(Ok(()), Err));
@@ -319,6 +319,10 @@ impl Containers {
         let name = unit.name?;
         if let Some(process) = unit.process.take() {
             waiter.forget(&process.channel, Source::Start(id));
+        }
+        // Nobody may ask in the name of a container that is gone: its slot may become another's.
+        if let Some(listener) = unit.listener.take() {
+            waiter.forget(&listener, Source::Listener(id));
         }
         unit.output = None;
         let exit = match end {

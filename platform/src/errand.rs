@@ -29,6 +29,8 @@ pub const QUEUE_MAX: usize = 96;
 const TRIES: u8 = 3;
 /// Time that a resident errand has from its start to `Ready`.
 const READY_MS: Millis = 20_000;
+/// Time that an errand has from its end to being reaped, before it counts as held by the kernel.
+const REAP_MS: Millis = 5_000;
 /// First pause before an errand is started again; doubled each time until it is ready.
 const PAUSE_MS: Millis = 200;
 /// Longest pause.
@@ -42,7 +44,7 @@ pub fn run(name: &'static str, serve: fn(&Channel) -> Result<(), WireError>) -> 
     match serve(&channel) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            warn!("{error:?}; it will be started again");
+            warn!("{error}; it will be started again");
             ExitCode::FAILURE
         }
     }
@@ -173,8 +175,10 @@ pub struct Desk<J> {
     /// The errand, from its start until it is reaped.
     pub process: Option<Process>,
     ready: bool,
-    /// Not running: when to start. Not ready: when to give up.
+    /// Not running: when to start. Not ready: when to give up. `Millis::MAX`: it was ended and is to be reaped.
     at: Millis,
+    /// It was ended because it was late: from when on who else waits for it need not.
+    let_go: Option<Millis>,
     pause: Millis,
     /// Has its room from the start; a page of it that was never used costs nothing.
     queue: VecDeque<J>,
@@ -192,6 +196,7 @@ impl<J: Copy> Desk<J> {
             process: None,
             ready: false,
             at: 0,
+            let_go: None,
             pause: PAUSE_MS,
             queue: VecDeque::with_capacity(QUEUE_MAX),
             sent: None,
@@ -233,11 +238,15 @@ impl<J: Copy> Desk<J> {
         }
     }
 
-    /// It said that it serves.
-    pub fn serves(&mut self) {
+    /// It said that it serves; `false` if it says so twice, or after it was ended.
+    pub fn serves(&mut self) -> bool {
+        if self.ready || self.at == Millis::MAX {
+            return false;
+        }
         info!("{:?} is ready", self.resident);
         self.ready = true;
         self.pause = PAUSE_MS;
+        true
     }
 
     /// The request to send now and its serial, if it can take one.
@@ -283,6 +292,7 @@ impl<J: Copy> Desk<J> {
     pub fn reaped(&mut self, now: Millis) -> Option<(J, Code)> {
         self.process = None;
         self.ready = false;
+        self.let_go = None;
         self.rest(now);
         let (_, until) = self.sent.take()?;
         self.tries += 1;
@@ -295,21 +305,31 @@ impl<J: Copy> Desk<J> {
 
     /// When it wants `check` or `start_if_due` to be called.
     pub fn poll_at(&self) -> Option<Millis> {
+        if self.at == Millis::MAX {
+            // Ended: all that is left is to reap it, however long the kernel holds it, and to let go who waits.
+            return self.let_go.filter(|_| !self.queue.is_empty());
+        }
         let request = self.sent.map(|(_, until)| until);
         let own = if self.ready { None } else { Some(self.at) };
-        [request, own].into_iter().flatten().min().filter(|at| *at != Millis::MAX)
+        [request, own].into_iter().flatten().min()
     }
 
-    /// Ends it if it is late.
-    pub fn check(&mut self, now: Millis) {
-        if self.process.is_none() || self.at == Millis::MAX {
-            return;
+    /// Ends it if it is late. A request that fails with that: none waits for the process to be gone, which a disk
+    /// that does not answer can hold for as long as it likes. Call it until it returns nothing, or with every turn.
+    pub fn check(&mut self, now: Millis) -> Option<(J, Code)> {
+        self.process.as_ref()?;
+        if self.at == Millis::MAX {
+            self.let_go.filter(|at| now >= *at)?;
+            return self.finish().map(|job| (job, Code::ErrandTimeout));
         }
         if !self.ready && now >= self.at {
             self.end("it did not become ready in time");
         } else if self.sent.is_some_and(|(_, until)| now >= until) {
             self.end("it did not answer in time");
+            self.let_go = Some(now + REAP_MS);
+            return self.finish().map(|job| (job, Code::ErrandTimeout));
         }
+        None
     }
 
     fn rest(&mut self, now: Millis) {
@@ -365,6 +385,31 @@ mod tests {
         desk.sent(0, 100);
         assert_eq!(desk.poll_at(), Some(100));
         assert_eq!(desk.reaped(100), Some((1, Code::ErrandTimeout)));
+    }
+
+    #[test]
+    fn an_errand_that_the_kernel_holds_does_not_hold_its_request() {
+        let mut desk = desk();
+        desk.process = Some(Starter::new().unwrap().start(c"--list", 0, None, None).unwrap());
+        assert!(desk.serves());
+        desk.sent(0, 100);
+        assert_eq!(desk.check(99), None);
+        assert_eq!(desk.poll_at(), Some(100));
+        assert_eq!(desk.check(100), Some((1, Code::ErrandTimeout)));
+        assert_eq!(desk.check(101), None, "the next errand serves the others, if there is one soon");
+        assert_eq!(desk.poll_at(), Some(100 + REAP_MS));
+        assert_eq!(desk.check(100 + REAP_MS), Some((2, Code::ErrandTimeout)));
+        // From now on there is nothing to do until it is reaped, and nothing that it says counts.
+        assert_eq!((desk.check(101 + REAP_MS), desk.poll_at(), desk.next()), (None, None, None));
+        assert!(!desk.serves());
+        desk.ask(3).unwrap();
+        let pid = desk.process.as_ref().unwrap().pid;
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
+        assert_eq!(desk.reaped(200), None);
+        assert_eq!(desk.poll_at(), Some(200 + PAUSE_MS));
+        assert!(desk.serves());
+        assert_eq!(desk.next().map(|(_, job)| job), Some(3));
+        assert!(!desk.serves(), "it says so once");
     }
 
     #[test]

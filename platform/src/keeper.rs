@@ -289,7 +289,9 @@ impl Keeper {
         if !is_plain_path(key) {
             return Err(Refusal::key(Code::KeyUnsafe, key));
         }
-        with_length(self.volumes.open_file(Name::File(Volume::Storage, Stage::Live, rev, key))?)
+        let file = self.volumes.open_file(Name::File(Volume::Storage, Stage::Live, rev, key))?;
+        let text = read_bounded(file.as_fd(), limits::HTTP_ANSWER_MAX)?.ok_or(Code::StorageDamaged)?;
+        memory(&text)
     }
 
     fn list(&mut self, write: fn(&mut Volumes, &mut String) -> Result<(), Code>) -> Outcome {

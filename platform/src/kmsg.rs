@@ -55,8 +55,20 @@ pub struct Why(pub Errno);
 
 impl core::fmt::Display for Why {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let number = self.0.raw_os_error();
-        write!(f, "{} (errno {number})", sys::error_text(number, &mut [0; 64]))
+        Said(self.0.raw_os_error()).fmt(f)
+    }
+}
+
+/// An error number that another process said, which may be any: `Errno` panics at one that is none, as 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Said(pub i32);
+
+impl core::fmt::Display for Said {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            0 => f.write_str("not an error of the kernel"),
+            number => write!(f, "{} (errno {number})", sys::error_text(number, &mut [0; 64])),
+        }
     }
 }
 
@@ -125,6 +137,33 @@ mod tests {
     fn errors_have_words() {
         assert_eq!(Why(Errno::NOENT).to_string(), "No such file or directory (errno 2)");
         assert!(Why(Errno::from_raw_os_error(4000)).to_string().ends_with("(errno 4000)"));
+    }
+
+    #[test]
+    fn any_number_that_an_errand_says_can_be_printed() {
+        assert_eq!(Said(0).to_string(), "not an error of the kernel");
+        for number in [-1, 1, 4095, 4096, i32::MIN, i32::MAX] {
+            assert!(Said(number).to_string().ends_with(&format!("(errno {number})")));
+        }
+    }
+
+    /// Whether `what` can be printed without an allocation. Other tests allocate at the same time: one clean try says
+    /// it all, because what allocates always does.
+    fn prints_without_allocation(what: &dyn core::fmt::Display) -> bool {
+        crate::alloc::seal();
+        (0..10_000).any(|_| {
+            let mut record = Record::new();
+            let before = crate::alloc::count();
+            write!(record, "{what}").unwrap();
+            crate::alloc::count() == before
+        })
+    }
+
+    #[test]
+    fn an_error_of_the_kernel_is_printed_without_allocation() {
+        assert!(prints_without_allocation(&Why(Errno::NOSPC)));
+        assert!(prints_without_allocation(&crate::wire::WireError::Io(Errno::PIPE)));
+        assert!(!prints_without_allocation(&Errno::NOSPC), "this test sees an allocation");
     }
 
     #[test]

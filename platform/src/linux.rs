@@ -262,7 +262,10 @@ impl Linux {
             if !self.is_wanted(resident) {
                 continue;
             }
-            self.desk(resident).check(now);
+            if let Some((work, code)) = self.desk(resident).check(now) {
+                warn!("{work:?} failed with it: {code}");
+                self.failed(work, code);
+            }
             if self.desks[resident as usize].start_if_due(&self.starter, now) {
                 self.greet(resident);
             }
@@ -350,6 +353,7 @@ impl Linux {
         let now = now();
         if let Some(id) = self.containers.owner(pid) {
             let before = self.containers.reaped(id, end, &mut self.buffers.message, &mut self.waiter, now);
+            self.sockets.forget_caller(Caller::Container(id), &mut self.waiter);
             before.into_iter().for_each(|event| self.push(event));
         } else if let Some(slot) = self.transfers.owner(pid) {
             let (outcome, download) = self.transfers.reaped(slot, &mut self.buffers.message, &mut self.waiter, now);
@@ -397,7 +401,9 @@ impl Linux {
         let fd = if fds.is_empty() { None } else { Some(fds.swap_remove(0)) };
         let answered: Answered = match message {
             Message::Ready => {
-                desk.serves();
+                if !desk.serves() {
+                    return desk.end("it said that it is ready when it could not be");
+                }
                 if resident == Resident::Log {
                     self.watch_all();
                 }

@@ -1,8 +1,9 @@
 //! Control sockets: the host's and one per container, and the connections on all of them.
 //!
 //! Invariants: who asks is known by the listening socket. A connection is one request and one answer. Each has a
-//! deadline; when all slots are taken, clients wait in the backlog, not in our memory. An answer is written
-//! at once into the socket's own buffer, which holds the largest: a client that does not read costs nothing.
+//! deadline; when all slots are taken, or those that one container may have, clients wait in the backlog, not in
+//! our memory. An answer is written at once into the socket's own buffer, which holds the largest: a client that
+//! does not read costs nothing.
 //! Fault model: clients send anything, stop anywhere, and hang up at any time.
 //! Not here: what a request means (`runtime::http`, `control`), bodies that are streamed (`transfer`).
 
@@ -30,6 +31,8 @@ pub const CONTAINER_SOCKETS: &str = "/run/switchback/c";
 const BACKLOG: i32 = 64;
 /// Time that a client has to read its answer and hang up.
 const GOODBYE_MS: Millis = 2_000;
+/// Connections of one container at the same time: it must not take the slots of everybody else.
+const PER_CONTAINER: usize = limits::CONNECTIONS_MAX / 4;
 /// Bytes of one request that PID 1 reads itself.
 const INPUT_MAX: usize = limits::HTTP_HEAD_MAX + limits::HTTP_BODY_MAX;
 
@@ -106,9 +109,11 @@ impl Sockets {
 
     /// Accepts one client of a listener that is ready.
     pub fn accept(&mut self, listener: BorrowedFd<'_>, caller: Caller, from: Source, waiter: &mut Waiter, now: Millis) {
-        let Some(free) = self.slots.iter().position(|slot| slot.conn.is_none()) else {
+        let free = self.slots.iter().position(|slot| slot.conn.is_none());
+        let Some(free) = free.filter(|_| caller == Caller::Host || self.held_by(caller) < PER_CONTAINER) else {
+            // Once each: every client that comes is an edge, and one listener must not push out the others.
             if !self.starved.contains(&from) {
-                let _ = self.starved.push(from); // there is room for every listener
+                let _ = self.starved.push(from);
             }
             return waiter.drained(from);
         };
@@ -123,6 +128,20 @@ impl Sockets {
             }
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             Err(_) => waiter.drained(from),
+        }
+    }
+
+    fn held_by(&self, caller: Caller) -> usize {
+        self.slots.iter().filter(|slot| slot.conn.as_ref().is_some_and(|conn| conn.caller == caller)).count()
+    }
+
+    /// Drops the requests that are not whole yet of a caller that is gone: what comes after it in its place must
+    /// not be taken for it, nor it for that.
+    pub fn forget_caller(&mut self, caller: Caller, waiter: &mut Waiter) {
+        for id in (0..limits::CONNECTIONS_MAX as u8).map(ConnId) {
+            if self.caller(id) == Some(caller) && self.phase(id) == Some(Phase::Reading) {
+                self.close(id, waiter);
+            }
         }
     }
 
@@ -253,5 +272,101 @@ impl Sockets {
 impl Default for Sockets {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runtime::id::ContainerId;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    const CONTAINER: Caller = Caller::Container(ContainerId(0));
+    const THEIRS: Source = Source::Listener(ContainerId(0));
+
+    struct Door {
+        listener: UnixListener,
+        path: std::path::PathBuf,
+    }
+
+    impl Door {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("switchback-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_file(&path);
+            let listener = UnixListener::bind(&path).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            Self { listener, path }
+        }
+
+        fn come(&self) -> UnixStream {
+            UnixStream::connect(&self.path).unwrap()
+        }
+    }
+
+    impl Drop for Door {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
+    /// Serves listeners as the loop does, until nobody has anything to say; connections are left alone.
+    fn settle(sockets: &mut Sockets, waiter: &mut Waiter, host: &Door, theirs: &Door) {
+        while let Some(source) = waiter.next(Some(0)) {
+            match source {
+                Source::Host => sockets.accept(host.listener.as_fd(), Caller::Host, source, waiter, 0),
+                THEIRS => sockets.accept(theirs.listener.as_fd(), CONTAINER, source, waiter, 0),
+                other => waiter.drained(other),
+            }
+        }
+    }
+
+    #[test]
+    fn a_container_that_connects_without_end_leaves_room_for_the_host() {
+        let (host, theirs) = (Door::new("host"), Door::new("theirs"));
+        let (mut sockets, mut waiter) = (Sockets::new(), Waiter::new().unwrap());
+        waiter.watch(&host.listener, Source::Host).unwrap();
+        waiter.watch(&theirs.listener, THEIRS).unwrap();
+        let mut flood = Vec::new();
+        // Each is an edge of its own: more of them than there are listeners to remember.
+        for _ in 0..2 * limits::CONTAINERS_MAX {
+            flood.push(theirs.come());
+            settle(&mut sockets, &mut waiter, &host, &theirs);
+            if flood.len() == 60 {
+                // The backlog is bounded: the first ones give up, and others come.
+                flood.drain(..PER_CONTAINER);
+                (0..PER_CONTAINER as u8).for_each(|id| sockets.close(ConnId(id), &mut waiter));
+                settle(&mut sockets, &mut waiter, &host, &theirs);
+            }
+            if flood.len() > 60 {
+                flood.pop();
+            }
+        }
+        assert_eq!(sockets.held_by(CONTAINER), PER_CONTAINER, "no more than its share");
+        assert_eq!(sockets.starved.iter().filter(|source| **source == THEIRS).count(), 1, "remembered once");
+
+        let clients: Vec<_> = (0..limits::CONNECTIONS_MAX).map(|_| host.come()).collect();
+        settle(&mut sockets, &mut waiter, &host, &theirs);
+        assert_eq!(sockets.held_by(Caller::Host), limits::CONNECTIONS_MAX - PER_CONTAINER);
+        let first = (0..).map(ConnId).find(|id| sockets.caller(*id) == Some(Caller::Host)).unwrap();
+        sockets.close(first, &mut waiter);
+        settle(&mut sockets, &mut waiter, &host, &theirs);
+        assert_eq!(sockets.held_by(Caller::Host), limits::CONNECTIONS_MAX - PER_CONTAINER, "who waited is let in");
+        drop(clients);
+    }
+
+    #[test]
+    fn a_request_of_a_container_that_is_gone_is_dropped() {
+        let (host, theirs) = (Door::new("host-gone"), Door::new("theirs-gone"));
+        let (mut sockets, mut waiter) = (Sockets::new(), Waiter::new().unwrap());
+        waiter.watch(&host.listener, Source::Host).unwrap();
+        waiter.watch(&theirs.listener, THEIRS).unwrap();
+        let clients = [theirs.come(), theirs.come(), host.come()];
+        settle(&mut sockets, &mut waiter, &host, &theirs);
+        let asked = (0..).map(ConnId).find(|id| sockets.caller(*id) == Some(CONTAINER)).unwrap();
+        sockets.asked(asked); // its answer is on its way, and says nothing about who comes next
+        sockets.forget_caller(CONTAINER, &mut waiter);
+        assert_eq!((sockets.held_by(CONTAINER), sockets.held_by(Caller::Host)), (1, 1));
+        assert_eq!(sockets.phase(asked), Some(Phase::Asked));
+        drop(clients);
     }
 }

@@ -168,7 +168,7 @@ pub enum Message<'a> {
         /// Which.
         rev: RevName,
     },
-    /// Opens a file of a revision for reading: an image, `.pv/progress`. `value`: its length.
+    /// A small file of a revision (`.pv/progress`), as a memory file like `OpenState`. `value`: its length.
     OpenFile {
         /// Which revision.
         rev: RevName,
