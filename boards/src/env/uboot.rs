@@ -8,7 +8,8 @@
 //! bytes and their order. Every decoder is total: any bytes give a result.
 //!
 //! Fault model. A write may be torn anywhere: the checksum then rejects the copy, and the other one is the environment
-//! of before. A failed or lost write is found by the read-back. What is not survived: a device that damages the copy
+//! of before. A failed or lost write is found by the read-back; the next store then writes the same copy again, because
+//! after a failed sync a cache may show it whole and newer while the medium still has the other one in use. What is not survived: a device that damages the copy
 //! that was not written (copies belong in different erase groups, and in different pages, because the page cache of the
 //! device below a `Region` writes whole ones), and a flush that lies.
 //!
@@ -293,6 +294,8 @@ pub struct Uboot<'a, R: Region> {
     layout: Layout,
     /// Room for one copy each. Nothing in here is trusted from one call to the next.
     copies: [&'a mut [u8]; 2],
+    /// The copy whose last write was not seen to be on the medium.
+    unsure: Option<usize>,
     /// What a lost environment is rebuilt from.
     text: &'a str,
 }
@@ -305,7 +308,7 @@ impl<'a, R: Region> Uboot<'a, R> {
             return Err(Code::EnvLayout);
         }
         let (first, rest) = work.split_at_mut(layout.size);
-        Ok(Self { region, layout, copies: [first, &mut rest[..layout.size]], text })
+        Ok(Self { region, layout, copies: [first, &mut rest[..layout.size]], unsure: None, text })
     }
 
     /// The region, for what else is done with it.
@@ -360,8 +363,18 @@ impl<'a, R: Region> Uboot<'a, R> {
         }
     }
 
+    /// The copy in use, given the flags of the valid ones. One that is not known to be on the medium is not it, however
+    /// new it looks, while the other one is valid.
+    fn active(&self, flags: [Option<u8>; 2]) -> Option<usize> {
+        match self.unsure {
+            Some(unsure) if flags[1 - unsure].is_some() => Some(1 - unsure),
+            _ => select(self.layout.scheme, flags),
+        }
+    }
+
     /// Writes the composed copy `target`, makes it durable, and compares what the medium then holds.
     fn write(&mut self, target: usize) -> Result<(), Code> {
+        self.unsure = Some(target);
         let offset = self.layout.offsets[target];
         let (first, second) = self.copies.split_at_mut(1);
         let (new, back) = if target == 0 { (&first[0], &mut second[0]) } else { (&second[0], &mut first[0]) };
@@ -369,7 +382,11 @@ impl<'a, R: Region> Uboot<'a, R> {
         self.region.sync().map_err(|_| Code::EnvStoreFailed)?;
         self.region.drop_cache();
         self.region.read_at(offset, back).map_err(|_| Code::EnvStoreFailed)?;
-        if **new == **back { Ok(()) } else { Err(Code::EnvStoreFailed) }
+        if **new != **back {
+            return Err(Code::EnvStoreFailed);
+        }
+        self.unsure = None;
+        Ok(())
     }
 
     /// Boolean scheme: takes the old copy out of use.
@@ -404,7 +421,7 @@ impl<R: Region> BootEnv for Uboot<'_, R> {
 
     fn store(&mut self, vars: &BootVars) -> Result<(), Code> {
         let flags = self.read();
-        let active = select(self.layout.scheme, flags).ok_or(Code::EnvInvalid)?;
+        let active = self.active(flags).ok_or(Code::EnvInvalid)?;
         let (target, next) = (1 - active, self.next_flags(flags, Some(active)));
         let (first, second) = self.copies.split_at_mut(1);
         let (old, new) = if active == 0 { (&first[0], &mut second[0]) } else { (&second[0], &mut first[0]) };

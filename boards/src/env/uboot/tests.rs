@@ -10,13 +10,15 @@ struct Memory {
     broken: Vec<u64>,
     /// Writes are acknowledged and forgotten.
     lies: bool,
+    /// So many syncs fail; what was written stays readable.
+    sync_fails: u32,
     log: Vec<&'static str>,
 }
 
 impl Memory {
     fn with(copies: [&[u8]; 2]) -> Self {
         let bytes = [copies[0], copies[1]].concat();
-        Self { bytes, cut: None, broken: Vec::new(), lies: false, log: Vec::new() }
+        Self { bytes, cut: None, broken: Vec::new(), lies: false, sync_fails: 0, log: Vec::new() }
     }
 }
 
@@ -43,7 +45,9 @@ impl Region for &mut Memory {
     }
     fn sync(&mut self) -> Result<(), Code> {
         self.log.push("sync");
-        Ok(())
+        let fails = self.sync_fails > 0;
+        self.sync_fails = self.sync_fails.saturating_sub(1);
+        if fails { Err(Code::StorageIo) } else { Ok(()) }
     }
     fn drop_cache(&mut self) {
         self.log.push("drop");
@@ -320,6 +324,30 @@ fn a_store_cut_at_any_byte_leaves_the_old_or_the_new_decision() {
             assert_eq!(env(&mut memory, scheme, |env| env.load()).unwrap().vars, new);
         }
         assert!(olds > 50 && news > 0, "{olds} {news}");
+    }
+}
+
+/// What was written is readable, and nobody knows whether the medium has it: the copy of before must stay whole.
+#[test]
+fn after_a_failed_sync_the_same_copy_is_written_again() {
+    for flags in [[5, 4], [4, 5]] {
+        let first = copy(&[b"pv_rev=1"], flags[0]);
+        let second = copy(&[b"pv_rev=1"], flags[1]);
+        let in_use = select(Scheme::Incremental, flags.map(Some)).unwrap();
+        let mut memory = Memory::with([&first, &second]);
+        memory.sync_fails = 2;
+        let next = vars("1", Some("2"), None);
+        env(&mut memory, Scheme::Incremental, |env| {
+            for outcome in [Err(Code::EnvStoreFailed), Err(Code::EnvStoreFailed), Ok(())] {
+                assert_eq!(env.store(&next), outcome);
+                let copies = env.region.bytes.chunks(SIZE).nth(in_use).unwrap();
+                assert_eq!(copies, [first, second][in_use], "the copy in use was touched");
+            }
+            assert_eq!(env.load().unwrap().vars, next);
+            // and from then on it goes back and forth as ever
+            assert_eq!(env.store(&vars("2", None, Some("1"))), Ok(()));
+            assert_eq!(env.load().unwrap().vars, vars("2", None, Some("1")));
+        });
     }
 }
 
