@@ -4,6 +4,8 @@
 //! deadline; when all slots are taken, or those that one container may have, clients wait in the backlog, not in
 //! our memory. An answer is written at once into the socket's own buffer, which holds the largest: a client that
 //! does not read costs nothing.
+//! deadline; when all slots are taken, or all of a container's, clients wait in the backlog, not in our memory. An answer is written
+//! at once into the socket's own buffer, which holds the largest: a client that does not read costs nothing.
 //! Fault model: clients send anything, stop anywhere, and hang up at any time.
 //! Not here: what a request means (`runtime::http`, `control`), bodies that are streamed (`transfer`).
 
@@ -112,6 +114,7 @@ impl Sockets {
         let free = self.slots.iter().position(|slot| slot.conn.is_none());
         let Some(free) = free.filter(|_| caller == Caller::Host || self.held_by(caller) < PER_CONTAINER) else {
             // Once each: every client that comes is an edge, and one listener must not push out the others.
+        let Some(free) = free.filter(|_| self.has_share(caller)) else {
             if !self.starved.contains(&from) {
                 let _ = self.starved.push(from);
             }
@@ -143,6 +146,15 @@ impl Sockets {
                 self.close(id, waiter);
             }
         }
+    /// Whether a caller may hold one more: no container, and not all together, can shut the others out.
+    fn has_share(&self, caller: Caller) -> bool {
+        if caller == Caller::Host {
+            return true;
+        }
+        let callers = || self.slots.iter().filter_map(|slot| slot.conn.as_ref()).map(|conn| conn.caller);
+        callers().filter(|other| *other == caller).count() < limits::CONTAINER_CONNECTIONS_MAX
+            && callers().filter(|other| *other != Caller::Host).count()
+                < limits::CONNECTIONS_MAX - limits::HOST_CONNECTIONS_MIN
     }
 
     /// Reads what a ready connection has.

@@ -4,7 +4,11 @@ use platform::{
     sockets::{Input, Phase, Sockets, listen},
     wait::{Source, Waiter},
 };
-use runtime::{control::Caller, id::ConnId, limits};
+use runtime::{
+    control::Caller,
+    id::{ConnId, ContainerId},
+    limits,
+};
 use rustix::fd::{AsFd, OwnedFd};
 use std::{
     ffi::CString,
@@ -17,6 +21,7 @@ use std::{
 struct Desk {
     path: PathBuf,
     listener: OwnedFd,
+    caller: Caller,
     sockets: Sockets,
     waiter: Waiter,
 }
@@ -27,7 +32,7 @@ impl Desk {
         let listener = listen(&CString::new(path.to_str().unwrap()).unwrap(), None).unwrap();
         let mut waiter = Waiter::new().unwrap();
         waiter.watch(&listener, Source::Host).unwrap();
-        Self { path, listener, sockets: Sockets::new(), waiter }
+        Self { path, listener, caller: Caller::Host, sockets: Sockets::new(), waiter }
     }
 
     fn client(&self) -> UnixStream {
@@ -39,7 +44,9 @@ impl Desk {
         let mut heard = vec![];
         while let Some(source) = self.waiter.next(Some(0)) {
             match source {
-                Source::Host => self.sockets.accept(self.listener.as_fd(), Caller::Host, source, &mut self.waiter, now),
+                Source::Host => {
+                    self.sockets.accept(self.listener.as_fd(), self.caller, source, &mut self.waiter, now);
+                }
                 Source::Conn(id) => match self.sockets.read(id, &mut self.waiter) {
                     Input::Nothing => {}
                     input => heard.push((id, input)),
@@ -76,6 +83,25 @@ fn clients_beyond_the_slots_wait_and_are_let_in_one_by_one() {
     desk.sockets.close(ConnId(0), &mut desk.waiter);
     assert_eq!(desk.serve(0), []);
     assert_eq!(desk.open_slots(), limits::CONNECTIONS_MAX - 1);
+}
+
+#[test]
+fn containers_cannot_shut_each_other_or_the_host_out() {
+    let mut desk = Desk::open("share");
+    let mut clients = vec![];
+    let mut flood = |desk: &mut Desk, caller: Caller| {
+        desk.caller = caller;
+        clients.extend((0..limits::CONNECTIONS_MAX).map(|_| desk.client()));
+        let before = desk.open_slots();
+        desk.waiter.again(Source::Host);
+        desk.serve(0);
+        desk.open_slots() - before
+    };
+    assert_eq!(flood(&mut desk, Caller::Container(ContainerId(0))), limits::CONTAINER_CONNECTIONS_MAX);
+    assert_eq!(flood(&mut desk, Caller::Container(ContainerId(1))), limits::CONTAINER_CONNECTIONS_MAX);
+    let left = limits::CONNECTIONS_MAX - limits::HOST_CONNECTIONS_MIN - 2 * limits::CONTAINER_CONNECTIONS_MAX;
+    assert_eq!(flood(&mut desk, Caller::Container(ContainerId(2))), left);
+    assert_eq!(flood(&mut desk, Caller::Host), limits::HOST_CONNECTIONS_MIN);
 }
 
 #[test]

@@ -31,6 +31,10 @@ pub const LOCAL_NAME_MAX: usize = 64;
 pub const PART_NAME_MAX: usize = 63;
 /// Control connections served at the same time; further clients wait in the sockets' backlog.
 pub const CONNECTIONS_MAX: usize = 12;
+/// Of those, how many one container may hold: a client for `ready`, one more, and one that it forgot.
+pub const CONTAINER_CONNECTIONS_MAX: usize = 3;
+/// Of those, how many containers leave free, whatever they do: for `pvcontrol`, the endpoint and the console.
+pub const HOST_CONNECTIONS_MIN: usize = 4;
 /// Head of a control request: request line and headers.
 pub const HTTP_HEAD_MAX: usize = 2048;
 /// Headers of a control request.
@@ -104,6 +108,7 @@ pub const LOG_RATE: u64 = 4 * 1024;
 const _: () = assert!(STATE_ENTRIES_MAX * 75 <= STATE_MAX);
 const _: () = assert!(CONTAINERS_MAX < u8::MAX as usize);
 const _: () = assert!(CONNECTIONS_MAX < u8::MAX as usize);
+const _: () = assert!(CONTAINER_CONNECTIONS_MAX + HOST_CONNECTIONS_MIN <= CONNECTIONS_MAX);
 const _: () = assert!(REV_NAME_MAX < ENV_VALUE_MAX);
 const _: () = assert!(JSON_DEPTH_MAX <= 32);
 const _: () = assert!(TRANSFERS_MAX < CONNECTIONS_MAX, "somebody must still be answered while all transfers run");
@@ -124,6 +129,8 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("local-name", LOCAL_NAME_MAX as u64, "bytes"),
     ("part-name", PART_NAME_MAX as u64, "bytes"),
     ("connections", CONNECTIONS_MAX as u64, "connections"),
+    ("container-connections", CONTAINER_CONNECTIONS_MAX as u64, "connections"),
+    ("host-connections", HOST_CONNECTIONS_MIN as u64, "connections"),
     ("http-head", HTTP_HEAD_MAX as u64, "bytes"),
     ("http-body", HTTP_BODY_MAX as u64, "bytes"),
     ("connection-patience", CONNECTION_PATIENCE_MS, "ms"),
