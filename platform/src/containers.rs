@@ -18,6 +18,7 @@ use crate::{
     wait::{Source, Waiter},
     wire::{self, Buffer, Message, StartMode, WireError},
 };
+use core::ffi::CStr;
 use log::{info, warn};
 use runtime::{
     fault::{Code, Refusal},
@@ -465,17 +466,18 @@ fn kill_cgroup(name: PartName) {
     }
 }
 
-/// Removes a container's cgroup with those that it made itself; `false` while something lives in it.
+/// Removes a container's cgroup with those that it made itself, some at a time; `false` while something lives in it,
+/// or there is more to remove. One that stayed would keep the container from being started again: the kernel lets
+/// nobody be born in a cgroup that gives its controllers to others.
 fn remove_cgroup(name: PartName) -> bool {
     let mut path = Path::new();
-    let gone = |path: &core::ffi::CStr| match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => true,
-        Err(_) => false,
-    };
-    if gone(path.set(format_args!("/sys/fs/cgroup/switchback/{name}"))) {
-        return true;
+    let cgroup = path.set(format_args!("/sys/fs/cgroup/switchback/{name}"));
+    match remove_folders(cgroup) {
+        Left::Nothing => return true,
+        Left::More => return false,
+        Left::Stuck => {}
     }
-    // A container with cgroups of its own below keeps the folder; what counts is that nobody lives in it.
+    // What cannot be removed keeps nobody waiting; what counts is that nobody lives in it.
     let mut text = [0u8; 128];
     let Ok(events) = rustix::fs::open(
         path.set(format_args!("/sys/fs/cgroup/switchback/{name}/cgroup.events")),
@@ -488,11 +490,101 @@ fn remove_cgroup(name: PartName) -> bool {
     text[..length].split(|byte| *byte == b'\n').any(|line| line == b"populated 0")
 }
 
+/// Folders removed at a time: a container may have made any number of cgroups.
+const REMOVED_AT_ONCE: usize = 16;
+/// How deep they may lie.
+const REMOVED_DEPTH: usize = 32;
+
+/// What is left of a tree of folders.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Left {
+    Nothing,
+    /// Some that were not tried yet.
+    More,
+    /// One that cannot be removed.
+    Stuck,
+}
+
+/// Removes a folder with the folders below it, deepest first, as far as `REMOVED_AT_ONCE` goes.
+fn remove_folders(top: &CStr) -> Left {
+    for _ in 0..REMOVED_AT_ONCE {
+        match rustix::fs::unlinkat(CWD, top, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Left::Nothing,
+            Err(_) if remove_deepest(top).is_none() => return Left::Stuck,
+            Err(_) => {}
+        }
+    }
+    Left::More
+}
+
+/// A name in a folder, with its zero.
+type EntryName = heapless::Vec<u8, 256>;
+
+/// Removes one folder below `top` that has none below itself.
+fn remove_deepest(top: &CStr) -> Option<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut parent = rustix::fs::open(top, flags, Mode::empty()).ok()?;
+    let mut name = first_folder(&parent)?;
+    for _ in 0..REMOVED_DEPTH {
+        let entry = CStr::from_bytes_with_nul(&name).ok()?;
+        let child = rustix::fs::openat(&parent, entry, flags, Mode::empty()).ok()?;
+        match first_folder(&child) {
+            Some(deeper) => (parent, name) = (child, deeper),
+            None => return rustix::fs::unlinkat(&parent, entry, AtFlags::REMOVEDIR).ok(),
+        }
+    }
+    None
+}
+
+fn first_folder(folder: &OwnedFd) -> Option<EntryName> {
+    let mut room = [core::mem::MaybeUninit::uninit(); 1024];
+    let mut entries = rustix::fs::RawDir::new(folder, &mut room);
+    while let Some(Ok(entry)) = entries.next() {
+        let name = entry.file_name();
+        if entry.file_type() == rustix::fs::FileType::Directory && !matches!(name.to_bytes(), b"." | b"..") {
+            return EntryName::from_slice(name.to_bytes_with_nul()).ok();
+        }
+    }
+    None
+}
+
 impl Process {
     /// Sends it a signal by number, real-time signals included.
     fn signal_number(&self, number: i32) {
         if let Err(error) = sys::pidfd_signal(self.pidfd(), number) {
             warn!("signal {number} to process {}: {}", self.pid, Why(error));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{ffi::CString, fs};
+
+    #[test]
+    fn what_a_container_made_in_its_cgroup_goes_with_it() {
+        let top = std::env::temp_dir().join(format!("switchback-cgroups-{}", std::process::id()));
+        let at = CString::new(top.to_str().unwrap()).unwrap();
+        fs::create_dir_all(top.join("init.scope/a/b")).unwrap();
+        for number in 0..REMOVED_AT_ONCE {
+            fs::create_dir_all(top.join(format!("system.slice/{number}"))).unwrap();
+        }
+        assert_eq!(remove_folders(&at), Left::More, "some at a time");
+        assert_eq!(remove_folders(&at), Left::Nothing);
+        assert!(!top.exists());
+        assert_eq!(remove_folders(&at), Left::Nothing);
+
+        // One that is in use, as a cgroup in which somebody lives: a file stands for that here.
+        fs::create_dir_all(top.join("busy")).unwrap();
+        fs::write(top.join("busy/file"), "").unwrap();
+        assert_eq!(remove_folders(&at), Left::Stuck);
+        fs::remove_dir_all(&top).unwrap();
+
+        // Deeper than anybody goes: nobody is kept, and nothing is lost.
+        let deep = (0..=REMOVED_DEPTH + 1).fold(top.clone(), |path, _| path.join("d"));
+        fs::create_dir_all(deep).unwrap();
+        assert_eq!(remove_folders(&at), Left::Stuck);
+        fs::remove_dir_all(&top).unwrap();
     }
 }
