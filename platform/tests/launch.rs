@@ -329,6 +329,33 @@ fn no_link_of_an_image_leads_a_mount_out_of_it() {
     device.revision(&format!("{CONF}lxc.mount.entry = /volumes/web/data/trap mnt none bind,create=dir 0 0\n"), RUN);
     let (code, _, errno) = fault(&[device.image().as_fd()]);
     assert_eq!((code, errno), (Code::MountFailed, 40));
+    // Nor one that leads away from a place that lies in another place,
+    let nested = RUN.replacen("\"data\":", "\"data/trap\":{\"persistence\":\"revision\"},\"data\":", 1);
+    device.revision(CONF, &nested);
+    let (code, step, errno) = fault(&[device.image().as_fd()]);
+    assert_eq!(
+        (code, step.as_str(), errno),
+        (Code::MountFailed, "mount storage data/trap on /volumes/web/data/trap", 40)
+    );
+    // or from the place of the upper layer.
+    fs::rename(upper, "/storage/elsewhere").unwrap();
+    std::os::unix::fs::symlink("/storage/elsewhere", upper).unwrap();
+    device.revision(CONF, RUN);
+    let (code, _, errno) = fault(&[device.image().as_fd()]);
+    assert_eq!((code, errno), (Code::MountFailed, 40));
+}
+
+/// Files of a revision are objects: a container reads them where its configuration wants, and never writes to them.
+#[test]
+fn what_belongs_to_a_revision_is_never_written() {
+    let init = "#!/bin/busybox sh\nb=/bin/busybox\n$b cat /settings/one\n\
+        (echo changed > /settings/one) 2>&1 | $b grep -o Read-only\n";
+    let device = Device::new("objects", &[("sbin/init", init)]);
+    device.revision(&format!("{CONF}lxc.mount.entry = settings settings none bind,rw,create=dir 0 0\n"), RUN);
+    fs::create_dir_all("/storage/trails/1/web/settings").unwrap();
+    fs::write("/storage/trails/1/web/settings/one", "object\n").unwrap();
+    assert_eq!(run_to_end(&device), "object\nRead-only\n");
+    assert_eq!(fs::read_to_string("/storage/trails/1/web/settings/one").unwrap(), "object\n");
 }
 
 #[test]

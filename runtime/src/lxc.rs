@@ -151,7 +151,8 @@ impl<'a> Rootfs<'a> {
     }
 
     fn parse(value: &'a str) -> Option<Self> {
-        let good = |path: &str| is_plain_path(path.strip_prefix('/').unwrap_or(path));
+        // a comma would begin another option of the overlay
+        let good = |path: &str| is_plain_path(path.strip_prefix('/').unwrap_or(path)) && !path.contains(',');
         let rootfs = match value.split_once(':') {
             Some(("overlay" | "overlayfs", layers)) => {
                 let (lower, upper) = layers.rsplit_once(':')?;
@@ -815,6 +816,8 @@ mod tests {
             "overlay:/a",
             "overlay::/u",
             "overlay:/a:",
+            "overlay:/a,redirect_dir=on:/u",
+            "overlay:/a:/u,upperdir=/etc",
             "overlay:/a:/../u",
             "overlay:/a/../..:/u",
             "loop:/x",

@@ -9,6 +9,7 @@
 use super::{
     DISKS, Fault, Step, VOLUMES,
     mounts::{self, Detached, file_inside, filesystem, folder_inside, inside},
+    of_revision,
 };
 use runtime::{
     fault::Code,
@@ -67,6 +68,7 @@ fn bind(root: BorrowedFd<'_>, from: &str, to: &str, set: Attributes, deep: bool,
     } else {
         Attributes::empty()
     };
+    let set = if of_revision(from) { set | Attributes::MOUNT_ATTR_RDONLY } else { set };
     view.change(set, atime, deep)?;
     view.attach(target(root, to, create)?.as_fd())
 }
@@ -79,9 +81,11 @@ fn target(root: BorrowedFd<'_>, path: &str, create: Create) -> io::Result<OwnedF
     }
 }
 
-/// What an entry binds. Where containers write no link is followed.
+const LOGS: &str = "/storage/logs";
+
+/// What an entry binds. Where containers, or `log`, write no link is followed.
 fn source(path: &str) -> io::Result<OwnedFd> {
-    let theirs = [VOLUMES, DISKS].iter().any(|folder| path.starts_with(folder));
+    let theirs = [VOLUMES, DISKS, LOGS].iter().any(|folder| path.starts_with(folder));
     let rules = if theirs { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
     mounts::resolve(CWD, path, OFlags::PATH, Mode::empty(), rules)
 }
@@ -178,7 +182,7 @@ pub fn control(root: BorrowedFd<'_>, container: PartName, logs: &str, manages: b
     let read_only = Attributes::MOUNT_ATTR_RDONLY;
     if manages {
         show(root, RUN, "pantavisor", read_only, Create::Folder)?;
-        show(root, "/storage/logs", "pantavisor/logs", read_only, Create::No)?;
+        show(root, LOGS, "pantavisor/logs", read_only, Create::No)?;
     } else {
         show(root, logs, "pantavisor/logs", read_only, Create::Folder)?;
     }

@@ -21,6 +21,13 @@ pub const VOLUMES: &str = "/volumes";
 pub const DISKS: &str = "/storage/disks";
 /// The storage file system.
 pub const STORAGE: &str = "/storage";
+/// Whether a path of a configuration names files of a revision: they are objects, which nobody ever writes to,
+/// whatever the configuration says.
+fn of_revision(path: &str) -> bool {
+    let below = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    !path.starts_with('/') || below("/storage/trails") || below("/storage/objects")
+}
+
 /// Where a container's root file system is put together.
 pub const ROOT: &str = "/run/switchback/root";
 

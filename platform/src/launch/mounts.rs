@@ -148,6 +148,11 @@ pub fn folder(path: &str) -> io::Result<OwnedFd> {
     }
 }
 
+/// A folder of our own that exists, if no symbolic link leads to it: where containers write, one may lead anywhere.
+pub fn folder_without_links(path: &str) -> io::Result<OwnedFd> {
+    resolve(CWD, path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+}
+
 /// Parent and last name of a path. The parent of a single name is the root (`/`).
 fn split(path: &str) -> (&str, &str) {
     let path = path.trim_end_matches('/');

@@ -8,13 +8,14 @@
 use super::{
     Fault, ROOT, Step,
     mounts::{self, folder},
+    of_revision,
 };
 use runtime::{fault::Code, lxc::Rootfs};
 use rustix::{
     fd::OwnedFd,
     fs::{CWD, Mode, OFlags, openat},
     io::{self, Errno},
-    mount::{MountFlags, UnmountFlags, mount, unmount},
+    mount::{MountAttrFlags, MountFlags, UnmountFlags, mount, unmount},
     process::{chdir, pivot_root},
 };
 
@@ -25,21 +26,34 @@ pub fn assemble(rootfs: Rootfs<'_>, config: Option<&str>) -> Result<OwnedFd, Fau
     match rootfs {
         Rootfs::Overlay { lower, upper } => overlay(lower, upper, config)?,
         Rootfs::Folder(path) => mounts::view(path, true)
-            .and_then(|view| view.attach_at(ROOT))
+            .and_then(|view| {
+                if of_revision(path) {
+                    view.change(MountAttrFlags::MOUNT_ATTR_RDONLY, MountAttrFlags::empty(), true)?;
+                }
+                view.attach_at(ROOT)
+            })
             .step(Code::MountFailed, || format!("bind {path} as the root"))?,
     }
     openat(CWD, ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .step(Code::StartFailed, || format!("open {ROOT}"))
 }
 
+/// What mount(2) takes; it would cut off the rest and say nothing.
+const OPTIONS_MAX: usize = 4096;
+
 fn overlay(lower: &str, upper: &str, config: Option<&str>) -> Result<(), Fault> {
     let volume = upper.rsplit_once('/').map_or("", |(volume, _)| volume);
     let work = format!("{volume}/olwork");
     for made in [upper, &work] {
-        folder(made).step(Code::MountFailed, || format!("make {made}"))?;
+        folder(made)
+            .and_then(|_| mounts::folder_without_links(made))
+            .step(Code::MountFailed, || format!("make {made}"))?;
     }
     let config = config.map(|config| format!("{config}:")).unwrap_or_default();
     let options = format!("lowerdir={config}{lower},upperdir={upper},workdir={work}");
+    if options.len() >= OPTIONS_MAX {
+        return Err(Fault::new(Code::MountFailed, format!("overlay of {} bytes of layers", lower.len())));
+    }
     let text = std::ffi::CString::new(options.as_str()).map_err(|_| Fault::new(Code::MountFailed, options.clone()))?;
     mount(c"overlay", ROOT, c"overlay", MountFlags::empty(), Some(text.as_c_str()))
         .step(Code::MountFailed, || format!("mount overlay {options}"))

@@ -86,9 +86,10 @@ pub fn storage(rev: RevName, container: PartName, place: &Storage) -> Result<(),
         return Err(Fault::new(Code::MountFailed, format!("storage {}: this device has no such disk", place.name)));
     }
     let mounted = match backing(rev, container, place) {
+        // A place may lie in another one, where the container writes: no link of its own is followed.
         Some(from) => folder(&at).and_then(|_| {
             folder(&from)?;
-            mounts::view(&from, false)?.attach_at(&at)
+            mounts::view_of(mounts::folder_without_links(&from)?.as_fd(), false)?.attach_at(&at)
         }),
         None => {
             folder(&at).and_then(|_| filesystem("tmpfs", "boot", "mode=755", MountAttrFlags::empty())?.attach_at(&at))
