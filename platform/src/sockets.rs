@@ -33,8 +33,6 @@ pub const CONTAINER_SOCKETS: &str = "/run/switchback/c";
 const BACKLOG: i32 = 64;
 /// Time that a client has to read its answer and hang up.
 const GOODBYE_MS: Millis = 2_000;
-/// Connections of one container at the same time: it must not take the slots of everybody else.
-const PER_CONTAINER: usize = limits::CONNECTIONS_MAX / 4;
 /// Bytes of one request that PID 1 reads itself.
 const INPUT_MAX: usize = limits::HTTP_HEAD_MAX + limits::HTTP_BODY_MAX;
 
@@ -112,9 +110,8 @@ impl Sockets {
     /// Accepts one client of a listener that is ready.
     pub fn accept(&mut self, listener: BorrowedFd<'_>, caller: Caller, from: Source, waiter: &mut Waiter, now: Millis) {
         let free = self.slots.iter().position(|slot| slot.conn.is_none());
-        let Some(free) = free.filter(|_| caller == Caller::Host || self.held_by(caller) < PER_CONTAINER) else {
-            // Once each: every client that comes is an edge, and one listener must not push out the others.
         let Some(free) = free.filter(|_| self.has_share(caller)) else {
+            // Once each: every client that comes is an edge, and one listener must not push out the others.
             if !self.starved.contains(&from) {
                 let _ = self.starved.push(from);
             }
@@ -134,10 +131,6 @@ impl Sockets {
         }
     }
 
-    fn held_by(&self, caller: Caller) -> usize {
-        self.slots.iter().filter(|slot| slot.conn.as_ref().is_some_and(|conn| conn.caller == caller)).count()
-    }
-
     /// Drops the requests that are not whole yet of a caller that is gone: what comes after it in its place must
     /// not be taken for it, nor it for that.
     pub fn forget_caller(&mut self, caller: Caller, waiter: &mut Waiter) {
@@ -146,15 +139,24 @@ impl Sockets {
                 self.close(id, waiter);
             }
         }
+    }
+
     /// Whether a caller may hold one more: no container, and not all together, can shut the others out.
     fn has_share(&self, caller: Caller) -> bool {
         if caller == Caller::Host {
             return true;
         }
-        let callers = || self.slots.iter().filter_map(|slot| slot.conn.as_ref()).map(|conn| conn.caller);
-        callers().filter(|other| *other == caller).count() < limits::CONTAINER_CONNECTIONS_MAX
-            && callers().filter(|other| *other != Caller::Host).count()
-                < limits::CONNECTIONS_MAX - limits::HOST_CONNECTIONS_MIN
+        let containers = self.callers().filter(|other| *other != Caller::Host).count();
+        self.held_by(caller) < limits::CONTAINER_CONNECTIONS_MAX
+            && containers < limits::CONNECTIONS_MAX - limits::HOST_CONNECTIONS_MIN
+    }
+
+    fn held_by(&self, caller: Caller) -> usize {
+        self.callers().filter(|other| *other == caller).count()
+    }
+
+    fn callers(&self) -> impl Iterator<Item = Caller> {
+        self.slots.iter().filter_map(|slot| slot.conn.as_ref()).map(|conn| conn.caller)
     }
 
     /// Reads what a ready connection has.
@@ -345,24 +347,28 @@ mod tests {
             settle(&mut sockets, &mut waiter, &host, &theirs);
             if flood.len() == 60 {
                 // The backlog is bounded: the first ones give up, and others come.
-                flood.drain(..PER_CONTAINER);
-                (0..PER_CONTAINER as u8).for_each(|id| sockets.close(ConnId(id), &mut waiter));
+                flood.drain(..limits::CONTAINER_CONNECTIONS_MAX);
+                (0..limits::CONTAINER_CONNECTIONS_MAX as u8).for_each(|id| sockets.close(ConnId(id), &mut waiter));
                 settle(&mut sockets, &mut waiter, &host, &theirs);
             }
             if flood.len() > 60 {
                 flood.pop();
             }
         }
-        assert_eq!(sockets.held_by(CONTAINER), PER_CONTAINER, "no more than its share");
+        assert_eq!(sockets.held_by(CONTAINER), limits::CONTAINER_CONNECTIONS_MAX, "no more than its share");
         assert_eq!(sockets.starved.iter().filter(|source| **source == THEIRS).count(), 1, "remembered once");
 
         let clients: Vec<_> = (0..limits::CONNECTIONS_MAX).map(|_| host.come()).collect();
         settle(&mut sockets, &mut waiter, &host, &theirs);
-        assert_eq!(sockets.held_by(Caller::Host), limits::CONNECTIONS_MAX - PER_CONTAINER);
+        assert_eq!(sockets.held_by(Caller::Host), limits::CONNECTIONS_MAX - limits::CONTAINER_CONNECTIONS_MAX);
         let first = (0..).map(ConnId).find(|id| sockets.caller(*id) == Some(Caller::Host)).unwrap();
         sockets.close(first, &mut waiter);
         settle(&mut sockets, &mut waiter, &host, &theirs);
-        assert_eq!(sockets.held_by(Caller::Host), limits::CONNECTIONS_MAX - PER_CONTAINER, "who waited is let in");
+        assert_eq!(
+            sockets.held_by(Caller::Host),
+            limits::CONNECTIONS_MAX - limits::CONTAINER_CONNECTIONS_MAX,
+            "who waited is let in"
+        );
         drop(clients);
     }
 
