@@ -6,13 +6,15 @@
 //! more than one that stopped at a missing file system. What depends on it reports its own fault later.
 //! Not here: the partitions of the device (`main`), modules (`modules`).
 
-use crate::{kmsg, sys};
+use crate::{kmsg, sys, wire};
 use core::ffi::CStr;
 use log::warn;
+use runtime::limits;
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
     mount::{MountFlags, MountPropagationFlags as Propagation},
+    process::{Resource, Rlimit, setrlimit},
     system::RebootCommand,
 };
 use std::time::{Duration, Instant};
@@ -72,6 +74,21 @@ pub fn protect_from_oom() {
         warn!("oom_score_adj: {error}");
     }
 }
+
+/// Descriptors that PID 1 may hold: the images of every container while they are checked, its process with channel,
+/// output and listener, and what serves clients. The kernel starts us with room for 1024.
+const DESCRIPTORS: u64 = (limits::CONTAINERS_MAX * (wire::FDS_MAX + 5) + 4 * limits::CONNECTIONS_MAX + 128) as u64;
+
+/// Takes room for every descriptor that may be needed, so that a revision of many images cannot use it up.
+pub fn room_for_descriptors() {
+    let limit = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS.max(DESCRIPTORS_OF_OTHERS.1)) };
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!("room for {DESCRIPTORS} descriptors: {error}");
+    }
+}
+
+/// What the kernel gives its first process, and a container's init gets: used and highest limit.
+pub const DESCRIPTORS_OF_OTHERS: (u64, u64) = (1024, 4096);
 
 /// A panic of PID 1 says why and reboots. During a trial that is a rollback; otherwise the same revision again.
 pub fn panic_hook() {

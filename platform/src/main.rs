@@ -40,6 +40,7 @@ fn init() -> ! {
     kmsg::open("init");
     early::panic_hook();
     early::protect_from_oom();
+    early::room_for_descriptors();
     root.expect("a root that containers can pivot away from");
     early::cgroups();
     let signals = Signals::open().expect("a descriptor for signals");

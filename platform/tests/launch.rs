@@ -149,6 +149,7 @@ const INIT: &str = "#!/bin/busybox sh\nb=/bin/busybox\n\
     echo fds=$($b ls /proc/self/fd | $b tr '\\n' ' ')\n\
     echo caps=$($b grep CapBnd /proc/self/status)\n\
     echo signals=$($b grep -E 'SigBlk|SigIgn' /proc/self/status | $b tr '\\n\\t' '  ')\n\
+    echo files=$(ulimit -n) $(ulimit -Hn)\n\
     echo oom=$($b cat /proc/self/oom_score_adj)\n\
     echo root=$($b ls / | $b tr '\\n' ' ')\n\
     echo dev=$($b ls /dev | $b tr '\\n' ' ')\n\
@@ -175,6 +176,7 @@ fn a_container_runs_in_its_own_world_and_leaves_nothing() {
         "1 host=web container=pv-root color=blue path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin cwd=/"
     );
     assert_eq!(line("fds="), "0 1 2 3", "3 is the folder that ls itself reads");
+    assert_eq!(line("files="), "1024 4096");
     assert_eq!(line("oom="), "0");
     let caps = u64::from_str_radix(line("caps=").rsplit(' ').next().unwrap().trim_start_matches("CapBnd:").trim(), 16);
     assert_eq!(caps.unwrap() & (1 << 16 | 1 << 25), 0, "sys_module and sys_time are gone");

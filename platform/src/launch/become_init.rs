@@ -6,7 +6,7 @@
 //! Faults: `InitMissing` with what the kernel said of the file.
 
 use super::{Fault, Step};
-use crate::{confine, sys};
+use crate::{confine, early, sys};
 use runtime::{
     fault::Code,
     id::PartName,
@@ -15,7 +15,7 @@ use runtime::{
 use rustix::{
     fs::{Access, AtFlags, CWD, FileType, Mode, accessat, stat},
     io::Errno,
-    process::{chdir, umask},
+    process::{Resource, Rlimit, chdir, setrlimit, umask},
     system::sethostname,
     thread::{CapabilitySet, set_no_new_privs},
 };
@@ -118,6 +118,9 @@ pub fn shed(config: &Config<'_>) -> Result<(), Fault> {
     umask(Mode::from_raw_mode(0o022));
     sys::close_on_exec_from(3).step(Code::StartFailed, || "close descriptors".into())?;
     sys::reset_signals();
+    let (current, maximum) = early::DESCRIPTORS_OF_OTHERS;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: Some(maximum) })
+        .step(Code::StartFailed, || "limit descriptors".into())?;
     if config.no_new_privileges {
         set_no_new_privs(true).step(Code::StartFailed, || "set no_new_privs".into())?;
     }
