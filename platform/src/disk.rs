@@ -19,7 +19,7 @@ use runtime::{
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags},
+    fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags},
     io::Errno,
 };
 
@@ -162,6 +162,12 @@ impl Disk for Volumes {
             fs::fchmod(&file, Mode::from_raw_mode(0o444)).map_err(code)?;
         }
         fs::renameat(from_folder, from_name, folder, name).map_err(code)
+    }
+
+    fn exchange(&mut self, one: Name<'_>, other: Name<'_>) -> Result<(), Code> {
+        let ((root, one), (_, other)) = (self.at(one)?, self.at(other)?);
+        let ((one_folder, one_name), (other_folder, other_name)) = (parent(root, &one)?, parent(root, &other)?);
+        fs::renameat_with(one_folder, one_name, other_folder, other_name, RenameFlags::EXCHANGE).map_err(code)
     }
 
     fn remove(&mut self, name: Name<'_>) -> Result<(), Code> {
@@ -410,4 +416,32 @@ fn empty(folder: OwnedFd) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_change_places() {
+        let root = std::env::temp_dir().join(format!("switchback-disk-{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        let path = root.to_str().unwrap();
+        let mut disk = Volumes::open(path, path).unwrap();
+        let rev = RevName::parse("locals/a").unwrap();
+        let [new, live] = [Stage::New, Stage::Live].map(|stage| Name::Trail(Volume::Boot, stage, rev));
+        let file = |stage| Name::File(Volume::Boot, stage, rev, "below/file");
+        disk.write(file(Stage::New), b"new").unwrap();
+        assert_eq!(disk.exchange(new, live), Err(Code::RevisionUnknown), "there is nothing to exchange it with");
+        disk.write(file(Stage::Live), b"old").unwrap();
+        disk.exchange(new, live).unwrap();
+        let mut text = [0; 8];
+        for (stage, expected) in [(Stage::New, b"old"), (Stage::Live, b"new")] {
+            let length = disk.read(file(stage), &mut text).unwrap();
+            assert_eq!(&text[..length], expected);
+        }
+        disk.remove(new).unwrap();
+        assert!(!disk.exists(new).unwrap() && disk.exists(live).unwrap());
+        std::fs::remove_dir_all(root).unwrap();
+    }
 }

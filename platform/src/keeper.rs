@@ -225,7 +225,11 @@ impl Keeper {
         self.volumes.write(next, text.as_bytes())?;
         self.volumes.sync_file(next)?;
         self.volumes.rename(next, file)?;
-        self.volumes.sync_volume(Volume::Storage)?;
+        if let Err(code) = self.volumes.sync_volume(Volume::Storage) {
+            // Told once, to us: what came in may be what could not be written, and no later sync would say so.
+            self.volumes.remove(Name::AllIncoming(Volume::Storage))?;
+            return Err(code.into());
+        }
         Ok(0.into())
     }
 

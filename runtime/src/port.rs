@@ -81,6 +81,8 @@ pub trait Disk {
     fn link(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code>;
     /// Renames a file or folder, with parent folders of the target. Atomic, not durable.
     fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code>;
+    /// Exchanges two folders: each then has the other's name. Atomic, not durable.
+    fn exchange(&mut self, one: Name<'_>, other: Name<'_>) -> Result<(), Code>;
     /// Removes a file or a whole folder; no error if it is not there. Not durable.
     fn remove(&mut self, name: Name<'_>) -> Result<(), Code>;
     /// Makes a file's content durable (not its name).

@@ -8,6 +8,7 @@
 //! * Contents before names, names before the pointer. The pointer is the environment; it is not stored here.
 //! * Removal is the other way round: the name's end is durable before content goes.
 //! * A refusal comes before the first write. After a failed sync, what it covered is removed, not synced again.
+//! * What is replaced changes places with its successor: at every instant one of the two has the name.
 //!
 //! Fault model: that of `port`. Every procedure may be cut after each effect; `recover` at the next start leaves
 //! either the old or the new state.
@@ -105,7 +106,7 @@ pub fn stage<D: Disk>(
 
     // 1. Contents: the objects that came in, the inline files, and the names inside the new folder.
     if let Err(code) = disk.sync_volume(Volume::Storage) {
-        abandon(disk, rev, &state)?;
+        abandon(disk, rev)?;
         return Err(code.into());
     }
     // 2. Names of objects, before a revision counts on them.
@@ -116,14 +117,16 @@ pub fn stage<D: Disk>(
     }
     disk.sync_dir(Dir::Objects(Volume::Storage))?;
     // 3. Name of the revision.
-    let dead = Name::Trail(Volume::Storage, Stage::Dead, rev);
+    let new = Name::Trail(Volume::Storage, Stage::New, rev);
     if replaces {
-        disk.remove(dead)?;
-        disk.rename(live, dead)?;
+        disk.exchange(new, live)?
+    } else {
+        disk.rename(new, live)?
     }
-    disk.rename(Name::Trail(Volume::Storage, Stage::New, rev), live)?;
     disk.sync_dir(Dir::Trails(Volume::Storage))?;
-    let _ = disk.remove(dead); // it is staged; what is left is swept at the next start
+    if replaces {
+        let _ = disk.remove(new); // the one before; what is left of it is swept at the next start
+    }
     Ok(())
 }
 
@@ -138,7 +141,7 @@ pub fn prepare<D: Disk, J: Region>(
     let rev = record.candidate;
     let text = read_state(disk, rev, scratch.state)?;
     let assets = State::read(text, scratch.spans)?.boot_assets()?;
-    let [live, new, dead] = [Stage::Live, Stage::New, Stage::Dead].map(|stage| Name::Trail(Volume::Boot, stage, rev));
+    let [live, new] = [Stage::Live, Stage::New].map(|stage| Name::Trail(Volume::Boot, stage, rev));
     let ready = is_prepared(disk, rev, &assets)?;
     if !ready {
         boot_room(disk, &assets)?;
@@ -161,15 +164,13 @@ pub fn prepare<D: Disk, J: Region>(
                 disk.rename(Name::Incoming(Volume::Boot, id), Name::Object(Volume::Boot, id))?;
             }
         }
-        if disk.exists(live)? {
-            disk.remove(dead)?;
-            disk.rename(live, dead)?; // another state of this name: `stage` replaced it
-        }
-        disk.rename(new, live)?;
+        // Another state of this name that `stage` replaced, or a factory image that does not say what it is of: the
+        // environment may name it, so it is never gone.
+        if disk.exists(live)? { disk.exchange(new, live)? } else { disk.rename(new, live)? }
     }
     // 3. The loader reads the medium, not the file system's journal.
     disk.checkpoint(Volume::Boot).map_err(|_| Code::CheckpointFailed)?;
-    let _ = disk.remove(dead); // it is prepared; what is left is swept at the next start
+    let _ = disk.remove(new); // what was there before; what is left of it is swept at the next start
     Ok(())
 }
 
@@ -378,11 +379,10 @@ fn build<D: Disk>(disk: &mut D, step: &Step<'_>, state: &State<'_>) -> Result<()
     Ok(())
 }
 
-/// After a failed sync: what came in for this revision may never become durable, whatever a later sync says.
-fn abandon<D: Disk>(disk: &mut D, rev: RevName, state: &State<'_>) -> Result<(), Code> {
-    for id in objects(state) {
-        disk.remove(Name::Incoming(Volume::Storage, id))?;
-    }
+/// After a failed sync: nothing that came in may ever become durable, whatever a later sync says. The error is told
+/// once, and may be that of another revision's object, or of one that is still being received.
+fn abandon<D: Disk>(disk: &mut D, rev: RevName) -> Result<(), Code> {
+    disk.remove(Name::AllIncoming(Volume::Storage))?;
     disk.remove(Name::Trail(Volume::Storage, Stage::New, rev))
 }
 

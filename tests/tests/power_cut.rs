@@ -5,13 +5,19 @@
 //! given up; the rest is collected; two more boots), with every fate of what was pending: all combinations where they
 //! are few, else all lost, all kept, all torn, each one alone lost, each one alone kept, and some drawn.
 
-use runtime::{fault::Code, port::Volume};
+use runtime::{
+    fault::Code,
+    journal::{Kind, Phase, Record},
+    port::{Disk, Name, Stage, Volume},
+    store::{self, Step},
+};
 use tests::sim::{
-    device::{End, Voyage},
+    device::{Buffers, End, Voyage, factory, first},
     explore::{Count, Yard},
-    fleet::{Quality::*, rev},
+    fleet::{Quality::*, Revision, content, rev},
     r#gen::Gen,
     loader::Skill,
+    medium::{Bench, Fault, Hardware},
     suite::{PARTS, one, part},
 };
 
@@ -95,4 +101,86 @@ parts! {
     many_cuts_and_updates = "2 to 5 cuts, 1 to 5 updates, drawn";
     a_call_fails = "one call fails, once or from then on";
     a_call_fails_and_the_power_goes = "a call fails, 1 to 3 cuts, drawn";
+}
+
+/// A factory image need not say of which objects its boot assets are: they are prepared anew when somebody goes back to
+/// revision 0, while the environment names it. The loader sees it at every instant.
+#[test]
+fn what_is_prepared_again_is_never_gone() {
+    let mut buffers = Buffers::new();
+    let factory = factory(&first(), &mut buffers);
+    let bench = Bench::new(factory);
+    bench.clone().remove(Name::File(Volume::Boot, Stage::Live, first().rev, "assets")).unwrap();
+    let fresh = bench.with(|hardware| {
+        hardware.settle();
+        hardware.clone()
+    });
+    let record = Record { candidate: first().rev, previous: rev("locals/a"), kind: Kind::Reboot, phase: Phase::Armed };
+    let mut cut = 0;
+    while cut_in(&fresh, cut, |bench| {
+        let _ = store::prepare(&mut bench.clone(), &mut bench.journal(), &record, &mut buffers.scratch());
+    }) {
+        cut += 1;
+    }
+    assert!(cut > 5, "{cut}");
+}
+
+/// Cuts a procedure before one of its effects, with every fate; whether it came to that.
+fn cut_in(fresh: &Hardware, at: u64, mut procedure: impl FnMut(&Bench)) -> bool {
+    let mut choices = Gen::all();
+    loop {
+        let bench = Bench::new(fresh.clone());
+        bench.with(|hardware| hardware.fuse = Some(at));
+        procedure(&bench);
+        if !bench.with(|hardware| hardware.dead) {
+            return false;
+        }
+        bench.with(|hardware| hardware.cut(&mut choices));
+        for _ in 0..2 {
+            bench.with(|hardware| {
+                let sees = |(name, id)| hardware.loader_file(first().rev, name) == Some(&content(id));
+                let whole = ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(first().assets).all(sees);
+                assert!(whole, "cut before effect {at}: the loader does not see revision 0");
+                hardware.mount();
+            });
+            store::recover(&mut bench.clone()).unwrap();
+        }
+        if !choices.advance() {
+            return true;
+        }
+    }
+}
+
+/// The error of a sync may be anybody's: what came in for another revision is not whole because a later sync says so.
+#[test]
+fn a_failed_sync_takes_with_it_all_that_came_in() {
+    let mut buffers = Buffers::new();
+    let fresh = factory(&first(), &mut buffers);
+    let [one, other] =
+        [("locals/a", 1), ("locals/b", 2)].map(|(name, version)| Revision::new(name, Good, version, version));
+    let stage = |bench: &Bench, revision: &Revision, buffers: &mut Buffers| {
+        let step = Step { rev: revision.rev, state: revision.state.as_bytes(), message: "", progress: "{}" };
+        store::stage(&mut bench.clone(), step, &[], &mut buffers.scratch())
+    };
+    for at in 0.. {
+        let bench = Bench::new(fresh.clone());
+        for id in one.objects.iter().chain(&other.objects) {
+            bench.arrive(*id, &content(*id)).unwrap();
+        }
+        let fault = |hardware: &Hardware| Fault { at: hardware.calls + at, sticky: false, code: Code::StorageIo };
+        bench.with(|hardware| hardware.fault = Some(fault(hardware)));
+        let _ = stage(&bench, &one, &mut buffers);
+        let faulted = bench.with(|hardware| hardware.faulted);
+        bench.with(|hardware| hardware.fault = None);
+        let staged = stage(&bench, &other, &mut buffers);
+        assert!(staged.is_ok() || staged.unwrap_err().code == Code::ObjectMissing);
+        for (key, content) in other.files().filter(|_| staged.is_ok()) {
+            let durable =
+                bench.with(|hardware| hardware.durable_file(Volume::Storage, other.rev, key) == Some(&content));
+            assert!(durable, "call {at} failed: {key} is not durable");
+        }
+        if !faulted {
+            break;
+        }
+    }
 }

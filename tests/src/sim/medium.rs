@@ -109,6 +109,8 @@ enum Effect {
         to: Entry,
         inode: u32,
     },
+    /// Two folders, each with the inode that it has then.
+    Exchange([(Entry, u32); 2]),
 }
 
 /// One file system.
@@ -293,6 +295,7 @@ impl Files {
                 self.durable.remove(&from);
                 self.durable.insert(to, inode);
             }
+            Effect::Exchange(both) => self.durable.extend(both),
         }
     }
 
@@ -695,6 +698,21 @@ impl Disk for Bench {
         hw.after_rename()
     }
 
+    fn exchange(&mut self, one: Name<'_>, other: Name<'_>) -> Result<(), Code> {
+        let hw = &mut *self.0.borrow_mut();
+        hw.call()?;
+        hw.effect(|| format!("exchange {one:?} and {other:?}"))?;
+        let files = hw.files(volume_of(one));
+        let find =
+            |name| files.entry(name).and_then(|entry| files.live.get(&entry).map(|inode| (entry.clone(), *inode)));
+        let ((one, first), (other, second)) =
+            (find(one).ok_or(Code::RevisionUnknown)?, find(other).ok_or(Code::RevisionUnknown)?);
+        let both = [(one, second), (other, first)];
+        files.live.extend(both.clone());
+        files.pending.push(Effect::Exchange(both));
+        hw.after_rename()
+    }
+
     fn remove(&mut self, name: Name<'_>) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
         hw.call()?;
@@ -733,6 +751,7 @@ impl Disk for Bench {
         hw.sync(volume, "fsync of a folder", |effect| match effect {
             Effect::Set { entry, .. } | Effect::Clear { entry } => entry.0 == folder,
             Effect::Move { from, to, .. } => from.0 == folder || to.0 == folder,
+            Effect::Exchange(both) => both.iter().any(|(entry, _)| entry.0 == folder),
             Effect::Data { .. } => false,
         })
     }
