@@ -560,7 +560,34 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Channel;
     use std::{ffi::CString, fs};
+
+    /// Most faults come with an error of the kernel, some with none; a compromised errand says anything.
+    #[test]
+    fn whatever_error_number_an_errand_reports_its_container_has_failed() {
+        let id = ContainerId(3);
+        for errno in [0, 2, -1, 4096, i32::MIN, i32::MAX] {
+            let (mut containers, mut waiter) = (Containers::new(), Waiter::new().unwrap());
+            let mut buffer = Buffer::new();
+            containers.begin(id, PartName::parse("nobody-has-this-cgroup").unwrap(), RevName::factory());
+            let mut process = Starter::new().unwrap().start(c"--list", 0, None, None).unwrap();
+            let pid = process.pid;
+            let (ours, theirs) = Channel::pair().unwrap();
+            process.channel = ours;
+            waiter.watch(&process.channel, Source::Start(id)).unwrap();
+            let unit = containers.unit(id);
+            (unit.process, unit.phase) = (Some(process), Phase::Starting { report: None, mode: StartMode::Start });
+            let report = Message::Report { code: Some(Code::MountFailed), step: "no such disk", errno };
+            theirs.send(0, &report, &[]).unwrap();
+            assert_eq!(containers.hear(id, &mut buffer, &mut waiter), None);
+            drop(theirs);
+            rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
+            assert_eq!(containers.reaped(id, End::Exited(1), &mut buffer, &mut waiter, 0), None);
+            assert_eq!(containers.check(0), Some(Event::Launched(id, Err(Code::MountFailed))));
+            assert_eq!(containers.check(0), None);
+        }
+    }
 
     #[test]
     fn what_a_container_made_in_its_cgroup_goes_with_it() {
