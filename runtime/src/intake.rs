@@ -10,7 +10,7 @@
 use crate::{
     control::{Answer, Upload},
     fault::{Code, Refusal},
-    id::{ConnId, ObjectId},
+    id::{ConnId, ObjectId, RevName},
     limits,
     machine::{Action, Job, Slot},
 };
@@ -55,6 +55,14 @@ impl Intake {
         let free = self.0.iter().position(|state| *state == State::Free)?;
         self.0[free] = State::Receiving { conn, upload };
         Some(Slot(free as u8))
+    }
+
+    /// The revision whose state a slot receives.
+    pub fn step(&self, slot: Slot) -> Option<RevName> {
+        match self.0.get(usize::from(slot.0)) {
+            Some(State::Receiving { upload: Upload::Step(rev), .. }) => Some(*rev),
+            _ => None,
+        }
     }
 
     /// Slots taken.

@@ -307,6 +307,10 @@ impl Machine {
             Event::Kept(job, result) => self.kept_by_keeper(now, job, result),
             Event::Stored(transition, result) => self.inform(now, Input::Stored(transition, result)),
             Event::Received(slot, result) => {
+                // An update to this revision may have begun while its state came in again: what was read of it for
+                // the trial must be what is on the disk.
+                let taken = self.intake.step(slot).is_some_and(|rev| self.kept().any(|kept| kept == rev));
+                let result = if taken { result.and(Err(Code::RevisionInUse)) } else { result };
                 self.intake(slot, intake::Event::Received(result));
                 self.make_room(result.err());
             }

@@ -675,6 +675,21 @@ fn uploads_are_adopted_only_with_the_right_hash() {
 }
 
 #[test]
+fn a_revision_that_an_update_has_read_is_not_replaced() {
+    let mut device = Device::new(&plans(), 1);
+    let mut machine = device.boot();
+    device.settle(&mut machine, MINUTE);
+    let rev = rev_name("locals/new");
+    device.ask(&mut machine, Caller::Host, Request::Receive(Upload::Step(rev), 3));
+    let Some(Event::Received(slot, Ok(()))) = device.pending.pop_front() else { panic!() };
+    device.ask(&mut machine, Caller::Host, Request::Run(rev));
+    device.event(&mut machine, Event::Received(slot, Ok(())));
+    assert_eq!(device.answers.last().unwrap().1, Answer::Refused(Code::RevisionInUse.into(), 0));
+    device.settle(&mut machine, device.now + 10);
+    assert!(!trace_has(&device, "Keep(Stage("));
+}
+
+#[test]
 fn an_upload_that_finds_no_room_has_room_made_for_the_next() {
     let mut device = Device::new(&plans(), 1);
     let mut machine = device.boot();
