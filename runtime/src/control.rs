@@ -243,7 +243,12 @@ impl Form {
     /// Reads the complete body.
     pub fn read(self, body: &[u8]) -> Result<Request, Refusal> {
         match self {
-            Form::Message(rev) => Ok(Request::Message(rev)),
+            Form::Message(rev) => match core::str::from_utf8(body) {
+                Ok(_) => Ok(Request::Message(rev)),
+                Err(bad) => {
+                    Err(Refusal { at: bad.valid_up_to() as u32, ..Refusal::key(Code::CommandInvalid, "commitmsg") })
+                }
+            },
             Form::Command => command(object(body)?),
             Form::Signal => match word(object(body)?, "type")?.as_str() {
                 "ready" => Ok(Request::Ready),
@@ -676,6 +681,10 @@ mod tests {
 
     #[test]
     fn signals_and_actions_are_read() {
+        let local = RevName::parse("locals/a").unwrap();
+        assert_eq!(Form::Message(local).read("neu: \u{e4}".as_bytes()), Ok(Request::Message(local)));
+        let refusal = Form::Message(local).read(b"new\xff").unwrap_err();
+        assert_eq!((refusal.code, refusal.at), (Code::CommandInvalid, 3), "a message is text");
         let signal = |body: &str| Form::Signal.read(body.as_bytes()).map_err(|refusal| refusal.code);
         assert_eq!(signal(r#"{"type":"ready","payload":""}"#), Ok(Request::Ready));
         assert_eq!(signal(r#"{"type":"alive"}"#), Err(Code::SignalUnexpected));
