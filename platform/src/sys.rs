@@ -34,7 +34,7 @@ pub fn errand_socket() -> Option<OwnedFd> {
 pub struct Spawn<'a> {
     /// Program: an absolute path, or `/proc/self/exe`.
     pub path: &'a CStr,
-    /// Arguments, argv[0] included. At most `ARGS_MAX`.
+    /// Arguments, `argv[0]` included. At most `ARGS_MAX`.
     pub args: &'a [&'a CStr],
     /// `CLONE_NEW*` flags.
     pub namespaces: u64,
