@@ -137,12 +137,13 @@ pub enum Calls {
     Endpoint,
 }
 
-/// What memory, time, the end of a process and the socket to PID 1 need, in any errand.
+/// What memory, time, the end of a process and the socket to PID 1 need, in any errand. No `sendmsg`: it could pass a
+/// descriptor to a client, and with that of a part file what was hashed could still be changed.
 macro_rules! every_errand {
     ($($more:expr),* $(,)?) => {
         &[
             libc::SYS_read, libc::SYS_readv, libc::SYS_write, libc::SYS_writev, libc::SYS_close, libc::SYS_recvmsg,
-            libc::SYS_sendmsg, libc::SYS_ppoll, POLL, libc::SYS_futex, libc::SYS_brk, libc::SYS_mmap, libc::SYS_munmap,
+            SEND, libc::SYS_ppoll, POLL, libc::SYS_futex, libc::SYS_brk, libc::SYS_mmap, libc::SYS_munmap,
             libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise, libc::SYS_clock_gettime, libc::SYS_getrandom,
             libc::SYS_getpid, libc::SYS_gettid, libc::SYS_tgkill, libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask,
             libc::SYS_rt_sigreturn, libc::SYS_restart_syscall, libc::SYS_sigaltstack, libc::SYS_exit,
@@ -150,6 +151,11 @@ macro_rules! every_errand {
         ]
     };
 }
+
+#[cfg(not(target_arch = "arm"))]
+const SEND: c_long = libc::SYS_sendto;
+#[cfg(target_arch = "arm")]
+const SEND: c_long = libc::SYS_send;
 
 #[cfg(target_arch = "x86_64")]
 const POLL: c_long = libc::SYS_poll;
@@ -169,7 +175,6 @@ const VERIFY: &[sock_filter] = table!(every_errand![libc::SYS_pread64]);
 
 const FETCH: &[sock_filter] = table!(every_errand![
     libc::SYS_recvfrom,
-    libc::SYS_sendto,
     libc::SYS_sendfile,
     libc::SYS_fcntl, // the connection may be non-blocking: only looked at
 ]);
@@ -220,6 +225,7 @@ const EPOLL_WAIT: c_long = libc::SYS_epoll_wait;
 const EPOLL_WAIT: c_long = libc::SYS_epoll_pwait; // the older call does not exist; listed twice
 
 const KEEPER: &[sock_filter] = table!(every_errand![
+    libc::SYS_sendmsg, // hands out what it opened
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_mkdirat,
@@ -326,6 +332,9 @@ mod tests {
             }
             assert_eq!(verdict(table, 0x4000_0003, libc::SYS_read as u32), refuse, "another ABI");
             assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_read as u32 | 0x4000_0000), refuse, "x32");
+        }
+        for table in [VERIFY, FETCH, LOG, CONSOLE, ENDPOINT] {
+            assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_sendmsg as u32), refuse, "no descriptor leaves");
         }
         for table in [VERIFY, FETCH, LOG, KEEPER] {
             assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_socket as u32), refuse);

@@ -585,7 +585,12 @@ impl Channel {
         }
         let flags = net::SendFlags::NOSIGNAL;
         loop {
-            match net::sendmsg(&self.0, &[IoSlice::new(&bytes[..length])], &mut control, flags) {
+            // Most errands may not even make the call that can pass a descriptor on.
+            let sent = match fds {
+                [] => net::send(&self.0, &bytes[..length], flags),
+                _ => net::sendmsg(&self.0, &[IoSlice::new(&bytes[..length])], &mut control, flags),
+            };
+            match sent {
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
