@@ -130,7 +130,7 @@ pub fn factory(revision: &Revision, buffers: &mut Buffers) -> Hardware {
     let bench = Bench::new(Hardware::new(2 * LAYOUT.size));
     let mut disk = bench.clone();
     for id in &revision.objects {
-        bench.arrive(*id, &content(*id)).expect("an empty volume");
+        bench.arrive(*id, content(*id)).expect("an empty volume");
         let [from, to] = [Name::Incoming(Volume::Storage, *id), Name::Object(Volume::Storage, *id)];
         disk.rename(from, to).expect("an empty volume");
     }
@@ -505,7 +505,7 @@ impl Sea<'_> {
             }
             Job::Adopt(_, id) => {
                 // as the errands leave it: written and hashed, not synced
-                Ok(self.bench.arrive(id, &content(id))?)
+                Ok(self.bench.arrive(id, content(id))?)
             }
             Job::Stage(_, rev) => {
                 let keep = self.kept(machine)?;

@@ -1,6 +1,7 @@
 //! The revisions that the simulation knows: their states, the content of their objects, and how they behave.
 
 use runtime::id::{ObjectId, RevName};
+use std::sync::OnceLock;
 
 /// How a revision behaves when it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,10 +41,13 @@ pub fn rev(name: &str) -> RevName {
 }
 
 /// What an object holds: a container's configuration, or bytes of two sectors that tell which object it is.
-pub fn content(id: ObjectId) -> Vec<u8> {
-    match id.0[0] {
-        CONF => b"lxc.uts.name = web\n".to_vec(),
-        kind => (0..1024u32).map(|at| kind ^ id.0[1] ^ (at / 64) as u8).collect(),
+pub fn content(id: ObjectId) -> &'static [u8] {
+    static IMAGES: [[OnceLock<Vec<u8>>; 256]; 5] = [const { [const { OnceLock::new() }; 256] }; 5];
+    let [kind, version, ..] = id.0;
+    match kind {
+        CONF => b"lxc.uts.name = web\n",
+        _ => IMAGES[usize::from(kind)][usize::from(version)]
+            .get_or_init(|| (0..1024u32).map(|at| kind ^ version ^ (at / 64) as u8).collect()),
     }
 }
 
@@ -82,14 +86,14 @@ impl Revision {
     }
 
     /// Files of its folder, and what each must hold.
-    pub fn files(&self) -> impl Iterator<Item = (&'static str, Vec<u8>)> + '_ {
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         let [kernel, initrd, conf, root] = [0, 1, 2, 3].map(|index| self.objects[index]);
         [
             ("bsp/kernel", content(kernel)),
             ("bsp/initrd", content(initrd)),
             ("web/lxc.container.conf", content(conf)),
             ("web/root.squashfs", content(root)),
-            (".pvr/json", self.state.as_bytes().to_vec()),
+            (".pvr/json", self.state.as_bytes()),
         ]
         .into_iter()
     }

@@ -53,12 +53,12 @@ fn whole(hardware: &Hardware, revision: &Revision) -> Result<(), String> {
         }
     }
     for id in &revision.objects {
-        if hardware.durable_object(Volume::Storage, *id) != Some(&content(*id)) {
+        if hardware.durable_object(Volume::Storage, *id) != Some(content(*id)) {
             return Err(format!("object {id} is missing or damaged"));
         }
     }
     for (name, id) in ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(revision.assets) {
-        if hardware.loader_file(revision.rev, name) != Some(&content(id)) {
+        if hardware.loader_file(revision.rev, name) != Some(content(id)) {
             return Err(format!("the loader does not see {name}"));
         }
     }

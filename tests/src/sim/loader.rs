@@ -39,8 +39,7 @@ pub fn run(bench: &Bench, fleet: &[Revision], skill: Skill) -> Option<Facts> {
     let loadable = |rev: &RevName| {
         let Some(revision) = fleet.iter().find(|revision| revision.rev == *rev) else { return false };
         let names = ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(revision.assets);
-        bench
-            .with(|hardware| names.into_iter().all(|(name, id)| hardware.loader_file(*rev, name) == Some(&content(id))))
+        bench.with(|hardware| names.into_iter().all(|(name, id)| hardware.loader_file(*rev, name) == Some(content(id))))
     };
     let count = |count| match skill {
         Skill::Counts => save(bench, count),
