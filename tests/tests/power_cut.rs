@@ -138,7 +138,7 @@ fn cut_in(fresh: &Hardware, at: u64, mut procedure: impl FnMut(&Bench)) -> bool 
         bench.with(|hardware| hardware.cut(&mut choices));
         for _ in 0..2 {
             bench.with(|hardware| {
-                let sees = |(name, id)| hardware.loader_file(first().rev, name) == Some(&content(id));
+                let sees = |(name, id)| hardware.loader_file(first().rev, name) == Some(content(id));
                 let whole = ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(first().assets).all(sees);
                 assert!(whole, "cut before effect {at}: the loader does not see revision 0");
                 hardware.mount();
@@ -165,7 +165,7 @@ fn a_failed_sync_takes_with_it_all_that_came_in() {
     for at in 0.. {
         let bench = Bench::new(fresh.clone());
         for id in one.objects.iter().chain(&other.objects) {
-            bench.arrive(*id, &content(*id)).unwrap();
+            bench.arrive(*id, content(*id)).unwrap();
         }
         let fault = |hardware: &Hardware| Fault { at: hardware.calls + at, sticky: false, code: Code::StorageIo };
         bench.with(|hardware| hardware.fault = Some(fault(hardware)));
@@ -176,7 +176,7 @@ fn a_failed_sync_takes_with_it_all_that_came_in() {
         assert!(staged.is_ok() || staged.unwrap_err().code == Code::ObjectMissing);
         for (key, content) in other.files().filter(|_| staged.is_ok()) {
             let durable =
-                bench.with(|hardware| hardware.durable_file(Volume::Storage, other.rev, key) == Some(&content));
+                bench.with(|hardware| hardware.durable_file(Volume::Storage, other.rev, key) == Some(content));
             assert!(durable, "call {at} failed: {key} is not durable");
         }
         if !faulted {
