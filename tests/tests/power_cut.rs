@@ -184,3 +184,34 @@ fn a_failed_sync_takes_with_it_all_that_came_in() {
         }
     }
 }
+
+/// A refusal comes before the first effect: media, journal and environment are what they were.
+#[test]
+fn what_is_refused_changes_nothing() {
+    let mut buffers = Buffers::new();
+    let fresh = factory(&first(), &mut buffers);
+    let good = Revision::new("locals/a", Good, 1, 1);
+    let group = good.state.replace(r#""group":"app""#, r#""group":"nowhere""#);
+    let long = "x".repeat(300);
+    let cases: [(&str, &str, &str, &[usize], Code); 8] = [
+        ("locals/a", &good.state, "", &[0, 1, 2], Code::ObjectMissing),
+        ("locals/a", &good.state[..good.state.len() / 2], "", &[0, 1, 2, 3], Code::StateTruncated),
+        ("locals/a", &group, "", &[0, 1, 2, 3], Code::GroupUnknown),
+        ("locals/a", "{}", "", &[0, 1, 2, 3], Code::SpecUnknown),
+        ("locals/a", &good.state, &long, &[0, 1, 2, 3], Code::MessageTooLong),
+        ("0", &good.state, "", &[0, 1, 2, 3], Code::RevisionInUse),
+        ("locals/a", &good.state.replace("bsp/kernel", "bsp/../kernel"), "", &[0, 1, 2, 3], Code::KeyUnsafe),
+        ("locals/a", &good.state.replace("\"linux\"", "\"other\""), "", &[0, 1, 2, 3], Code::BspMissing),
+    ];
+    for (name, state, message, arrived, code) in cases {
+        let bench = Bench::new(fresh.clone());
+        for index in arrived {
+            bench.arrive(good.objects[*index], content(good.objects[*index])).unwrap();
+        }
+        let before = bench.with(|hardware| hardware.effects);
+        let step = Step { rev: rev(name), state: state.as_bytes(), message, progress: "{}" };
+        let refused = store::stage(&mut bench.clone(), step, &[], &mut buffers.scratch());
+        assert_eq!(refused.map_err(|refusal| refusal.code), Err(code));
+        assert_eq!(bench.with(|hardware| hardware.effects), before, "{code}");
+    }
+}
