@@ -24,7 +24,7 @@ use runtime::{
     turn::{World, turn},
     update::Boot,
 };
-use std::collections::VecDeque;
+use std::{cell::Cell, collections::VecDeque, rc::Rc};
 
 /// The loader's environment text. The script fills the first sector of a copy, so that what a store changes lies in
 /// both sectors, checksum in one and variables in the other, and a copy can be torn.
@@ -327,6 +327,10 @@ fn power_on(
     });
     let boot = Boot { choice, vars, may_arm: boot::may_arm(&facts), degraded: false, commit_delay_ms: 1000 };
     let mut machine = Machine::new(boot, plan);
+    let swapped = voyage.mutant == Some(Mutant::ActiveCopyOverwritten);
+    let swap = Rc::new(Cell::new(false));
+    let copies = Copies { raw: bench.env(), swapped, swap: swap.clone() };
+    let mut room = vec![0; 2 * LAYOUT.size];
     let mut sea = Sea {
         bench,
         voyage,
@@ -340,6 +344,8 @@ fn power_on(
         broken: None,
         postponed: None,
         env: loaded.is_some(),
+        codec: Uboot::new(copies, LAYOUT, TEXT, &mut room).expect("the layout is good"),
+        swap,
     };
     sea.days(&mut machine, matches!(choice.mode, Mode::Trial { .. }), end)
 }
@@ -368,6 +374,10 @@ struct Sea<'a> {
     postponed: Option<BootVars>,
     /// The environment could be read.
     env: bool,
+    /// The environment's codec: one for as long as the device is on, as on Linux.
+    codec: Uboot<'a, Copies>,
+    /// `Copies::swap`, reset before each store.
+    swap: Rc<Cell<bool>>,
 }
 
 /// The one client.
@@ -542,13 +552,14 @@ impl Sea<'_> {
             Some(Mutant::TwoStores) => {
                 self.user.stores += 1;
                 let half = self.bench.with(|hardware| in_force(hardware)).unwrap_or(vars);
-                self.put(BootVars { committed: vars.committed, ..half }).and_then(|()| self.put(vars))
+                self.put(transition, BootVars { committed: vars.committed, ..half })
+                    .and_then(|()| self.put(transition, vars))
             }
             Some(Mutant::DoneBeforeCommit) if transition == Transition::Commit => {
                 self.postponed = Some(vars);
                 return Ok(());
             }
-            _ => self.put(vars),
+            _ => self.put(transition, vars),
         };
         if !self.bench.with(|hardware| hardware.dead) {
             self.laws.two.stored(result);
@@ -556,13 +567,11 @@ impl Sea<'_> {
         result
     }
 
-    fn put(&mut self, vars: BootVars) -> Result<(), Code> {
-        let mut work = vec![0; 2 * LAYOUT.size];
-        let swapped = self.voyage.mutant == Some(Mutant::ActiveCopyOverwritten);
-        let mut env = Uboot::new(Copies { raw: self.bench.env(), swapped, swap: false }, LAYOUT, TEXT, &mut work)?;
-        match env.load() {
-            Ok(_) => env.store(&vars),
-            Err(_) => env.rebuild(&vars),
+    fn put(&mut self, transition: Transition, vars: BootVars) -> Result<(), Code> {
+        self.swap.set(false);
+        match self.codec.store(&vars) {
+            Err(Code::EnvInvalid) if transition == Transition::Settle => self.codec.rebuild(&vars),
+            stored => stored,
         }
     }
 
@@ -595,7 +604,7 @@ impl World for Sea<'_> {
         if !matches!(action, Action::Keep(Job::Record(_)) | Action::Note(_))
             && let Some(vars) = self.postponed.take()
         {
-            let _ = self.put(vars);
+            let _ = self.put(Transition::Commit, vars);
         }
         self.bench.with(|hardware| hardware.note(|| format!("    {action:?}")));
         let outcome = match action {
@@ -652,12 +661,12 @@ struct Copies {
     raw: Raw,
     swapped: bool,
     /// From the first write on, reads too: the codec does not notice.
-    swap: bool,
+    swap: Rc<Cell<bool>>,
 }
 
 impl Copies {
     fn at(&self, offset: u64) -> u64 {
-        if self.swap { LAYOUT.offsets[0] + LAYOUT.offsets[1] - offset } else { offset }
+        if self.swap.get() { LAYOUT.offsets[0] + LAYOUT.offsets[1] - offset } else { offset }
     }
 }
 
@@ -667,7 +676,7 @@ impl Region for Copies {
         self.raw.read_at(at, out)
     }
     fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
-        self.swap = self.swapped;
+        self.swap.set(self.swapped);
         let at = self.at(offset);
         self.raw.write_at(at, data)
     }

@@ -3,7 +3,8 @@
 //! Fault model, the one that `runtime::port` states. Each effect (a content, a name, a sector) is pending until the
 //! sync that covers it. At a cut each pending effect is lost or kept, a content also torn, independently of all
 //! others: no order that the file system does not promise is taken for granted. After a failed sync the contents
-//! that it covered stay readable and never become durable, whatever a later sync says; names stay pending.
+//! that it covered stay readable and never become durable, whatever a later sync says (of raw places, some sectors have
+//! reached the medium); names stay pending.
 //! The loader sees the names of the last checkpoint (or mount), and the content of a file only while that file has
 //! a durable name: what was deleted may have been overwritten.
 //!
@@ -187,6 +188,15 @@ impl Cells {
     fn sync(&mut self) {
         for effect in std::mem::take(&mut self.pending) {
             self.keep(effect);
+        }
+    }
+
+    /// A sync that failed: some sectors reached the medium, the others never will, and what is read is as if all had.
+    fn fail(&mut self, first: usize) {
+        for (at, effect) in std::mem::take(&mut self.pending).into_iter().enumerate() {
+            if (first + at).is_multiple_of(2) {
+                self.keep(effect);
+            }
         }
     }
 
@@ -858,9 +868,10 @@ impl Region for Raw {
         hw.effect(|| format!("sync {}", if self.journal { "journal" } else { "environment" }))?;
         hw.syncs += 1;
         let mutant = hw.mutant;
+        let calls = hw.calls as usize;
         let cells = self.cells(hw);
         if answer.is_err() {
-            cells.pending.clear();
+            cells.fail(calls);
             return if mutant == Some(Mutant::UncheckedSync) { Ok(()) } else { answer };
         }
         if self.journal || mutant != Some(Mutant::NoEnvironmentSync) {
