@@ -1,7 +1,8 @@
 //! The control socket of a container, through the relay in it: what a test sends arrives there byte for byte.
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
+use std::io::Read;
+use std::net::{Shutdown, TcpStream};
 
 use runtime::fault::Code;
 use serde_json::Value;
@@ -47,11 +48,32 @@ impl Control {
         ensure(answer.status == 200, || format!("{method} {path}: {} {}", answer.status, answer.text()))
     }
 
+    /// Clients that connect at the same time and send the same bytes. When this returns, all have.
+    pub fn crowd(&self, clients: u8, bytes: &[u8]) -> Outcome<Crowd> {
+        let mut stream = self.open(&[&[0, clients], bytes].concat())?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut sent = [0];
+        stream.read_exact(&mut sent)?;
+        Ok(Crowd(stream))
+    }
+
     /// All containers by name.
     pub fn containers(&self) -> Outcome<BTreeMap<String, Value>> {
         let list = self.get("/containers")?;
         let named = |container: &Value| Some((container["name"].as_str()?.to_string(), container.clone()));
         Ok(list.as_array().ok_or("/containers is no list")?.iter().filter_map(named).collect())
+    }
+}
+
+/// Clients that wait for their answers.
+pub struct Crowd(TcpStream);
+
+impl Crowd {
+    /// Waits until none of them is connected any more: everything that they received, one after another.
+    pub fn received(mut self) -> Outcome<String> {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 

@@ -1,23 +1,16 @@
 //! Requests that are none, from inside a container: odd heads and bodies, clients without the role, clients that stop
 //! half-way, and too many at once.
 
-use std::io::Read;
-use std::net::TcpStream;
-use std::thread;
+use std::net::Shutdown;
 
 use runtime::fault::Code;
 use runtime::limits::{CONNECTIONS_MAX, HTTP_BODY_MAX, HTTP_HEAD_MAX, HTTP_HEADERS_MAX, STATE_MAX};
 use sha2::{Digest, Sha256};
 
-use super::control::{Control, ensure_refused};
 use super::ground::Ground;
 use crate::tour::disk::hex;
-use crate::tour::http::Answer;
 use crate::tour::report::Report;
-use crate::tour::{Outcome, ensure, fail};
-
-/// Clients at once.
-const CROWD: usize = 50;
+use crate::tour::{Outcome, ensure, http};
 
 /// Every request that is refused for what it says.
 pub fn refuse(ground: &Ground, report: &mut Report) -> Outcome<()> {
@@ -119,12 +112,12 @@ pub fn refuse_objects(ground: &Ground, report: &mut Report) -> Outcome<()> {
     let name = hex(&Sha256::digest(content));
     let head = format!("PUT /objects/{name} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", content.len() + 100);
     let stream = ground.manager.open(&[head.as_bytes(), content].concat())?;
-    stream.shutdown(std::net::Shutdown::Write)?;
-    let short = crate::tour::http::answer(stream)?;
+    stream.shutdown(Shutdown::Write)?;
+    let short = http::answer(stream)?;
     ground.refused(report, "body", "an object that ends half-way", &short, Code::Incomplete)?;
     let stream = ground.manager.open(b"POST /commands HTTP/1.1\r\nContent-Length: 40\r\n\r\n{\"op\":")?;
-    stream.shutdown(std::net::Shutdown::Write)?;
-    let short = crate::tour::http::answer(stream)?;
+    stream.shutdown(Shutdown::Write)?;
+    let short = http::answer(stream)?;
     ground.refused(report, "body", "a command that ends half-way", &short, Code::Incomplete)?;
     ground.no_upload_remains()?;
     report.fact("nothing of them is left on the disk");
@@ -134,55 +127,39 @@ pub fn refuse_objects(ground: &Ground, report: &mut Report) -> Outcome<()> {
 /// Clients that stop half-way take all slots; they come back after the deadline, and who waited is served.
 pub fn stop_half_way(ground: &Ground, report: &mut Report) -> Outcome<()> {
     let parts: [&[u8]; 3] = [b"", b"GET /sta", b"POST /commands HTTP/1.1\r\nContent-Length: 40\r\n\r\n{\"op\":"];
+    let each = CONNECTIONS_MAX.div_ceil(parts.len()) as u8;
     let mut stopped = Vec::new();
-    for part in parts.iter().cycle().take(CONNECTIONS_MAX) {
-        stopped.push(ground.manager.open(part)?);
+    for part in parts {
+        stopped.push(ground.manager.crowd(each, part)?);
     }
     let served = ground.manager.send("GET", "/status", None)?;
     ensure(served.status == 200, || format!("after the deadline: {} {}", served.status, served.text()))?;
-    for stream in &mut stopped {
-        ensure(ended(stream)?, || "a client that stopped half-way is still connected".into())?;
+    for crowd in stopped {
+        let received = crowd.received()?;
+        ensure(received.is_empty(), || format!("a client that stopped half-way was told: {received}"))?;
     }
     ground.is_unchanged()?;
-    report.held("http", &format!("{CONNECTIONS_MAX} clients that stop half-way: let go, and the next one is served"));
+    let count = usize::from(each) * parts.len();
+    report.held("stop", &format!("{count} clients that stop half-way, all slots: let go, and who waited is served"));
     Ok(())
 }
 
-/// Whether the other side ends the connection, whatever it says before.
-fn ended(stream: &mut TcpStream) -> Outcome<bool> {
-    match stream.read_to_end(&mut Vec::new()) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(true),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Many clients at once: each is answered in the end.
+/// Many clients at once, in two containers: each is answered in the end.
 pub fn crowd(ground: &Ground, report: &mut Report) -> Outcome<()> {
-    let ask = |number: usize, manager: Control, visitor: Control| -> Outcome<Answer> {
-        match number % 5 {
-            0 => visitor.send("GET", "/status", None),
-            1 => manager.send("GET", "/containers", None),
-            2 => manager.send("DELETE", "/groups", None),
-            3 => manager.send("GET", "/steps/current", None),
-            _ => manager.send("GET", "/status", None),
-        }
-    };
-    let (manager, visitor) = (ground.manager, ground.visitor);
-    let clients: Vec<_> = (0..CROWD).map(|number| thread::spawn(move || ask(number, manager, visitor))).collect();
-    for (number, client) in clients.into_iter().enumerate() {
-        let Ok(answer) = client.join() else { return fail("a client ended by itself".into()) };
-        let answer = answer.map_err(|error| format!("client {number} of {CROWD}: {error}"))?;
-        match number % 5 {
-            0 => ensure_refused(&answer, Code::NotManagement)?,
-            2 => ensure_refused(&answer, Code::MethodWrong)?,
-            _ => ensure(answer.status == 200, || format!("client {number}: {} {}", answer.status, answer.text()))?,
-        }
+    let status = b"GET /status HTTP/1.1\r\n\r\n";
+    let crowds = [
+        (ground.manager.crowd(20, status)?, 20, "HTTP/1.1 200 "),
+        (ground.manager.crowd(15, b"DELETE /groups HTTP/1.1\r\n\r\n")?, 15, "\"SB1505\""),
+        (ground.visitor.crowd(15, status)?, 15, "\"SB1507\""),
+    ];
+    let mut all = 0;
+    for (crowd, clients, sign) in crowds {
+        let received = crowd.received()?;
+        let answered = received.matches(sign).count();
+        ensure(answered == clients, || format!("{answered} of {clients} clients were told {sign}: {received}"))?;
+        all += clients;
     }
     ground.is_unchanged()?;
-    report.held("http", &format!("{CROWD} clients at once: all answered"));
+    report.held("crowd", &format!("{all} clients at once: all answered"));
     Ok(())
 }

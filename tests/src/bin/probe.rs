@@ -6,6 +6,9 @@
 //!
 //! With the relay, every byte that a test sends arrives at the real socket, from inside the container that the device
 //! knows by that socket. Bytes and the ends of both directions pass unchanged; the probe itself knows no HTTP.
+//! A connection whose first byte is zero is a crowd: the second byte says how many clients connect at once, the rest
+//! is what each of them sends. `+` comes back when all have sent it, then what all of them received, one after another.
+//! (A crowd cannot come through the emulator's network: it keeps one client waiting per port, and drops the others.)
 //! It uses nothing but std, so that `rustc` alone builds it for the guest.
 //! Does not: limit clients; the guest's memory does, and a test opens some dozens.
 
@@ -48,11 +51,39 @@ fn relay(port: &str) -> ExitCode {
     println!("probe: relays port {port} to {SOCKET}");
     for client in listener.incoming().flatten() {
         // A client that finds no thread, or no socket, sees the end of its connection.
-        if let Err(error) = thread::Builder::new().stack_size(STACK).spawn(move || both_ways(client)) {
+        if let Err(error) = thread::Builder::new().stack_size(STACK).spawn(move || serve(client)) {
             eprintln!("probe: no thread for a client: {error}");
         }
     }
     ExitCode::FAILURE
+}
+
+fn serve(mut client: TcpStream) {
+    let mut first = [1];
+    match client.peek(&mut first) {
+        Ok(1) if first == [0] => drop(crowd(&mut client)),
+        _ => both_ways(client),
+    }
+}
+
+/// Many clients at once.
+fn crowd(client: &mut TcpStream) -> std::io::Result<()> {
+    let mut order = Vec::new();
+    client.read_to_end(&mut order)?;
+    let [_, count, request @ ..] = &order[..] else { return Ok(()) };
+    let mut devices = Vec::new();
+    for _ in 0..*count {
+        devices.push(UnixStream::connect(SOCKET)?);
+    }
+    for device in &mut devices {
+        // One that was let go already shows it when it is read.
+        let _ = device.write_all(request);
+    }
+    client.write_all(b"+")?;
+    for mut device in devices {
+        pass(&mut device, client);
+    }
+    Ok(())
 }
 
 fn both_ways(client: TcpStream) {
