@@ -1169,6 +1169,15 @@ mod tests {
         refused(r##"{"#spec":"x"}"##, Code::SpecUnknown, "#spec", "\"x\"");
         refused("{}", Code::SpecUnknown, "#spec", "{}");
         refused(&" ".repeat(STATE_MAX + 1), Code::StateTooLarge, "", " ");
+        let nested = |levels: usize| format!(r#""x.json":{}{}"#, "[".repeat(levels), "]".repeat(levels));
+        let most = limits::JSON_DEPTH_MAX as usize - 1; // the state itself is one
+        plan(&state(&nested(most))).unwrap();
+        refused(&state(&nested(most + 1)), Code::StateTooDeep, "", "[]");
+        let mut bytes = state(r#""x":"@""#).into_bytes();
+        let last = bytes.len() - 4;
+        bytes[last] = 0xff;
+        let found = State::read(&bytes, &mut Spans::new()).map(|_| ());
+        assert_eq!(found, Err(Refusal::at(Code::StateUtf8, last)));
         let whole = state(&container("web", ""));
         for cut in 1..whole.len() {
             assert_eq!(plan(&whole[..cut]).unwrap_err().code, Code::StateTruncated);
