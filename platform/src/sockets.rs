@@ -4,8 +4,6 @@
 //! deadline; when all slots are taken, or those that one container may have, clients wait in the backlog, not in
 //! our memory. An answer is written at once into the socket's own buffer, which holds the largest: a client that
 //! does not read costs nothing.
-//! deadline; when all slots are taken, or all of a container's, clients wait in the backlog, not in our memory. An answer is written
-//! at once into the socket's own buffer, which holds the largest: a client that does not read costs nothing.
 //! Fault model: clients send anything, stop anywhere, and hang up at any time.
 //! Not here: what a request means (`runtime::http`, `control`), bodies that are streamed (`transfer`).
 

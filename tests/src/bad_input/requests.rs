@@ -4,9 +4,10 @@
 use std::net::Shutdown;
 
 use runtime::fault::Code;
-use runtime::limits::{CONNECTIONS_MAX, HTTP_BODY_MAX, HTTP_HEAD_MAX, HTTP_HEADERS_MAX, STATE_MAX};
+use runtime::limits::{CONTAINER_CONNECTIONS_MAX, HTTP_BODY_MAX, HTTP_HEAD_MAX, HTTP_HEADERS_MAX, STATE_MAX};
 use sha2::{Digest, Sha256};
 
+use super::control::ensure_refused;
 use super::ground::Ground;
 use crate::tour::disk::hex;
 use crate::tour::report::Report;
@@ -124,14 +125,19 @@ pub fn refuse_objects(ground: &Ground, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// Clients that stop half-way take all slots; they come back after the deadline, and who waited is served.
+/// Clients that stop half-way take all slots of their container, and nobody else's; the slots come back after the
+/// deadline, and who waited is served.
 pub fn stop_half_way(ground: &Ground, report: &mut Report) -> Outcome<()> {
     let parts: [&[u8]; 3] = [b"", b"GET /sta", b"POST /commands HTTP/1.1\r\nContent-Length: 40\r\n\r\n{\"op\":"];
-    let each = CONNECTIONS_MAX.div_ceil(parts.len()) as u8;
+    let each = CONTAINER_CONNECTIONS_MAX.div_ceil(parts.len()) as u8;
     let mut stopped = Vec::new();
     for part in parts {
         stopped.push(ground.manager.crowd(each, part)?);
     }
+    let other = ground.visitor.send("GET", "/status", None)?;
+    ensure_refused(&other, Code::NotManagement).map_err(|error| format!("another container meanwhile: {error}"))?;
+    let endpoint = http::get(ground.device.ports.endpoint, "/cgi-bin/pvr/state")?;
+    ensure(endpoint.status == 200, || format!("the endpoint meanwhile: {} {}", endpoint.status, endpoint.text()))?;
     let served = ground.manager.send("GET", "/status", None)?;
     ensure(served.status == 200, || format!("after the deadline: {} {}", served.status, served.text()))?;
     for crowd in stopped {
@@ -140,7 +146,9 @@ pub fn stop_half_way(ground: &Ground, report: &mut Report) -> Outcome<()> {
     }
     ground.is_unchanged()?;
     let count = usize::from(each) * parts.len();
-    report.held("stop", &format!("{count} clients that stop half-way, all slots: let go, and who waited is served"));
+    report
+        .held("stop", &format!("{count} clients stop half-way, in all slots of their container: let go after a while"));
+    report.fact("another container and the endpoint are served meanwhile, and the next client after it");
     Ok(())
 }
 
