@@ -62,6 +62,26 @@ pub fn fill_the_disk(ground: &Ground, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
+/// A container that fills the disk: the device goes on, tells it to who sends something, and commits nothing less.
+pub fn be_filled(ground: &Ground, report: &mut Report) -> Outcome<()> {
+    let mut state = ground.manager.get("/steps/current")?;
+    let fills = configuration(PATIENT, "/bin/probe fill").into_bytes();
+    state[format!("{PATIENT}/lxc.container.conf")] = put(ground, &fills)?.into();
+    let update = install(ground, "fills", &state)?;
+    ensure(update["status"] == "DONE", || format!("a container that fills the disk: {update}"))?;
+    ground.is_committed("locals/fills")?;
+    let settled = Ground::of(ground.device)?;
+    let answer = wait_for("an upload that finds no room", UPDATE_S, || {
+        let name = hex(&Sha256::digest(b"small"));
+        let answer = settled.manager.send("PUT", &format!("/objects/{name}"), Some(b"small"))?;
+        Ok((answer.status != 200).then_some(answer))
+    })?;
+    settled.refused(report, "fill", "an upload beside a container that filled the disk", &answer, Code::NoSpace)?;
+    let text = state.to_string();
+    let answer = settled.manager.send("PUT", "/steps/locals/more", Some(text.as_bytes()))?;
+    settled.refused(report, "fill", "a revision beside it", &answer, Code::NoSpace)
+}
+
 /// A factory revision with three containers that cannot live: each tells why, and the others live.
 pub fn live_beside(ground: &Ground, report: &mut Report) -> Outcome<()> {
     for (name, code) in [("no-init", Code::InitMissing), ("no-root", Code::ImageInvalid)] {

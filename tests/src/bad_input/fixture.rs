@@ -91,6 +91,7 @@ pub fn configuration(container: &str, init: &str) -> String {
          lxc.namespace.keep = user net ipc\n\
          lxc.mount.auto = proc sys:rw cgroup\n\
          lxc.mount.entry = tmpfs run tmpfs rw,nodev,relatime,create=dir,mode=755 0 0\n\
+         lxc.mount.entry = /volumes/{container}/data data none bind,rw,create=dir 0 0\n\
          lxc.signal.halt = SIGKILL\n"
     )
 }
@@ -112,7 +113,7 @@ impl Build<'_> {
         std::fs::copy(self.folder.join("root.squashfs"), folder.join("root.squashfs"))?;
         let mut run = json!({"#spec": "service-manifest-run@1", "name": name, "type": "lxc",
             "config": "lxc.container.conf", "group": group, "roles": [], "root-volume": "root.squashfs",
-            "volumes": [], "storage": {"lxc-overlay": {"persistence": "boot"}}});
+            "volumes": [], "storage": {"lxc-overlay": {"persistence": "boot"}, "data": {"persistence": "permanent"}}});
         for (key, value) in more.as_object().into_iter().flatten() {
             run[key] = value.clone();
         }

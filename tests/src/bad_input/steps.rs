@@ -21,7 +21,7 @@ type Step = fn(&Ground, &mut Report) -> Outcome<()>;
 pub fn walk(kit: &Kit, probe: &Path, folder: &Path, only: &[String]) -> Outcome<bool> {
     let _ = std::fs::remove_dir_all(folder);
     let mut report = Report::of("bad input");
-    let steady: [(&str, Step); 8] = [
+    let steady: [(&str, Step); 9] = [
         ("http", requests::refuse),
         ("role", requests::refuse_visitor),
         ("body", requests::refuse_objects),
@@ -30,6 +30,7 @@ pub fn walk(kit: &Kit, probe: &Path, folder: &Path, only: &[String]) -> Outcome<
         ("state", states::refuse),
         ("run", containers::roll_back),
         ("disk", containers::fill_the_disk),
+        ("fill", containers::be_filled),
     ];
     let broken: [(&str, Step); 1] = [("first", containers::live_beside)];
     for (factory, steps, name) in [(Factory::Steady, &steady[..], "steady"), (Factory::Broken, &broken, "broken")] {

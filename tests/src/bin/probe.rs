@@ -3,6 +3,7 @@
 //!   probe relay PORT   every connection to this TCP port becomes one to the container's control socket
 //!   probe wait         runs until it is told to end
 //!   probe end          ends at once, as a failure
+//!   probe fill         writes /data/fill until the disk is full, then runs until it is told to end
 //!
 //! With the relay, every byte that a test sends arrives at the real socket, from inside the container that the device
 //! knows by that socket. Bytes and the ends of both directions pass unchanged; the probe itself knows no HTTP.
@@ -28,18 +29,34 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["relay", port] => relay(port),
-        ["wait"] => loop {
-            thread::park();
-        },
+        ["wait"] => wait(),
+        ["fill"] => {
+            fill();
+            wait()
+        }
         ["end"] => {
             println!("probe: ends at once, as it was told");
             ExitCode::FAILURE
         }
         _ => {
-            eprintln!("usage: probe relay PORT | wait | end");
+            eprintln!("usage: probe relay PORT | wait | end | fill");
             ExitCode::from(2)
         }
     }
+}
+
+fn wait() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// Fills the disk. What the kernel takes into memory counts only when it is on the medium.
+fn fill() {
+    let Ok(mut file) = std::fs::File::create("/data/fill") else { return };
+    let piece = vec![0x5a; 256 * 1024];
+    while file.write_all(&piece).is_ok() && file.sync_data().is_ok() {}
+    println!("probe: the disk is full");
 }
 
 fn relay(port: &str) -> ExitCode {
