@@ -98,10 +98,10 @@ fn exec_child(what: &Spawn<'_>, argv: *const *const c_char, envp: *const *const 
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, core::ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::setsid();
-        // PID 1 must survive when memory runs out; what it starts must not.
+        // PID 1 must survive when memory runs out; its errands go after every container, which takes no score of ours.
         let adjust = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         if adjust >= 0 {
-            libc::write(adjust, c"0".as_ptr().cast(), 1);
+            libc::write(adjust, c"-900".as_ptr().cast(), 4);
         }
         libc::execve(what.path.as_ptr(), argv, envp);
         libc::_exit(127)
