@@ -1,7 +1,8 @@
 //! `console`: `pvcontrol` on a terminal of the device, for images made with `--dev`.
 //!
 //! Prints a prompt, reads one line of arguments, runs `pvcontrol` with them in this process, and prints what
-//! it prints and then a line `[exit N]`. A line may quote words with `"` or `'`.
+//! it prints and then a line `[exit N]`. A line may quote words with `"` or `'`. A line `#WORD` runs nothing and prints
+//! `[mark WORD]`: a program at the other end of a serial line learns from it where old output ends.
 //!
 //! Invariants: whoever is at the terminal can do what the control socket allows and nothing else: no shell, no files
 //! to read or write, its own user, no capability. A line is bounded. One command at a time.
@@ -44,6 +45,10 @@ fn serve(terminal: &File) -> io::Result<()> {
     loop {
         (&*terminal).write_all(PROMPT.as_bytes())?;
         let Some(line) = lines.next()? else { return Ok(()) };
+        if let Some(word) = line.strip_prefix('#') {
+            writeln!(&*terminal, "[mark {}]", word.trim())?;
+            continue;
+        }
         let args = match split(&line) {
             Ok(args) if args.is_empty() => continue,
             Ok(args) => args,
@@ -174,6 +179,11 @@ mod tests {
             [exit 2]\npvcontrol> pvcontrol> pvcontrol> pvcontrol: a quote does not end\n[exit 2]\npvcontrol> ";
         assert!(shown.starts_with(start), "{shown}");
         assert!(shown.ends_with("\n[exit 0]\npvcontrol> "), "{shown}");
+    }
+
+    #[test]
+    fn a_mark_is_answered_and_runs_nothing() {
+        assert_eq!(typed("#a-1\n"), "pvcontrol> [mark a-1]\npvcontrol> ");
     }
 
     #[test]

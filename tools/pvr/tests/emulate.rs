@@ -116,17 +116,25 @@ fn console(place: &Place, name: &str, answers: &'static [(&'static str, &'static
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            stream.write_all(b"old output\r\n[exit 9]\r\npvcontrol> ").unwrap();
-            let mut line = String::new();
-            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
-            let line = line.trim_end();
-            let (_, output, code) =
-                answers.iter().find(|(command, ..)| *command == line).unwrap_or(&("", "what?\r\n", 2));
-            let text = format!("{line}\r\n{output}[exit {code}]\r\npvcontrol> ");
-            // In pieces, as a serial port gives it.
-            for piece in text.as_bytes().chunks(3) {
-                let _ = stream.write_all(piece);
-                std::thread::sleep(Duration::from_micros(200));
+            stream.write_all(b"pvcontrol> ").unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while let Some(Ok(line)) = lines.next() {
+                let text = if line.is_empty() {
+                    // What an earlier command left arrives late: nothing but the mark tells where it ends.
+                    std::thread::sleep(Duration::from_millis(100));
+                    "\r\nold output\r\n[exit 9]\r\npvcontrol> ".to_owned()
+                } else if let Some(word) = line.strip_prefix('#') {
+                    format!("{line}\r\n[mark {word}]\r\npvcontrol> ")
+                } else {
+                    let (_, output, code) =
+                        answers.iter().find(|(command, ..)| *command == line).unwrap_or(&("", "what?\r\n", 2));
+                    format!("{line}\r\n{output}[exit {code}]\r\npvcontrol> ")
+                };
+                // In pieces, as a serial port gives it.
+                for piece in text.as_bytes().chunks(3) {
+                    let _ = stream.write_all(piece);
+                    std::thread::sleep(Duration::from_micros(200));
+                }
             }
         }
     });

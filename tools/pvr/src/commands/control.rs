@@ -1,8 +1,9 @@
 //! `pvr control`: one pvcontrol command over the emulator's second serial port.
 //!
 //! The device prints a prompt, reads a line of arguments, prints the command's output and then `[exit N]`. A serial
-//! port has no beginning and no end: what an earlier, interrupted command left is dropped, an echo of the line
-//! is not part of the output, and a device that does not answer is given up after --timeout.
+//! port has no beginning and no end, and no time by which old output has surely arrived: so a line `#WORD` is sent
+//! first, which the device answers with `[mark WORD]`, and all before that is dropped. An echo of a line is not part
+//! of the output. A device that does not answer is given up after --timeout.
 
 use crate::{
     commands::Context,
@@ -14,7 +15,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     os::unix::net::UnixStream,
     path::PathBuf,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Run one pvcontrol command on the emulated device
@@ -41,8 +42,8 @@ pub(super) struct Args {
 const PROMPT: &str = "pvcontrol> ";
 /// An answer is never longer; more is not from pvcontrol.
 const ANSWER_MAX: usize = 4 << 20;
-/// How long the line must be silent before a command is sent, so that old output is not taken for its answer.
-const QUIET: Duration = Duration::from_millis(50);
+/// A mark that was not answered is sent again after this long: the device may just have begun to listen.
+const MARK_AGAIN: Duration = Duration::from_secs(2);
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<u8> {
     let socket = args.console.clone().map_or_else(find, Ok)?;
@@ -74,51 +75,98 @@ fn find() -> Result<PathBuf> {
 }
 
 /// Sends the line, and reads up to the line that tells the exit code.
-fn ask(mut stream: UnixStream, line: &str, patience: Duration) -> Result<(String, u8)> {
-    let trouble = || "talk to the device's console";
-    drain(&mut stream)?;
-    stream.write_all(format!("{line}\n").as_bytes()).during(trouble)?;
-    stream.set_read_timeout(Some(Duration::from_millis(100))).during(trouble)?;
-    let (end, mut said, mut buffer) = (Instant::now() + patience, Vec::new(), [0; 4096]);
-    loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => return Err(Error::remote("the emulator ended before the answer")),
-            Ok(n) => said.extend_from_slice(&buffer[..n]),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
-            Err(e) => return Err(e).during(trouble),
-        }
-        if let Some(answer) = answer(&String::from_utf8_lossy(&said), line) {
-            return Ok(answer);
-        }
-        if Instant::now() > end || said.len() > ANSWER_MAX {
+fn ask(stream: UnixStream, line: &str, patience: Duration) -> Result<(String, u8)> {
+    let mut port = Port { stream, said: Vec::new(), end: Instant::now() + patience };
+    port.stream.set_read_timeout(Some(Duration::from_millis(100))).during(trouble)?;
+    match port.mark().and_then(|()| port.command(line))? {
+        Some(answer) => Ok(answer),
+        None => {
             let hint = "has the device booted, and was it made with --dev? Its serial log tells";
-            return Err(Error::remote(format!("no answer to `{line}` within {} s", patience.as_secs())).hint(hint));
+            Err(Error::remote(format!("no answer to `{line}` within {} s", patience.as_secs())).hint(hint))
         }
     }
 }
 
-/// Reads away what is there until the line is quiet.
-fn drain(stream: &mut UnixStream) -> Result<()> {
-    stream.set_read_timeout(Some(QUIET)).during(|| "talk to the device's console")?;
-    let (mut buffer, end) = ([0; 4096], Instant::now() + Duration::from_secs(5));
-    while Instant::now() < end {
-        match stream.read(&mut buffer) {
-            Ok(n) if n > 0 => {}
-            _ => break,
+fn trouble() -> &'static str {
+    "talk to the device's console"
+}
+
+/// The serial port, and what was read of it.
+struct Port {
+    stream: UnixStream,
+    said: Vec<u8>,
+    end: Instant,
+}
+
+impl Port {
+    /// Drops everything that was said before now.
+    fn mark(&mut self) -> Result<()> {
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+        let word = format!("{:x}-{nanos:x}", std::process::id());
+        let sign = format!("[mark {word}]");
+        let mut again = Instant::now();
+        while !self.is_over() {
+            if Instant::now() >= again {
+                // The first line end completes what somebody may have left on the line.
+                self.stream.write_all(format!("\n#{word}\n").as_bytes()).during(trouble)?;
+                again = Instant::now() + MARK_AGAIN;
+            }
+            self.read()?;
+            if let Some(at) = self.said.windows(sign.len()).rposition(|part| part == sign.as_bytes()) {
+                self.said.drain(..at + sign.len());
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a command. `None`: the time is over.
+    fn command(&mut self, line: &str) -> Result<Option<(String, u8)>> {
+        if !self.is_over() {
+            self.stream.write_all(format!("{line}\n").as_bytes()).during(trouble)?;
+        }
+        while !self.is_over() {
+            self.read()?;
+            if let Some(answer) = answer(&String::from_utf8_lossy(&self.said), line) {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() > self.end || self.said.len() > ANSWER_MAX
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let mut buffer = [0; 4096];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Err(Error::remote("the emulator ended before the answer")),
+            Ok(n) => {
+                self.said.extend_from_slice(&buffer[..n]);
+                Ok(())
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+                Ok(())
+            }
+            Err(e) => Err(e).during(trouble),
         }
     }
-    Ok(())
 }
 
 /// Output and exit code, once both are complete.
 fn answer(said: &str, line: &str) -> Option<(String, u8)> {
     let text = said.replace('\r', "");
+    // A mark that was sent twice is answered twice.
+    let text = text.rfind("[mark ").and_then(|at| text[at..].split_once("]\n")).map_or(&text[..], |(_, rest)| rest);
     let start = text.rfind("[exit ").filter(|at| *at == 0 || text[..*at].ends_with('\n'))?;
     let (code, _) = text[start + 6..].split_once(']')?;
     let mut output = &text[..start];
     // With or without prompt and echo: the answer begins behind them.
     output = output.trim_start_matches('\n');
-    output = output.strip_prefix(PROMPT).unwrap_or(output);
+    while let Some(rest) = output.strip_prefix(PROMPT) {
+        output = rest.trim_start_matches('\n');
+    }
     if let Some(rest) = output.strip_prefix(line) {
         output = rest.strip_prefix('\n').unwrap_or(output);
     }
@@ -136,6 +184,7 @@ mod tests {
         assert_eq!(answer("pvcontrol> status\r\n{}\r\n[exit 0]\r\n", "status"), good);
         assert_eq!(answer("status\r\n{}\r\n[exit 0]\r\n", "status"), good);
         assert_eq!(answer("[exit 3]\n", "status"), Some((String::new(), 3)));
+        assert_eq!(answer("\npvcontrol> pvcontrol> #a\n[mark a]\npvcontrol> status\n{}\n[exit 0]\n", "status"), good);
     }
 
     #[test]
