@@ -20,12 +20,10 @@ const UPDATE_S: u64 = 90;
 pub fn roll_back(ground: &Ground, report: &mut Report) -> Outcome<()> {
     let no_init = configuration(PATIENT, "/nothing/here").into_bytes();
     let ends = configuration(PATIENT, "/bin/probe end").into_bytes();
-    let eats = configuration(PATIENT, "/bin/probe eat").into_bytes();
     let cases = [
         ("an init that does not exist", "no-init", "lxc.container.conf", no_init, Code::InitMissing),
         ("a root that is no file system", "no-root", "root.squashfs", noise(2, 200_000), Code::ImageInvalid),
         ("a container that exits at once for ever", "ends", "lxc.container.conf", ends, Code::ContainerExited),
-        ("a container that takes all memory", "eats", "lxc.container.conf", eats, Code::ContainerExited),
     ];
     for (what, name, file, content, code) in cases {
         let mut state = ground.manager.get("/steps/current")?;

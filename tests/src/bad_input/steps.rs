@@ -80,7 +80,10 @@ fn try_on(
     Ok(())
 }
 
-/// Waits until the containers that are well run.
+/// Waits until the containers that are well run, and no update is on trial.
 fn ready(device: &Device) -> Outcome<()> {
-    wait_for("the healthy containers running", BOOT_S, || Ground::of(device).map(|_| Some(())))
+    wait_for("the healthy containers running", BOOT_S, || {
+        let trial = Ground::of(device)?.manager.get("/status")?["update"]["trial"].clone();
+        Ok((trial != true).then_some(()))
+    })
 }

@@ -3,7 +3,6 @@
 //!   probe relay PORT   every connection to this TCP port becomes one to the container's control socket
 //!   probe wait         runs until it is told to end
 //!   probe end          ends at once, as a failure
-//!   probe eat          takes memory until there is none
 //!   probe fill         writes /data/fill until the disk is full, then runs until it is told to end
 //!
 //! With the relay, every byte that a test sends arrives at the real socket, from inside the container that the device
@@ -31,7 +30,6 @@ fn main() -> ExitCode {
     match words[..] {
         ["relay", port] => relay(port),
         ["wait"] => wait(),
-        ["eat"] => eat(),
         ["fill"] => {
             fill();
             wait()
@@ -41,7 +39,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         _ => {
-            eprintln!("usage: probe relay PORT | wait | end | eat | fill");
+            eprintln!("usage: probe relay PORT | wait | end | fill");
             ExitCode::from(2)
         }
     }
@@ -59,13 +57,6 @@ fn fill() {
     let piece = vec![0x5a; 256 * 1024];
     while file.write_all(&piece).is_ok() && file.sync_data().is_ok() {}
     println!("probe: the disk is full");
-}
-
-fn eat() -> ! {
-    let mut eaten = Vec::new();
-    loop {
-        eaten.push(vec![0x5a_u8; 256 * 1024]);
-    }
 }
 
 fn relay(port: &str) -> ExitCode {
