@@ -468,11 +468,15 @@ impl Tour {
     /// Cuts the power at the instant at which the disk satisfies `look`.
     fn cut_when(&mut self, what: &str, mut look: impl FnMut(&Disk, &Path) -> Outcome<bool>) -> Outcome<()> {
         let begun = Instant::now();
-        while !self.device.cut_if(&mut look)? {
-            ensure(begun.elapsed() < Duration::from_secs(90), || format!("the disk never showed: {what}"))?;
-            std::thread::sleep(Duration::from_millis(20));
+        loop {
+            let look_begun = Instant::now();
+            if self.device.cut_if(&mut look)? {
+                return Ok(());
+            }
+            ensure(begun.elapsed() < Duration::from_secs(180), || format!("the disk never showed: {what}"))?;
+            // The device stands still while it is looked at: it gets more time than the looks.
+            std::thread::sleep(Duration::from_millis(20).max(2 * look_begun.elapsed()));
         }
-        Ok(())
     }
 
     /// The greatest count of boots that the environment shows while `rev` is tried.
