@@ -56,13 +56,16 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Three ports that are free now.
+    /// Three ports that are free now, below those that the kernel gives to connections: a device that is off for a
+    /// moment finds its ports again.
     pub fn free() -> Outcome<Self> {
-        // Held together, so that they differ.
-        let listen = || std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0));
-        let (a, b, c) = (listen()?, listen()?, listen()?);
-        let port = |listener: &std::net::TcpListener| listener.local_addr().map(|address| address.port());
-        Ok(Self { endpoint: port(&a)?, web: port(&b)?, counter: port(&c)? })
+        let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;
+        let is_free = |port: &u16| std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, *port)).is_ok();
+        let mut ports = (first..32_000).filter(is_free);
+        match (ports.next(), ports.next(), ports.next()) {
+            (Some(endpoint), Some(web), Some(counter)) => Ok(Self { endpoint, web, counter }),
+            _ => fail(format!("no three free ports from {first}")),
+        }
     }
 }
 
