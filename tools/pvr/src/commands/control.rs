@@ -157,20 +157,27 @@ impl Port {
 /// Output and exit code, once both are complete.
 fn answer(said: &str, line: &str) -> Option<(String, u8)> {
     let text = said.replace('\r', "");
-    // A mark that was sent twice is answered twice.
-    let text = text.rfind("[mark ").and_then(|at| text[at..].split_once("]\n")).map_or(&text[..], |(_, rest)| rest);
     let start = text.rfind("[exit ").filter(|at| *at == 0 || text[..*at].ends_with('\n'))?;
     let (code, _) = text[start + 6..].split_once(']')?;
-    let mut output = &text[..start];
-    // With or without prompt and echo: the answer begins behind them.
-    output = output.trim_start_matches('\n');
-    while let Some(rest) = output.strip_prefix(PROMPT) {
-        output = rest.trim_start_matches('\n');
+    Some((behind_echoes(&text[..start], line).to_owned(), code.parse().ok()?))
+}
+
+/// The output alone. A terminal echoes a line when it arrives: before the prompt that it answers, or behind it; and a
+/// mark that was sent twice is answered twice, before the command.
+fn behind_echoes<'a>(text: &'a str, line: &str) -> &'a str {
+    let (mut rest, mut echo) = (text, Some(line));
+    loop {
+        rest = rest.trim_start_matches('\n');
+        if let Some(behind) = rest.strip_prefix(PROMPT) {
+            rest = behind;
+        } else if rest.starts_with('#') || rest.starts_with("[mark ") {
+            rest = rest.split_once('\n').map_or("", |(_, behind)| behind);
+        } else if let Some(behind) = echo.and_then(|line| rest.strip_prefix(line)?.strip_prefix('\n')) {
+            (rest, echo) = (behind, None);
+        } else {
+            return rest;
+        }
     }
-    if let Some(rest) = output.strip_prefix(line) {
-        output = rest.strip_prefix('\n').unwrap_or(output);
-    }
-    Some((output.to_owned(), code.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -185,6 +192,8 @@ mod tests {
         assert_eq!(answer("status\r\n{}\r\n[exit 0]\r\n", "status"), good);
         assert_eq!(answer("[exit 3]\n", "status"), Some((String::new(), 3)));
         assert_eq!(answer("\npvcontrol> pvcontrol> #a\n[mark a]\npvcontrol> status\n{}\n[exit 0]\n", "status"), good);
+        assert_eq!(answer("\r\nstatus\r\npvcontrol> {}\r\n[exit 0]\r\n", "status"), good);
+        assert_eq!(answer("\n#a\npvcontrol> [mark a]\nstatus\npvcontrol> {}\n[exit 0]\n", "status"), good);
     }
 
     #[test]
