@@ -5,10 +5,9 @@ use runtime::limits::{JSON_DEPTH_MAX, STATE_MAX};
 use serde_json::Value;
 
 use super::ground::Ground;
-use crate::tour::disk::difference;
 use crate::tour::report::Report;
 use crate::tour::steps::path_of;
-use crate::tour::{Outcome, ensure, http};
+use crate::tour::{Outcome, http};
 
 /// Name of the revision that must not come to be.
 const REFUSED: &str = "locals/refused";
@@ -18,7 +17,7 @@ type Case = (&'static str, Vec<u8>, Code);
 
 /// Posts every case through both doors.
 pub fn refuse(ground: &Ground, report: &mut Report) -> Outcome<()> {
-    let before = ground.device.everything()?;
+    let before = ground.device.settled()?;
     let state = ground.manager.get("/steps/current")?;
     let endpoint = ground.device.ports.endpoint;
     let steps = post_path(endpoint)?;
@@ -29,8 +28,7 @@ pub fn refuse(ground: &Ground, report: &mut Report) -> Outcome<()> {
         ground.refused(report, "state", &format!("{what}, to the endpoint"), &answer, code)?;
     }
     ground.no_upload_remains()?;
-    let after = ground.device.everything()?;
-    ensure(after == before, || format!("changed: {}", difference(&before, &after)))?;
+    ground.device.is_as(&before)?;
     report.fact(&format!("environment, journal and {} files under trails and objects are as before", before.len() - 2));
     Ok(())
 }

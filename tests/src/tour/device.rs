@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::disk::Disk;
-use super::{Outcome, fail, wait_for};
+use super::disk::{Disk, difference};
+use super::{Outcome, ensure, fail, wait_for};
 
 /// What `ci/device` made.
 #[derive(Clone, Debug)]
@@ -212,6 +212,15 @@ impl Device {
             let rests = now == last;
             last = now;
             Ok(rests.then(|| last.clone()))
+        })
+    }
+
+    /// Fails unless the disk becomes `before` again: a file that came and went may be seen until the guest's file
+    /// system has written its names.
+    pub fn is_as(&self, before: &BTreeMap<String, String>) -> Outcome<()> {
+        wait_for("the disk as it was before", 30, || {
+            let after = self.everything()?;
+            ensure(after == *before, || format!("changed: {}", difference(before, &after))).map(Some)
         })
     }
 

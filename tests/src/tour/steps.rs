@@ -11,7 +11,7 @@ use runtime::journal::Phase;
 use serde_json::Value;
 
 use super::device::{Device, Kit};
-use super::disk::{Disk, Env, difference};
+use super::disk::{Disk, Env};
 use super::pvr::Work;
 use super::report::Report;
 use super::slow_link::{Rule, SlowLink};
@@ -332,8 +332,7 @@ impl Tour {
             let answer = post(&body)?;
             let text = answer.text();
             ensure(answer.status >= 400 && text.contains(code), || format!("{what}: {} {text}", answer.status))?;
-            let after = self.device.everything()?;
-            ensure(after == before, || format!("{what}: changed {}", difference(&before, &after)))?;
+            self.device.is_as(&before).map_err(|error| format!("{what}: {error}"))?;
             report.held("7", &format!("refused: {what}: {} {}", answer.status, text.trim()));
         }
         report.fact(&format!(
