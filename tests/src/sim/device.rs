@@ -455,6 +455,9 @@ impl Sea<'_> {
                         end.stores = end.stores.max(self.user.stores - stores);
                         end.syncs = end.syncs.max(self.bench.with(|hardware| hardware.syncs) - syncs);
                     }
+                    if let Err(code) = verdict {
+                        self.laws.four.reported_failed(revision.rev, code);
+                    }
                     self.user.verdicts.push(Some(verdict));
                     self.user.next();
                     return Ok(Some(Event::Asked(CLIENT, Caller::Host, Request::Collect)));
@@ -554,6 +557,9 @@ impl Sea<'_> {
                 let half = self.bench.with(|hardware| in_force(hardware)).unwrap_or(vars);
                 self.put(transition, BootVars { committed: vars.committed, ..half })
                     .and_then(|()| self.put(transition, vars))
+            }
+            Some(Mutant::CommitAtArm) if transition == Transition::Arm => {
+                self.put(transition, boot::commit(vars, vars.candidate.unwrap_or(vars.committed)))
             }
             Some(Mutant::DoneBeforeCommit) if transition == Transition::Commit => {
                 self.postponed = Some(vars);

@@ -178,10 +178,12 @@ impl Law3 {
     }
 }
 
-/// Law 4: what was reported as done survives any power cut.
+/// Law 4: what was reported as done survives any power cut; and so does why an update failed, once that was reported.
 #[derive(Debug, Default)]
 pub struct Law4 {
     done: Vec<RevName>,
+    /// The last update that was reported as failed, and of what.
+    failed: Option<(RevName, Code)>,
     /// Its first cold boot missed its goals.
     excused: BTreeSet<RevName>,
 }
@@ -192,6 +194,11 @@ impl Law4 {
         if self.done.last() != Some(&rev) {
             self.done.push(rev);
         }
+    }
+
+    /// A client was told that this revision failed.
+    pub fn reported_failed(&mut self, rev: RevName, code: Code) {
+        self.failed = Some((rev, code));
     }
 
     /// It cannot boot: the one way back that needs no policy.
@@ -211,6 +218,12 @@ impl Law4 {
 
     /// What the device says of its last update must agree with what is in force.
     pub fn says(&self, record: Option<Record>, vars: &BootVars) -> Result<(), Broken> {
+        if let (Some((rev, code)), Some(record)) = (self.failed, record)
+            && record.candidate == rev
+            && !matches!(record.phase, Phase::Failed { code: now, .. } if now == code)
+        {
+            return broken(4, format!("{rev} was reported as failed ({code}), now it says {:?}", record.phase));
+        }
         match record {
             Some(Record { candidate, phase: Phase::Done { .. }, .. }) if candidate != vars.committed => {
                 broken(4, format!("it says that {candidate} is done, {} is committed", vars.committed))
@@ -283,5 +296,27 @@ impl Laws {
 impl Default for Laws {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::device::{Buffers, factory, first};
+    use runtime::port::{Disk, Name, Stage};
+
+    /// In the voyages law 1 sees the same damage before: here is law 5 alone.
+    #[test]
+    fn law_5_is_broken_by_a_loader_that_boots_nothing_or_what_is_not_whole() {
+        let fleet = [first()];
+        let bench = Bench::new(factory(&fleet[0], &mut Buffers::new()));
+        let facts = Facts { booted: Some(fleet[0].rev), candidate: None, bootcount: 0, canary: true, script: 1 };
+        let look = |facts: Option<&Facts>| bench.with(|hw| law_5_something_boots(hw, facts, &fleet).map_err(|b| b.law));
+        assert_eq!(look(Some(&facts)), Ok(fleet[0].rev));
+        assert_eq!(look(None), Err(5));
+        assert_eq!(look(Some(&Facts { booted: Some(rev("locals/z")), ..facts })), Err(5));
+        bench.clone().remove(Name::File(Volume::Boot, Stage::Live, fleet[0].rev, "pv-kernel.img")).unwrap();
+        bench.with(|hw| hw.settle());
+        assert_eq!(look(Some(&facts)), Err(5));
     }
 }

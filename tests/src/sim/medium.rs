@@ -51,6 +51,25 @@ pub enum Mutant {
     ActiveCopyOverwritten,
     /// Nobody but the loader counts tries (over a loader that cannot).
     OnlyTheLoaderCounts,
+    /// A candidate is committed when it should only be armed.
+    CommitAtArm,
+    /// One sync of the procedures is left out, all others are done.
+    Without(Sync),
+}
+
+/// Each sync of the durable procedures but the checkpoint, which is a mutant of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sync {
+    /// `stage` 1: contents on storage.
+    Contents,
+    /// `stage` 2: names of objects.
+    ObjectNames,
+    /// `stage` 3: names of revisions.
+    RevisionNames,
+    /// `prepare` 1: contents on the boot volume.
+    BootContents,
+    /// `record`: the journal and `last`.
+    Record,
 }
 
 /// A call that fails.
@@ -755,6 +774,13 @@ impl Disk for Bench {
             Dir::Incoming(volume) => (volume, Folder::Incoming),
             Dir::Trails(volume) => (volume, Folder::Trails),
         };
+        let step = match folder {
+            Folder::Objects => Sync::ObjectNames,
+            _ => Sync::RevisionNames,
+        };
+        if volume == Volume::Storage && hw.mutant == Some(Mutant::Without(step)) {
+            return hw.call();
+        }
         if folder == Folder::Trails {
             hw.syncs += 1; // trails/ and trails/locals/
         }
@@ -771,6 +797,15 @@ impl Disk for Bench {
         if hw.mutant == Some(Mutant::RenameBeforeSync) && !hw.dead {
             hw.postponed = Some(volume);
             return Ok(());
+        }
+        let builds = hw.files(volume).live.keys().any(|(_, label)| matches!(label, Label::Trail(Stage::New, _)));
+        let step = match volume {
+            Volume::Storage => Sync::Contents,
+            Volume::Boot if builds => Sync::BootContents,
+            Volume::Boot => Sync::Record,
+        };
+        if hw.mutant == Some(Mutant::Without(step)) {
+            return hw.call();
         }
         hw.sync_all(volume)
     }

@@ -7,7 +7,7 @@ use crate::sim::{
     fleet::{Quality, Revision},
     r#gen::Gen,
     loader::Skill,
-    medium::{Fault, Mutant},
+    medium::{Fault, Mutant, Sync},
 };
 use Quality::*;
 use runtime::fault::Code;
@@ -65,6 +65,12 @@ pub const MUTANTS: &[Sabotage] = &[
     Sabotage { mutant: Mutant::UncheckedSync, hunt: fail_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::ActiveCopyOverwritten, hunt: cut_in_place, laws: &[2, 4] },
     Sabotage { mutant: Mutant::OnlyTheLoaderCounts, hunt: careless, laws: &[3] },
+    Sabotage { mutant: Mutant::CommitAtArm, hunt: cut_by_reboot, laws: &[2] },
+    Sabotage { mutant: Mutant::Without(Sync::Contents), hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::Without(Sync::ObjectNames), hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::Without(Sync::RevisionNames), hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::Without(Sync::BootContents), hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::Without(Sync::Record), hunt: cut_a_failure, laws: &[4] },
 ];
 
 /// Goes through a part; a violation is a panic that shows how to repeat it.
@@ -195,6 +201,11 @@ fn cut_by_reboot(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
 
 fn cut_in_place(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
     yard.cut_everywhere(&Voyage { mutant, ..one(Good, 0) })
+}
+
+/// In place, so that nothing but its record says why it failed.
+fn cut_a_failure(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
+    yard.cut_everywhere(&Voyage { mutant, ..one(NeverReady, 0) })
 }
 
 fn fail_by_reboot(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
