@@ -134,6 +134,7 @@ pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy) -> Decision {
         bootcount: loader.bootcount,
         canary: loader.canary,
         script: loader.script,
+        watchdog: false,
     };
     let loaded = disks.loaded.ok();
     let choice = boot::choose(loaded, &facts, disks.journal);

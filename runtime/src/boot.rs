@@ -20,7 +20,7 @@ use crate::{
 /// Versions of the boot script that this release knows to keep the protocol.
 pub const SCRIPTS: core::ops::RangeInclusive<u16> = 1..=1;
 
-/// What the loader says on the kernel command line.
+/// What the loader says on the kernel command line, and the hardware of the reset before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Facts {
     /// `pv_rev`: the revision whose kernel and initramfs run. `None`: a loader that does not say; the committed one.
@@ -33,6 +33,8 @@ pub struct Facts {
     pub canary: bool,
     /// `pv_script`: version of the boot script; 0 if it does not say.
     pub script: u16,
+    /// The watchdog's hardware says that it made the last reset. `false` also where it cannot tell.
+    pub watchdog: bool,
 }
 
 /// How the chosen revision runs.
@@ -113,7 +115,8 @@ fn rebuild(facts: &Facts, journal: Option<Record>) -> Choice {
     Choice { run, mode: Mode::Steady, record: record.or(journal), write: record.is_some(), store: Some(store) }
 }
 
-/// The environment names a candidate.
+/// The environment names a candidate. The reason why it failed is that of its last try: what its tries before ended by
+/// is not kept.
 fn tried(vars: BootVars, candidate: RevName, facts: &Facts, journal: Option<Record>) -> Choice {
     let fresh = Record { candidate, previous: vars.committed, kind: Kind::Reboot, phase: Phase::Armed };
     let known = journal.filter(|record| record.candidate == candidate && !matches!(record.phase, Phase::Done { .. }));
@@ -127,9 +130,12 @@ fn tried(vars: BootVars, candidate: RevName, facts: &Facts, journal: Option<Reco
         write: code.is_some(),
         store: Some(disarm(vars)),
     };
+    let ended = |hung, otherwise| if facts.watchdog { hung } else { otherwise };
     match record.phase {
         Phase::Failed { .. } => give_up(None), // a cut came between the record and the store
-        Phase::Trial { tries } if booted && tries >= limits::TRIES_MAX => give_up(Some(Code::TriesExhausted)),
+        Phase::Trial { tries } if booted && tries >= limits::TRIES_MAX => {
+            give_up(Some(ended(Code::WatchdogReset, Code::TriesExhausted)))
+        }
         _ if booted => {
             // A boot tries the whole of it: after that there is nothing left to watch in a cold boot.
             let tries = tries(&record) + 1;
@@ -137,8 +143,8 @@ fn tried(vars: BootVars, candidate: RevName, facts: &Facts, journal: Option<Reco
             Choice { run, mode: Mode::Trial { tries }, record: Some(record), write: true, store: None }
         }
         _ if !facts.canary => give_up(Some(Code::LoaderCannotCount)),
-        Phase::Trial { .. } => give_up(Some(Code::TriesExhausted)),
-        _ => give_up(Some(Code::LoaderGaveUp)),
+        Phase::Trial { .. } => give_up(Some(ended(Code::WatchdogReset, Code::TriesExhausted))),
+        _ => give_up(Some(ended(Code::WatchdogEarly, Code::LoaderGaveUp))),
     }
 }
 
@@ -234,7 +240,8 @@ pub fn loader(
     last: Option<RevName>,
 ) -> Option<Facts> {
     let candidate = env.and_then(|env| env.vars.candidate);
-    let mut facts = Facts { booted: None, candidate, bootcount: 0, canary: true, script: *SCRIPTS.end() };
+    let mut facts =
+        Facts { booted: None, candidate, bootcount: 0, canary: true, script: *SCRIPTS.end(), watchdog: false };
     if let Some(LoaderVars { vars: BootVars { candidate: Some(candidate), .. }, bootcount, bootlimit }) = env {
         facts.bootcount = bootcount.saturating_add(1);
         facts.canary = count(facts.bootcount);
@@ -269,7 +276,8 @@ mod tests {
     }
 
     fn booted(name: &str) -> Facts {
-        Facts { booted: RevName::parse(name).ok(), candidate: None, bootcount: 1, canary: true, script: 1 }
+        let booted = RevName::parse(name).ok();
+        Facts { booted, candidate: None, bootcount: 1, canary: true, script: 1, watchdog: false }
     }
 
     fn record(candidate: &str, kind: Kind, phase: Phase) -> Option<Record> {
@@ -400,6 +408,35 @@ mod tests {
         let choice = choose(loaded("1 2 0"), &facts, record("2", Kind::Reboot, Phase::Armed));
         assert_eq!(choice.verdict(), Some((rev("2"), Code::LoaderCannotCount)));
         assert_eq!(may_arm(&Facts { script: 77, ..facts }), Err(Code::ScriptUnknown));
+    }
+
+    #[test]
+    fn a_trial_that_the_watchdog_ended_says_so() {
+        let table = [
+            ("1", Phase::Armed, Some(Code::WatchdogEarly)),
+            ("1", TWICE, Some(Code::WatchdogReset)),
+            ("2", FULL, Some(Code::WatchdogReset)),
+            // it is tried again, or the reason is known already
+            ("2", TRIAL, None),
+            ("1", MISSED, Some(Code::GoalsMissed)),
+        ];
+        for (name, phase, code) in table {
+            let facts = Facts { watchdog: true, ..booted(name) };
+            let journal = record("2", Kind::Reboot, phase);
+            let [with, without] = [facts, booted(name)].map(|facts| choose(loaded("1 2 0"), &facts, journal));
+            assert_eq!(with.verdict(), code.map(|code| (rev("2"), code)), "{name} {phase:?}");
+            assert_eq!((with.run, with.mode, with.store), (without.run, without.mode, without.store));
+        }
+        // A loader that cannot count booted nothing: the reset was of something else.
+        let facts = Facts { watchdog: true, canary: false, ..booted("1") };
+        let choice = choose(loaded("1 2 0"), &facts, record("2", Kind::Reboot, Phase::Armed));
+        assert_eq!(choice.verdict(), Some((rev("2"), Code::LoaderCannotCount)));
+        // Without a candidate it changes nothing.
+        for journal in [None, record("2", Kind::InPlace, Phase::Done { cold_pending: true })] {
+            let choices =
+                [true, false].map(|watchdog| choose(loaded("2 - 1"), &Facts { watchdog, ..booted("2") }, journal));
+            assert_eq!(choices[0], choices[1]);
+        }
     }
 
     #[test]

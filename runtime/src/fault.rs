@@ -101,6 +101,8 @@ codes! {
     AlreadyRunning = 1413 "the revision is already running" 409;
     EnvUnsupported = 1414 "this kind of loader environment is not implemented" 500;
     EnvLayout = 1415 "the environment partition does not hold two whole, contiguous files of the right size" 500;
+    WatchdogReset = 1416 "the candidate hung and the watchdog reset the device" 500;
+    WatchdogEarly = 1417 "the candidate hung before our first instruction and the watchdog reset the device" 500;
     // 15xx: control requests
     RequestInvalid = 1501 "not a valid HTTP request" 400;
     HeadTooLarge = 1502 "the request's head is too large" 431;

@@ -221,7 +221,9 @@ impl Device {
 
 fn boot_of(vars: BootVars, journal: Option<Record>, booted: RevName) -> update::Boot {
     let loaded = Loaded { vars, bootcount: 0, named: [None; 6], complete: true };
-    let facts = boot::Facts { booted: Some(booted), candidate: vars.candidate, bootcount: 1, canary: true, script: 1 };
+    let booted = Some(booted);
+    let candidate = vars.candidate;
+    let facts = boot::Facts { booted, candidate, bootcount: 1, canary: true, script: 1, watchdog: false };
     let choice = boot::choose(Some(loaded), &facts, journal);
     update::Boot { choice, vars, may_arm: Ok(()), degraded: false, commit_delay_ms: 25_000 }
 }

@@ -310,7 +310,8 @@ mod tests {
     fn law_5_is_broken_by_a_loader_that_boots_nothing_or_what_is_not_whole() {
         let fleet = [first()];
         let bench = Bench::new(factory(&fleet[0], &mut Buffers::new()));
-        let facts = Facts { booted: Some(fleet[0].rev), candidate: None, bootcount: 0, canary: true, script: 1 };
+        let booted = Some(fleet[0].rev);
+        let facts = Facts { booted, candidate: None, bootcount: 0, canary: true, script: 1, watchdog: false };
         let look = |facts: Option<&Facts>| bench.with(|hw| law_5_something_boots(hw, facts, &fleet).map_err(|b| b.law));
         assert_eq!(look(Some(&facts)), Ok(fleet[0].rev));
         assert_eq!(look(None), Err(5));
