@@ -455,7 +455,10 @@ impl Sea<'_> {
                         end.stores = end.stores.max(self.user.stores - stores);
                         end.syncs = end.syncs.max(self.bench.with(|hardware| hardware.syncs) - syncs);
                     }
-                    if let Err(code) = verdict {
+                    // A storage that fails cannot keep the reason either.
+                    if let Err(code) = verdict
+                        && !self.bench.with(|hardware| hardware.faulted)
+                    {
                         self.laws.four.reported_failed(revision.rev, code);
                     }
                     self.user.verdicts.push(Some(verdict));
