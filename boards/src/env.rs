@@ -1,24 +1,95 @@
-//! Codecs of loader environments, one file per kind.
+//! Codecs of loader environments, one file per kind, and the one that a board needs.
 
 pub mod fat;
 pub mod uboot;
 
-use crate::{Board, Env};
-use runtime::{fault::Code, port::Region};
+use crate::{Board, Env, Medium};
+use runtime::{
+    fault::Code,
+    port::{BootEnv, BootVars, Loaded, Region},
+};
+use uboot::{Copies, Layout, Uboot};
+
+/// Where copy 2 starts in a region made of two devices: flash partitions or volumes of which each holds one copy.
+pub const SECOND: u64 = 1 << 40;
+
+/// A board's environment, opened.
+pub enum Codec<'a, R: Region> {
+    /// U-Boot's.
+    Uboot(Uboot<'a, R>),
+}
+
+impl<R: Region> BootEnv for Codec<'_, R> {
+    fn load(&mut self) -> Result<Loaded, Code> {
+        match self {
+            Self::Uboot(env) => env.load(),
+        }
+    }
+
+    fn store(&mut self, vars: &BootVars) -> Result<(), Code> {
+        match self {
+            Self::Uboot(env) => env.store(vars),
+        }
+    }
+
+    fn rebuild(&mut self, vars: &BootVars) -> Result<(), Code> {
+        match self {
+            Self::Uboot(env) => env.rebuild(vars),
+        }
+    }
+}
+
+impl Env {
+    /// Bytes of working memory that [`Board::open`] needs.
+    pub const fn work(&self) -> usize {
+        match self {
+            Self::Uboot { size, .. } => 2 * *size as usize,
+            Self::UbootTxt { .. } | Self::Grub { .. } | Self::Tryboot { .. } | Self::UbootAb { .. } => 0,
+        }
+    }
+}
 
 impl Board {
-    /// Where the environment copies are in `region` (the board's `disk.env` device or partition).
+    /// The board's codec over `region`, with `work` as working memory of at least [`Env::work`] bytes.
     ///
-    /// `EnvUnsupported` if the board's kind has no codec yet, `EnvLayout` if the partition does not hold what
-    /// the board's description says.
-    pub fn layout<R: Region>(&self, region: &mut R) -> Result<uboot::Layout, Code> {
-        match self.env {
-            Env::UbootRaw { offsets, size, scheme } => Ok(uboot::Layout { offsets, size: size as usize, scheme }),
-            Env::UbootFat { files, size, scheme } => {
-                let offsets = fat::locate(region, files, size)?;
-                Ok(uboot::Layout { offsets, size: size as usize, scheme })
-            }
-            Env::Tryboot { .. } => Err(Code::EnvUnsupported),
-        }
+    /// The region is what `disk.env` names: a device, a partition, or a flash ([`Medium`] says how its bytes count).
+    /// Errors as of [`Board::layout`].
+    pub fn open<'a, R: Region>(&self, mut region: R, work: &'a mut [u8]) -> Result<Codec<'a, R>, Code> {
+        let layout = self.layout(&mut region)?;
+        Uboot::new(region, layout, self.env_text, work).map(Codec::Uboot)
+    }
+
+    /// Where the copies of a U-Boot environment are in `region`.
+    ///
+    /// `EnvUnsupported` if the board's loader has none, or its kind has no codec yet; `EnvLayout` if the region does not
+    /// hold what the board's description says.
+    pub fn layout<R: Region>(&self, region: &mut R) -> Result<Layout, Code> {
+        let Env::Uboot { medium, size } = self.env else { return Err(Code::EnvUnsupported) };
+        let copies = match medium {
+            Medium::Fat(files) => fat::locate(region, files, size)?,
+            Medium::Raw(offsets) => offsets.try_map(|offset| raw(region, offset, size))?,
+            Medium::Mtd(flash) => on_devices(flash.try_map(|flash| Ok(flash.offset))?),
+            Medium::Ubi { volumes, .. } => on_devices(volumes.try_map(|_| Ok(0))?),
+        };
+        Ok(Layout { copies, size: size as usize })
+    }
+}
+
+/// A byte offset of a region; a negative one counts from its end. The copy must fit into what the region holds.
+fn raw<R: Region>(region: &mut R, offset: i64, size: u32) -> Result<u64, Code> {
+    let length = region.length();
+    let start = match u64::try_from(offset) {
+        Ok(start) => start,
+        Err(_) => length.and_then(|length| length.checked_add_signed(offset)).ok_or(Code::EnvLayout)?,
+    };
+    let fits = length.is_none_or(|length| start.saturating_add(u64::from(size)) <= length);
+    if fits { Ok(start) } else { Err(Code::EnvLayout) }
+}
+
+/// Offsets on one device each, as the region of both counts them.
+fn on_devices(copies: Copies<u64>) -> Copies<u64> {
+    match copies {
+        Copies::Single(offset) => Copies::Single(offset),
+        Copies::Redundant([first, second], scheme) => Copies::Redundant([first, SECOND + second], scheme),
     }
 }

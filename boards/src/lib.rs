@@ -8,7 +8,7 @@
 mod board;
 pub mod env;
 
-use env::uboot::Scheme;
+use env::uboot::Copies;
 
 /// Everything that the device and the image builder need to know about one board.
 #[derive(Clone, Copy, Debug)]
@@ -61,33 +61,74 @@ pub struct Place {
 /// The kinds of environment.
 #[derive(Clone, Copy, Debug)]
 pub enum Env {
-    /// U-Boot's redundant environment in two pre-sized files of a small FAT partition. The files are found
-    /// once, by `env::fat`, and then written by their sector offsets.
-    UbootFat {
-        /// Copy 1 and copy 2, as U-Boot was built.
-        files: [&'static str; 2],
-        /// `CONFIG_ENV_SIZE`.
+    /// U-Boot's own environment.
+    Uboot {
+        /// Where the copies are, and how many.
+        medium: Medium,
+        /// `CONFIG_ENV_SIZE`, header included.
         size: u32,
-        /// What the flag byte means.
-        scheme: Scheme,
     },
-    /// U-Boot's redundant environment at fixed offsets of a device.
-    UbootRaw {
-        /// Copy 1 and copy 2.
-        offsets: [u64; 2],
-        /// `CONFIG_ENV_SIZE`.
-        size: u32,
-        /// What the flag byte means.
-        scheme: Scheme,
+    /// What the original's boot script reads: a text that names the revisions, which we write, and a mark of the
+    /// revision on trial, which the loader writes.
+    UbootTxt {
+        /// Our text, a path on the storage file system.
+        file: &'static str,
+        /// The loader's mark, in the FAT partition.
+        mark: &'static str,
+    },
+    /// GRUB's environment block.
+    Grub {
+        /// A path on the boot file system.
+        file: &'static str,
     },
     /// Raspberry Pi firmware: `autoboot.txt` names the committed partition, a one-shot flag in a register
-    /// that survives reset names the other. Described, not implemented yet: opening it is refused by code.
+    /// that survives reset names the other.
     Tryboot {
         /// File in the first FAT partition.
         file: &'static str,
         /// The two boot partitions.
         partitions: [u8; 2],
     },
+    /// Two slots, each an image behind a header that names its revision; which one boots is in U-Boot's environment.
+    UbootAb {
+        /// The slots' devices.
+        slots: [&'static str; 2],
+        /// Where the copies of U-Boot's environment are.
+        medium: Medium,
+        /// `CONFIG_ENV_SIZE`.
+        size: u32,
+    },
+}
+
+/// Where U-Boot keeps its environment.
+#[derive(Clone, Copy, Debug)]
+pub enum Medium {
+    /// Pre-sized files in the root of a small FAT partition (`disk.env`). They are found once, by `env::fat`, and then
+    /// written by their sector offsets.
+    Fat(Copies<&'static str>),
+    /// Byte offsets of the device or partition `disk.env`; negative ones count from its end.
+    Raw(Copies<i64>),
+    /// Flash behind the MTD layer that is written as it is: NOR. Each copy in erase blocks of its own.
+    Mtd(Copies<Flash>),
+    /// Volumes of UBI, by name; each copy is all of its volume. An update of a volume makes it unreadable until it is
+    /// complete.
+    Ubi {
+        /// The UBI device, `/dev/ubi0`.
+        device: &'static str,
+        /// Names of the volumes.
+        volumes: Copies<&'static str>,
+    },
+}
+
+/// A place in flash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flash {
+    /// The MTD device, `/dev/mtd0`.
+    pub device: &'static str,
+    /// Byte offset in it: the start of an erase block.
+    pub offset: u64,
+    /// Size of an erase block, as the loader has it.
+    pub erase: u32,
 }
 
 /// What a kind of environment guarantees on this board, shown by the status.

@@ -13,7 +13,7 @@ use crate::{
     linux::{Env, name},
     wire::KeepList,
 };
-use boards::{Board, env::uboot::Uboot};
+use boards::Board;
 use core::ffi::CStr;
 use log::{info, warn};
 use runtime::{
@@ -59,6 +59,7 @@ pub fn disks(policy: &Policy) -> (Disks, Option<Code>) {
     match open_env(board) {
         Ok(mut env) => {
             disks.loaded = env.load();
+            report(disk.env.device, &disks.loaded);
             disks.env = Some(env);
         }
         Err(code) => warn!("environment on {}: {code} {}", disk.env.device, code.text()),
@@ -77,6 +78,16 @@ pub fn disks(policy: &Policy) -> (Disks, Option<Code>) {
     (disks, if boot && storage { None } else { Some(Code::StorageDamaged) })
 }
 
+/// Says what is wrong with the environment, if something is.
+fn report(device: &str, loaded: &Result<Loaded, Code>) {
+    let code = match loaded {
+        Ok(Loaded { damaged: false, .. }) => return,
+        Ok(_) => Code::EnvCopyDamaged,
+        Err(code) => *code,
+    };
+    warn!("environment on {device}: {code} {}", code.text());
+}
+
 fn wait_for(devices: &[&str]) {
     let until = Instant::now() + DISK_PATIENCE;
     for device in devices {
@@ -91,10 +102,8 @@ fn wait_for(devices: &[&str]) {
 }
 
 fn open_env(board: &'static Board) -> Result<Env, Code> {
-    let mut region = BlockRegion::open(board.disk.env.device).map_err(|_| Code::StorageIo)?;
-    let layout = board.layout(&mut region)?;
-    let work = Box::leak(vec![0u8; 2 * layout.size].into_boxed_slice());
-    Uboot::new(region, layout, board.env_text, work)
+    let region = BlockRegion::open(board.disk.env.device).map_err(|_| Code::StorageIo)?;
+    board.open(region, Box::leak(vec![0u8; board.env.work()].into_boxed_slice()))
 }
 
 /// Mounts a file system of ours, repairing it if that is needed and possible.

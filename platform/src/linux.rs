@@ -22,7 +22,7 @@ use crate::{
     watchdog::Watchdog,
     wire::{Buffer, KeepList, Message, Received, WireError},
 };
-use boards::env::uboot::Uboot;
+use boards::env::Codec;
 use log::{info, warn};
 use runtime::{
     control::{self, Answer, Caller, Context, Download, Facts, Process, Request, Route},
@@ -115,7 +115,7 @@ impl Settings {
 }
 
 /// The environment's codec over its block device.
-pub type Env = Uboot<'static, BlockRegion>;
+pub type Env = Codec<'static, BlockRegion>;
 
 /// Linux.
 pub struct Linux {

@@ -272,7 +272,14 @@ mod tests {
     }
 
     fn loaded(text: &str) -> Option<Loaded> {
-        (text != "bad").then(|| Loaded { vars: vars(text), bootcount: 0, named: [None; 6], complete: true })
+        (text != "bad").then(|| Loaded {
+            vars: vars(text),
+            bootcount: 0,
+            named: [None; 6],
+            complete: true,
+            active: 1,
+            damaged: false,
+        })
     }
 
     fn booted(name: &str) -> Facts {
@@ -382,7 +389,14 @@ mod tests {
                         let cut = choose(env, &facts, whole.record);
                         assert_eq!((cut.run, cut.store), (whole.run, whole.store));
                         if let Some(store) = whole.store.filter(|_| whole.mode != Mode::Abandon) {
-                            let done = Some(Loaded { vars: store, bootcount: 0, named: [None; 6], complete: true });
+                            let done = Some(Loaded {
+                                vars: store,
+                                bootcount: 0,
+                                named: [None; 6],
+                                complete: true,
+                                active: 1,
+                                damaged: false,
+                            });
                             let again = choose(done, &booted(whole.run.as_str()), whole.record);
                             assert_eq!((again.run, again.store, again.write), (whole.run, None, false));
                         }

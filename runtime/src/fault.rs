@@ -100,9 +100,11 @@ codes! {
     Panicked = 1412 "switchback panicked during the trial" 500;
     AlreadyRunning = 1413 "the revision is already running" 409;
     EnvUnsupported = 1414 "this kind of loader environment is not implemented" 500;
-    EnvLayout = 1415 "the environment partition does not hold two whole, contiguous files of the right size" 500;
+    EnvLayout = 1415 "the place of the loader's environment is not as the board's description says: files, sizes, offsets" 500;
     WatchdogReset = 1416 "the candidate hung and the watchdog reset the device" 500;
     WatchdogEarly = 1417 "the candidate hung before our first instruction and the watchdog reset the device" 500;
+    EnvFull = 1418 "the variables do not fit into the loader's environment" 500;
+    EnvCopyDamaged = 1419 "one of the two copies of the loader's environment is damaged; the other one is in force" 500;
     // 15xx: control requests
     RequestInvalid = 1501 "not a valid HTTP request" 400;
     HeadTooLarge = 1502 "the request's head is too large" 431;

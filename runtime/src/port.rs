@@ -114,6 +114,10 @@ pub trait Region {
     fn sync(&mut self) -> Result<(), Code>;
     /// Forgets cached content, so that the next read shows the medium.
     fn drop_cache(&mut self);
+    /// Bytes of the whole region, where that is known.
+    fn length(&mut self) -> Option<u64> {
+        None
+    }
 }
 
 /// The whole boot decision: loaded, changed and stored as one unit.
@@ -138,6 +142,10 @@ pub struct Loaded {
     pub named: [Option<RevName>; 6],
     /// Both copies could be read. If not, the other one may name more, and nothing may be collected.
     pub complete: bool,
+    /// The copy that is in force, from 1; always 1 where there is only one.
+    pub active: u8,
+    /// The other copy is not valid (`EnvCopyDamaged`): a store makes it so again, and is not torn-proof until then.
+    pub damaged: bool,
 }
 
 /// Where the loader and we agree which revision boots.
@@ -147,4 +155,7 @@ pub trait BootEnv {
     /// Stores all variables of a transition at once, and reads them back from the medium.
     /// After an error either the old or the new decision is in force, never a mixture.
     fn store(&mut self, vars: &BootVars) -> Result<(), Code>;
+    /// Replaces an environment that `load` refuses by what the board's own text and `vars` say. Same steps and promises
+    /// as a store; what else it held is lost. Refused, with nothing written, while `load` succeeds.
+    fn rebuild(&mut self, vars: &BootVars) -> Result<(), Code>;
 }

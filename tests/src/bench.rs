@@ -8,7 +8,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use boards::env::uboot::Uboot;
 use platform::env::BlockRegion;
 use runtime::id::RevName;
 use runtime::port::BootEnv;
@@ -154,7 +153,7 @@ fn environment(kit: &Kit, _: &Path, folder: &Path) -> Outcome<Vec<Row>> {
     let layout = disk.env_layout()?;
     let config = folder.join("peer.config");
     let line = |offset: u64| format!("{} {offset:#x} {:#x}\n", part.display(), layout.size);
-    std::fs::write(&config, layout.offsets.iter().map(|offset| line(*offset)).collect::<String>())?;
+    std::fs::write(&config, layout.offsets().iter().map(|offset| line(*offset)).collect::<String>())?;
     let script = folder.join("peer.script");
     std::fs::write(&script, "pv_rev=1\npv_try=2\npv_prev=0\nupgrade_available=1\nbootcount=0\n")?;
     let peer = traced(folder, Command::new("fw_setenv").arg("-c").arg(&config).arg("-s").arg(&script))?;
@@ -184,10 +183,8 @@ fn environment(kit: &Kit, _: &Path, folder: &Path) -> Outcome<Vec<Row>> {
 pub fn store_environment(part: &Path) -> Outcome<()> {
     let board = boards::find("qemu-arm64").ok_or("the board qemu-arm64 is gone")?;
     let path = part.to_str().ok_or("a path that is no text")?;
-    let mut region = BlockRegion::open(path)?;
-    let layout = board.layout(&mut region).map_err(|code| format!("{code:?}"))?;
-    let mut work = vec![0; 2 * layout.size];
-    let mut env = Uboot::new(region, layout, board.env_text, &mut work).map_err(|code| format!("{code:?}"))?;
+    let mut work = vec![0; board.env.work()];
+    let mut env = board.open(BlockRegion::open(path)?, &mut work).map_err(|code| format!("{code:?}"))?;
     let mark = |name: &str| drop(std::fs::metadata(name));
     mark("switchback-begin");
     let loaded = env.load().map_err(|code| format!("{code:?}"))?;

@@ -2,7 +2,7 @@
 //! partition by mtools, the boot partition by e2fsprogs. The loader is the one of `ci/u-boot`, the machine is QEMU, and the
 //! kernels are stubs that print their command line. What is tested is the boot script and the environment, nothing else.
 
-use boards::{Board, env::uboot};
+use boards::{Board, Medium, env::uboot};
 use runtime::{
     fault::Code,
     id::RevName,
@@ -148,14 +148,14 @@ impl LoaderDisk {
     pub fn fw_config(&self) -> PathBuf {
         let (layout, path) = (self.layout(), self.folder.join("fw_env.config"));
         let line = |offset: u64| format!("{} {:#x} {:#x}\n", self.image().display(), ENV_START + offset, layout.size);
-        fs::write(&path, layout.offsets.map(line).concat()).unwrap();
+        fs::write(&path, layout.offsets().iter().copied().map(line).collect::<String>()).unwrap();
         path
     }
 
     /// Damages both copies.
     pub fn ruin_env(&self) {
-        for offset in self.layout().offsets {
-            self.region().write_at(offset, &[0xff; 64]).unwrap();
+        for offset in self.layout().offsets() {
+            self.region().write_at(*offset, &[0xff; 64]).unwrap();
         }
     }
 
@@ -227,7 +227,9 @@ impl LoaderDisk {
     }
 
     fn make_env(&self, vars: &BootVars) {
-        let boards::Env::UbootFat { files, size, .. } = self.board.env else { panic!("not a FAT environment") };
+        let boards::Env::Uboot { medium: Medium::Fat(files), size } = self.board.env else {
+            panic!("not a FAT environment")
+        };
         let partition = format!("{}@@{ENV_START}", self.image().display());
         let mtools = |program: &str| {
             let mut command = Command::new(program);
@@ -236,9 +238,9 @@ impl LoaderDisk {
         };
         let sectors = (ENV_LENGTH / 512).to_string();
         run(mtools("mformat").args(["-T", &sectors, "-h", "64", "-s", "32", "-c", "8", "-R", "8", "-r", "4", "::"]));
-        for (index, file) in files.into_iter().enumerate() {
+        for (file, flags) in files.as_slice().iter().zip(files.fresh_flags()) {
             let mut copy = vec![0; size as usize];
-            uboot::initial(self.board.env_text, vars, 1 - index as u8, &mut copy).unwrap();
+            uboot::initial(self.board.env_text, vars, flags, &mut copy).unwrap();
             let path = self.folder.join(file);
             fs::write(&path, copy).unwrap();
             run(mtools("mcopy").arg(path).arg("::"));

@@ -1,11 +1,14 @@
 //! The FAT locator against file systems that mtools makes, and against damaged ones.
 
-use boards::env::fat::locate;
+use boards::env::{
+    fat::locate,
+    uboot::{Copies, Scheme},
+};
 use runtime::{fault::Code, port::Region};
 use std::{fs, path::PathBuf, process::Command};
 use tests::loader_disk::{FileRegion, run};
 
-const FILES: [&str; 2] = ["uboot.env", "uboot-redund.env"];
+const FILES: Copies<&str> = Copies::Redundant(["uboot.env", "uboot-redund.env"], Scheme::Incremental);
 const SIZE: u32 = 0x4000;
 
 /// A FAT in a file.
@@ -41,16 +44,16 @@ impl Fat {
         self.mtools("mcopy", ["-D", "o", path.to_str().unwrap(), &format!("::{name}")]);
     }
 
-    fn locate(&self) -> Result<[u64; 2], Code> {
+    fn locate(&self) -> Result<Copies<u64>, Code> {
         locate(&mut FileRegion::open(&self.image(), 0), FILES, SIZE)
     }
 
     /// Checks that the offsets are those of the contents.
     fn check(&self, what: &str) {
         let offsets = self.locate().unwrap_or_else(|code| panic!("{what}: {code}"));
-        for (offset, fill) in offsets.into_iter().zip([0x11, 0x22]) {
+        for (offset, fill) in offsets.as_slice().iter().zip([0x11, 0x22]) {
             let mut content = vec![0; SIZE as usize];
-            FileRegion::open(&self.image(), 0).read_at(offset, &mut content).unwrap();
+            FileRegion::open(&self.image(), 0).read_at(*offset, &mut content).unwrap();
             assert!(content.iter().all(|byte| *byte == fill), "{what}");
         }
     }
@@ -80,10 +83,10 @@ fn both_files_are_found_in_every_kind_of_fat() {
         for index in 0..20 {
             fat.add(&format!("some other file {index}"), 700, 0x33);
         }
-        fat.add(FILES[1], SIZE, 0x22);
+        fat.add(FILES.as_slice()[1], SIZE, 0x22);
         fat.add("UBOOT.EN", SIZE, 0x44);
         fat.add("xuboot-redund.env", SIZE, 0x44);
-        fat.add(FILES[0], SIZE, 0x11);
+        fat.add(FILES.as_slice()[0], SIZE, 0x11);
         fat.check(name);
     }
 }
@@ -102,17 +105,17 @@ fn names_are_found_in_any_case_and_among_deleted_ones() {
 #[test]
 fn a_file_that_is_not_whole_and_contiguous_is_refused() {
     let fat = Fat::new("size", 8 << 20, &["-c", "4"]);
-    fat.add(FILES[0], SIZE, 0x11);
-    fat.add(FILES[1], SIZE - 1, 0x22);
+    fat.add(FILES.as_slice()[0], SIZE, 0x11);
+    fat.add(FILES.as_slice()[1], SIZE - 1, 0x22);
     assert_eq!(fat.locate(), Err(Code::EnvLayout), "too small");
-    fat.add(FILES[1], SIZE + 1, 0x22);
+    fat.add(FILES.as_slice()[1], SIZE + 1, 0x22);
     assert_eq!(fat.locate(), Err(Code::EnvLayout), "too large");
-    fat.add(FILES[1], SIZE, 0x22);
+    fat.add(FILES.as_slice()[1], SIZE, 0x22);
     fat.check("right");
 
     // A full file system with two holes makes the next file a fragmented one.
     let fat = Fat::new("fragments", 1 << 20, &["-c", "1"]);
-    fat.add(FILES[0], SIZE, 0x11);
+    fat.add(FILES.as_slice()[0], SIZE, 0x11);
     fat.add("hole1", SIZE / 2, 0x33);
     fat.add("wall", 512, 0x33);
     fat.add("hole2", SIZE / 2, 0x33);
@@ -126,7 +129,7 @@ fn a_file_that_is_not_whole_and_contiguous_is_refused() {
         }
     }
     fat.mtools("mdel", ["::hole1", "::hole2"]);
-    fat.add(FILES[1], SIZE, 0x22);
+    fat.add(FILES.as_slice()[1], SIZE, 0x22);
     assert_eq!(fat.locate(), Err(Code::EnvLayout), "fragmented");
 }
 
@@ -137,11 +140,11 @@ fn damaged_metadata_ends_in_a_refusal_or_in_whole_files() {
         [("mutant-12", 1 << 20, &["-c", "4"][..]), ("mutant-32", 64 << 20, &["-F", "-c", "1"])]
     {
         let fat = Fat::new(name, bytes, options);
-        fat.add(FILES[0], SIZE, 0x11);
-        fat.add(FILES[1], SIZE, 0x22);
+        fat.add(FILES.as_slice()[0], SIZE, 0x11);
+        fat.add(FILES.as_slice()[1], SIZE, 0x22);
         let good = fat.locate().unwrap();
         let image = fs::read(fat.image()).unwrap();
-        let first = good[0].min(good[1]) as usize;
+        let first = good.as_slice().iter().copied().min().unwrap() as usize;
         let mut memory = Memory(image);
         let (mut same, mut refused, mut moved) = (0, 0, 0);
         // Boot sector, first sectors of the FAT, and the directory just before the files.
@@ -155,8 +158,8 @@ fn damaged_metadata_ends_in_a_refusal_or_in_whole_files() {
                     Ok(offsets) if offsets == good => same += 1,
                     // Such a change describes another, equally valid file system.
                     Ok(offsets) => {
-                        assert!(offsets.iter().all(|offset| offset % 512 == 0));
-                        assert!(offsets[0].abs_diff(offsets[1]) >= u64::from(SIZE));
+                        assert!(offsets.as_slice().iter().all(|offset| offset % 512 == 0));
+                        assert!(offsets.as_slice()[0].abs_diff(offsets.as_slice()[1]) >= u64::from(SIZE));
                         moved += 1;
                     }
                     Err(code) => {

@@ -1,7 +1,7 @@
 //! The environment codec against Debian's `fw_printenv` and `fw_setenv`, in both directions, on one disk image: same
 //! variables, same flags, same selected copy. (libubootenv uses the boolean scheme on NOR flash only, which a file is not.)
 
-use boards::env::uboot::{Entries, HEADER, flags_of, select};
+use boards::env::uboot::{Entries, HEADER, flags_of};
 use runtime::{
     id::RevName,
     port::{BootEnv, BootVars, Region},
@@ -31,13 +31,13 @@ fn set(config: &Path, lines: &str) {
 /// Both copies; which of them our rule selects; its flags; its entries, sorted.
 fn selected(disk: &LoaderDisk) -> (usize, u8, Vec<String>) {
     let layout = disk.layout();
-    let copies = layout.offsets.map(|offset| {
+    let copies = [0, 1].map(|index| {
         let mut copy = vec![0; layout.size];
-        disk.region().read_at(offset, &mut copy).unwrap();
+        disk.region().read_at(layout.offsets()[index], &mut copy).unwrap();
         copy
     });
     let flags = [flags_of(&copies[0]), flags_of(&copies[1])];
-    let index = select(layout.scheme, flags).unwrap();
+    let index = layout.select(flags).unwrap();
     let mut entries: Vec<_> =
         Entries::of(&copies[index][HEADER..]).map(|entry| String::from_utf8(entry.to_vec()).unwrap()).collect();
     entries.sort();
@@ -83,7 +83,7 @@ fn the_tools_and_the_codec_fall_back_to_the_same_copy() {
         let disk = LoaderDisk::new(&format!("damaged-{damaged}"), &[], "", &vars(0, None, None));
         let config = disk.fw_config();
         disk.env(|env| env.store(&vars(0, Some(1), None))).unwrap();
-        disk.region().write_at(disk.layout().offsets[damaged] + 100, &[0xff]).unwrap();
+        disk.region().write_at(disk.layout().offsets()[damaged] + 100, &[0xff]).unwrap();
         assert_eq!(selected(&disk).0, 1 - damaged);
         assert_eq!(printed(&config), selected(&disk).2);
         set(&config, "pv_rev=5\n");

@@ -1,7 +1,10 @@
 //! i.MX6 with the environment at raw offsets of the SD card. Not exercised: offsets are those of our own
 //! layout, devices and watchdog those that Debian's kernel shows under emulation.
 
-use crate::{Board, Disk, Env, Guarantee, Place, Watchdog, env::uboot::Scheme};
+use crate::{
+    Board, Disk, Env, Guarantee, Medium, Place, Watchdog,
+    env::uboot::{Copies, Scheme},
+};
 
 /// i.MX6 (SABRE Lite and its relatives).
 pub(crate) const BOARD: Board = Board {
@@ -15,7 +18,10 @@ pub(crate) const BOARD: Board = Board {
         storage: Place { number: 2, device: "/dev/mmcblk3p2" },
     },
     // 4 MiB apart: an erase group of the card that dies with a power cut takes one copy, not both.
-    env: Env::UbootRaw { offsets: [0x10_0000, 0x50_0000], size: 0x4000, scheme: Scheme::Incremental },
+    env: Env::Uboot {
+        medium: Medium::Raw(Copies::Redundant([0x10_0000, 0x50_0000], Scheme::Incremental)),
+        size: 0x4000,
+    },
     guarantee: Guarantee { torn_write: true, hang_before_linux: false, hang_after_linux: true, tries: 3 },
     watchdog: Watchdog { driver: "imx2-wdt", timeout_s: 60, armed_by_loader: false },
     console: "ttymxc1",

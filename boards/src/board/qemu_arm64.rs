@@ -1,6 +1,9 @@
 //! QEMU's `virt` machine for arm64: one virtio disk, U-Boot built by `ci/u-boot`, 64 MB.
 
-use crate::{Board, Disk, Env, Guarantee, Place, Watchdog, env::uboot::Scheme};
+use crate::{
+    Board, Disk, Env, Guarantee, Medium, Place, Watchdog,
+    env::uboot::{Copies, Scheme},
+};
 
 /// The emulated device that every test and the demo boot.
 pub(crate) const BOARD: Board = Board {
@@ -14,7 +17,10 @@ pub(crate) const BOARD: Board = Board {
         storage: Place { number: 3, device: "/dev/vda3" },
     },
     // Names and size as in boards/uboot/qemu-arm64.config. U-Boot counts FAT files incrementally.
-    env: Env::UbootFat { files: ["uboot.env", "uboot-redund.env"], size: 0x4000, scheme: Scheme::Incremental },
+    env: Env::Uboot {
+        medium: Medium::Fat(Copies::Redundant(["uboot.env", "uboot-redund.env"], Scheme::Incremental)),
+        size: 0x4000,
+    },
     guarantee: Guarantee {
         torn_write: true,
         // `virt` has no watchdog that U-Boot 2023.01 or the cloud kernel drives.

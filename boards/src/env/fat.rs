@@ -1,15 +1,16 @@
-//! Finds the two environment files in a small FAT12, FAT16 or FAT32 partition, so that they can be written in place.
+//! Finds the environment's files in a small FAT12, FAT16 or FAT32 partition, so that they can be written in place.
 //!
-//! Invariants. Total and bounded: any bytes give two offsets or a refusal, after a number of sector reads that is bounded
+//! Invariants. Total and bounded: any bytes give offsets or a refusal, after a number of sector reads that is bounded
 //! by constants here. Never writes: the files were sized once, by the image builder, and every later store overwrites
 //! their own sectors, so no FAT, directory entry or cluster ever changes under a power cut.
 //!
-//! Both files must stand in the root directory (short or long names), have exactly the expected size, and occupy
+//! The files must stand in the root directory (short or long names), have exactly the expected size, and occupy
 //! consecutive clusters that are marked so in the first FAT. The kind of FAT that follows from the number of clusters
 //! (the specification, Linux, mtools) must be the one that the boot sector's label says (U-Boot reads that).
 //!
 //! What it does not do: subdirectories, second FATs, repair, names beyond 65 characters.
 
+use super::uboot::Copies;
 use runtime::{fault::Code, limits::ENV_SIZE_MAX, port::Region};
 
 /// Unit of reading; also the smallest sector.
@@ -85,17 +86,20 @@ struct Found {
     size: u32,
 }
 
-/// The byte offsets of the two files in `region`, which is the partition. `EnvLayout` if anything is not as it must be.
-pub fn locate<R: Region>(region: &mut R, files: [&str; 2], size: u32) -> Result<[u64; 2], Code> {
+/// The byte offsets of the files in `region`, which is the partition. `EnvLayout` if anything is not as it must be.
+pub fn locate<R: Region>(region: &mut R, files: Copies<&str>, size: u32) -> Result<Copies<u64>, Code> {
     let mut disk = Sectors { region, held: None, bytes: [0; SECTOR] };
     let geometry = geometry(&mut disk)?;
-    let mut offsets = [0; 2];
-    for (offset, found) in offsets.iter_mut().zip(search(&mut disk, &geometry, files)?) {
+    let offsets = files.try_map(|file| {
+        let found = search(&mut disk, &geometry, file)?;
         let found = found.filter(|found| found.size == size && size > 0 && size as usize <= ENV_SIZE_MAX);
-        *offset = contiguous(&mut disk, &geometry, found.ok_or(Code::EnvLayout)?)?;
+        contiguous(&mut disk, &geometry, found.ok_or(Code::EnvLayout)?)
+    })?;
+    match offsets {
+        // A damaged directory may give both names the same clusters.
+        Copies::Redundant([first, second], _) if first.abs_diff(second) < u64::from(size) => Err(Code::EnvLayout),
+        _ => Ok(offsets),
     }
-    // A damaged directory may give both names the same clusters.
-    if offsets[0].abs_diff(offsets[1]) < u64::from(size) { Err(Code::EnvLayout) } else { Ok(offsets) }
 }
 
 /// Reads and checks the boot sector.
@@ -178,13 +182,8 @@ impl Geometry {
     }
 }
 
-/// Looks both names up in the root directory. The first entry of a name counts.
-fn search<R: Region>(
-    disk: &mut Sectors<'_, R>,
-    geometry: &Geometry,
-    files: [&str; 2],
-) -> Result<[Option<Found>; 2], Code> {
-    let mut found = [None; 2];
+/// Looks a name up in the root directory. The first entry of that name counts.
+fn search<R: Region>(disk: &mut Sectors<'_, R>, geometry: &Geometry, name: &str) -> Result<Option<Found>, Code> {
     let mut long = LongName::EMPTY;
     let mut cluster = geometry.root_cluster;
     let mut start = if geometry.kind == Kind::Fat32 { geometry.offset(cluster)? } else { geometry.root };
@@ -209,15 +208,15 @@ fn search<R: Region>(
             break;
         }
         if let Some(file) = long.take(entry) {
-            for (slot, _) in found.iter_mut().zip(files).filter(|(slot, name)| slot.is_none() && long.is(name, entry)) {
-                *slot = Some(file);
+            if long.is(name, entry) {
+                return Ok(Some(file));
             }
             long = LongName::EMPTY;
         }
         start += ENTRY as u64;
         left -= 1;
     }
-    Ok(found)
+    Ok(None)
 }
 
 /// A long name as it is collected from the entries that precede its short one.

@@ -220,7 +220,7 @@ impl Device {
 }
 
 fn boot_of(vars: BootVars, journal: Option<Record>, booted: RevName) -> update::Boot {
-    let loaded = Loaded { vars, bootcount: 0, named: [None; 6], complete: true };
+    let loaded = Loaded { vars, bootcount: 0, named: [None; 6], complete: true, active: 1, damaged: false };
     let booted = Some(booted);
     let candidate = vars.candidate;
     let facts = boot::Facts { booted, candidate, bootcount: 1, canary: true, script: 1, watchdog: false };

@@ -7,7 +7,7 @@
 
 use boards::env::{
     fat,
-    uboot::{HEADER, Layout, Scheme, Uboot},
+    uboot::{Copies, HEADER, Layout, Scheme, Uboot},
 };
 use libfuzzer_sys::fuzz_target;
 use runtime::{
@@ -54,8 +54,9 @@ fuzz_target!(|input: &[u8]| {
     let mut medium = Medium(bytes.to_vec());
     medium.0.resize(MEDIUM, 0);
     if mode & 8 != 0 {
-        if let Ok(offsets) = fat::locate(&mut &mut medium, ["uboot.env", "uboot-redund.env"], SIZE as u32) {
-            assert_ne!(offsets[0], offsets[1]);
+        let files = Copies::Redundant(["uboot.env", "uboot-redund.env"], Scheme::Incremental);
+        if let Ok(offsets) = fat::locate(&mut &mut medium, files, SIZE as u32) {
+            assert_ne!(offsets.as_slice()[0], offsets.as_slice()[1]);
         }
         return;
     }
@@ -66,7 +67,7 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let scheme = if mode & 1 != 0 { Scheme::Boolean } else { Scheme::Incremental };
-    let layout = Layout { offsets: [0, SIZE as u64], size: SIZE, scheme };
+    let layout = Layout { copies: Copies::Redundant([0, SIZE as u64], scheme), size: SIZE };
     let mut work = vec![0; 2 * SIZE];
     let mut env = Uboot::new(&mut medium, layout, "bootcmd=x\n", &mut work).expect("the layout fits");
     let Ok(before) = env.load() else { return };

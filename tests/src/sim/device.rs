@@ -5,7 +5,7 @@ use crate::sim::{
     fleet::{Quality, Revision, content, rev},
     r#gen::Gen,
     laws::{Broken, Laws, in_force},
-    loader::{self, LAYOUT, Skill},
+    loader::{self, LAYOUT, OFFSETS, Skill},
     medium::{Bench, Fault, Hardware, Mutant, Raw, SECTOR},
 };
 use boards::env::uboot::{self, Uboot};
@@ -154,7 +154,7 @@ pub fn factory(revision: &Revision, buffers: &mut Buffers) -> Hardware {
     store::prepare(&mut disk, &mut bench.journal(), &record, &mut buffers.scratch()).expect("an empty volume");
     store::record(&mut disk, &mut bench.journal(), &record, None).expect("an empty volume");
     let vars = BootVars { committed: revision.rev, candidate: None, previous: None };
-    for (offset, flags) in LAYOUT.offsets.into_iter().zip([1, 0]) {
+    for (offset, flags) in OFFSETS.into_iter().zip(LAYOUT.copies.fresh_flags()) {
         let mut copy = vec![0; LAYOUT.size];
         uboot::initial(TEXT, &vars, flags, &mut copy).expect("it fits");
         bench.env().write_at(offset, &copy).expect("a good medium");
@@ -675,7 +675,7 @@ struct Copies {
 
 impl Copies {
     fn at(&self, offset: u64) -> u64 {
-        if self.swap.get() { LAYOUT.offsets[0] + LAYOUT.offsets[1] - offset } else { offset }
+        if self.swap.get() { OFFSETS[0] + OFFSETS[1] - offset } else { offset }
     }
 }
 

@@ -4,10 +4,10 @@
 use crate::sim::{
     device::TEXT,
     fleet::{Revision, content, rev},
-    loader::{BOOTLIMIT, LAYOUT},
+    loader::{BOOTLIMIT, LAYOUT, OFFSETS},
     medium::{Bench, Hardware},
 };
-use boards::env::uboot::{Uboot, flags_of, select, value};
+use boards::env::uboot::{Uboot, flags_of, value};
 use runtime::{
     boot::Facts,
     fault::Code,
@@ -67,7 +67,7 @@ fn whole(hardware: &Hardware, revision: &Revision) -> Result<(), String> {
 
 /// Every revision that a valid copy names.
 fn named(env: &[u8]) -> BTreeSet<RevName> {
-    let copies = LAYOUT.offsets.map(|offset| &env[offset as usize..][..LAYOUT.size]);
+    let copies = OFFSETS.map(|offset| &env[offset as usize..][..LAYOUT.size]);
     let valid = copies.into_iter().filter(|copy| flags_of(copy).is_some());
     let text = |copy: &[u8], name| value(&copy[5..], name).map(|text| String::from_utf8_lossy(text).into_owned());
     valid
@@ -80,8 +80,8 @@ fn named(env: &[u8]) -> BTreeSet<RevName> {
 /// The decision that is in force on the medium.
 pub fn in_force(hardware: &Hardware) -> Option<BootVars> {
     let bytes = hardware.env.durable();
-    let copies = LAYOUT.offsets.map(|offset| flags_of(&bytes[offset as usize..][..LAYOUT.size]));
-    select(LAYOUT.scheme, copies)?;
+    let copies = OFFSETS.map(|offset| flags_of(&bytes[offset as usize..][..LAYOUT.size]));
+    LAYOUT.select(copies)?;
     let mut work = vec![0; 2 * LAYOUT.size];
     let mut env = Uboot::new(Frozen(bytes), LAYOUT, TEXT, &mut work).ok()?;
     env.load().ok().map(|loaded| loaded.vars)

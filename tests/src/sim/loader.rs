@@ -6,7 +6,7 @@ use crate::sim::{
     fleet::{Revision, content},
     medium::Bench,
 };
-use boards::env::uboot::{Entries, HEADER, Layout, Scheme, Uboot, flags_of, select, split};
+use boards::env::uboot::{Copies, Entries, HEADER, Layout, Scheme, Uboot, flags_of, split};
 use runtime::{
     boot::{self, Facts, LoaderVars},
     id::RevName,
@@ -15,7 +15,9 @@ use runtime::{
 };
 
 /// The environment: two copies of two sectors, so that a copy can be torn.
-pub const LAYOUT: Layout = Layout { offsets: [0, 1024], size: 1024, scheme: Scheme::Incremental };
+pub const LAYOUT: Layout = Layout { copies: Copies::Redundant(OFFSETS, Scheme::Incremental), size: 1024 };
+/// Where the copies are.
+pub const OFFSETS: [u64; 2] = [0, 1024];
 /// Boots of a candidate before `altbootcmd`.
 pub const BOOTLIMIT: u32 = 3;
 
@@ -54,13 +56,13 @@ pub fn run(bench: &Bench, fleet: &[Revision], skill: Skill) -> Option<Facts> {
 fn save(bench: &Bench, count: u32) -> bool {
     let mut region = bench.env();
     let mut copies = [vec![0u8; LAYOUT.size], vec![0u8; LAYOUT.size]];
-    for (copy, offset) in copies.iter_mut().zip(LAYOUT.offsets) {
+    for (copy, offset) in copies.iter_mut().zip(OFFSETS) {
         if region.read_at(offset, copy).is_err() {
             return false;
         }
     }
     let flags = [flags_of(&copies[0]), flags_of(&copies[1])];
-    let Some(active) = select(LAYOUT.scheme, flags) else { return false };
+    let Some(active) = LAYOUT.select(flags) else { return false };
     let mut data = vec![];
     for entry in Entries::of(&copies[active][HEADER..]).filter(|entry| split(entry).0 != b"bootcount") {
         data.extend_from_slice(entry);
@@ -71,7 +73,7 @@ fn save(bench: &Bench, count: u32) -> bool {
     let mut copy = crc32fast::hash(&data).to_le_bytes().to_vec();
     copy.push(flags[active].unwrap_or(0).wrapping_add(1));
     copy.extend_from_slice(&data);
-    let offset = LAYOUT.offsets[1 - active];
+    let offset = OFFSETS[1 - active];
     // The loader's drivers write through.
     if region.write_at(offset, &copy).is_err() || region.sync().is_err() {
         return false;

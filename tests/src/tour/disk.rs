@@ -80,9 +80,9 @@ impl Disk {
     pub fn env_bytes(&self) -> Outcome<Vec<u8>> {
         let (layout, mut region) = self.layout()?;
         let mut all = Vec::new();
-        for offset in layout.offsets {
+        for offset in layout.offsets() {
             let mut copy = vec![0; layout.size];
-            region.read_at(offset, &mut copy).map_err(|code| format!("{code:?} while reading the environment"))?;
+            region.read_at(*offset, &mut copy).map_err(|code| format!("{code:?} while reading the environment"))?;
             all.extend(copy);
         }
         Ok(all)
@@ -94,7 +94,7 @@ impl Disk {
         let all = self.env_bytes()?;
         let copies: Vec<&[u8]> = all.chunks(layout.size).collect();
         let flags = [uboot::flags_of(copies[0]), uboot::flags_of(copies[1])];
-        let Some(chosen) = uboot::select(layout.scheme, flags) else {
+        let Some(chosen) = layout.select(flags) else {
             return fail("both copies of the environment are bad".into());
         };
         let data = &copies[chosen][uboot::HEADER..];
@@ -116,7 +116,7 @@ impl Disk {
         let config = scratch.join("fw_env.config");
         let line =
             |offset: u64| format!("{} {:#x} {:#x}\n", self.image.display(), self.env.start + offset, layout.size);
-        std::fs::write(&config, layout.offsets.iter().map(|offset| line(*offset)).collect::<String>())?;
+        std::fs::write(&config, layout.offsets().iter().map(|offset| line(*offset)).collect::<String>())?;
         let output = Command::new("fw_printenv").arg("-c").arg(&config).args(["-n", name]).output()?;
         if !output.status.success() {
             return fail(format!("fw_printenv {name}: {}", String::from_utf8_lossy(&output.stderr).trim()));

@@ -1,6 +1,10 @@
 //! Golden bytes, the selection rule against one written a second time, and every cut of a store.
 
-use super::*;
+use super::{
+    text::{Writer, ours, text_pieces},
+    *,
+};
+use runtime::id::RevName;
 
 /// A region in memory. `cut` is how many more bytes reach the medium before power is gone.
 struct Memory {
@@ -58,7 +62,7 @@ const SIZE: usize = 512;
 const TEXT: &str = "# comment\nbootlimit=3\n\npv_script=1\nboot=a \\\n  b; \\\n# inside\n  c\nbootcount=7\nlast=x";
 
 fn layout(scheme: Scheme) -> Layout {
-    Layout { offsets: [0, SIZE as u64], size: SIZE, scheme }
+    Layout { copies: Copies::Redundant([0, SIZE as u64], scheme), size: SIZE }
 }
 
 /// Calls `f` with the environment over `memory`.
@@ -78,13 +82,13 @@ fn vars(committed: &str, candidate: Option<&str>, previous: Option<&str>) -> Boo
 /// A copy with these entries.
 fn copy(entries: &[&[u8]], flags: u8) -> [u8; SIZE] {
     let mut image = [0; SIZE];
-    let mut out = Writer::over(&mut image);
+    let mut out = Writer::over(&mut image[HEADER..]);
     for entry in entries {
         out.put(entry);
         out.put(&[0]);
     }
     out.finish().unwrap();
-    seal(&mut image, flags);
+    seal(&mut image, Some(flags));
     image
 }
 
@@ -101,7 +105,7 @@ fn entries(image: &[u8]) -> Vec<String> {
 #[test]
 fn golden_bytes_of_a_copy() {
     let mut image = [0xff; SIZE];
-    initial("bootlimit=3\n", &vars("0", Some("locals/a"), None), 1, &mut image).unwrap();
+    initial("bootlimit=3\n", &vars("0", Some("locals/a"), None), Some(1), &mut image).unwrap();
     let text = b"bootlimit=3\0pv_rev=0\0pv_try=locals/a\0upgrade_available=1\0bootcount=0\0\0";
     // From another implementation: zlib.crc32(text.ljust(507, b"\0")).
     assert_eq!(image[..4], GOLDEN_CRC);
@@ -117,7 +121,7 @@ const GOLDEN_CRC: [u8; 4] = [0x51, 0x91, 0xb4, 0x94];
 #[test]
 fn a_text_is_read_as_the_loaders_build_reads_it() {
     let mut image = [0; SIZE];
-    initial(TEXT, &vars("3", None, Some("0")), 9, &mut image).unwrap();
+    initial(TEXT, &vars("3", None, Some("0")), Some(9), &mut image).unwrap();
     let expected = [
         "bootlimit=3",
         "pv_script=1",
@@ -135,9 +139,9 @@ fn a_text_is_read_as_the_loaders_build_reads_it() {
     );
     // What does not fit is refused as a whole. The list needs one more byte than its entries.
     let used = HEADER + expected.iter().map(|entry| entry.len() + 1).sum::<usize>();
-    assert_eq!(initial(TEXT, &vars("3", None, Some("0")), 9, &mut vec![0; used]), Err(Code::EnvStoreFailed));
-    assert_eq!(initial(TEXT, &vars("3", None, Some("0")), 9, &mut vec![0; used + 1]), Ok(()));
-    assert_eq!(initial(TEXT, &vars("3", None, None), 9, &mut []), Err(Code::EnvStoreFailed));
+    assert_eq!(initial(TEXT, &vars("3", None, Some("0")), Some(9), &mut vec![0; used]), Err(Code::EnvFull));
+    assert_eq!(initial(TEXT, &vars("3", None, Some("0")), Some(9), &mut vec![0; used + 1]), Ok(()));
+    assert_eq!(initial(TEXT, &vars("3", None, None), Some(9), &mut []), Err(Code::EnvFull));
 }
 
 #[test]
@@ -303,8 +307,8 @@ fn a_store_cut_at_any_byte_leaves_the_old_or_the_new_decision() {
     {
         let (old, new) = (vars("1", None, Some("0")), vars("1", Some("locals/n"), Some("0")));
         let mut images = [[0; SIZE]; 2];
-        initial(TEXT, &old, 1, &mut images[active]).unwrap();
-        initial(TEXT, &vars("7", None, None), 0, &mut images[1 - active]).unwrap();
+        initial(TEXT, &old, Some(1), &mut images[active]).unwrap();
+        initial(TEXT, &vars("7", None, None), Some(0), &mut images[1 - active]).unwrap();
         let (mut olds, mut news) = (0, 0);
         for cut in 0..=SIZE + 1 {
             let mut memory = Memory::with([&images[0], &images[1]]);
@@ -371,7 +375,7 @@ fn variables_that_do_not_fit_are_refused_and_nothing_is_written() {
     let old = copy(&[&long, b"pv_rev=1"], 1);
     let mut memory = Memory::with([&old, &old]);
     let stored = env(&mut memory, Scheme::Incremental, |env| env.store(&vars("1", Some("locals/0123456789"), None)));
-    assert_eq!(stored, Err(Code::EnvStoreFailed));
+    assert_eq!(stored, Err(Code::EnvFull));
     assert_eq!(memory.log, ["read", "read"]);
 }
 
@@ -430,7 +434,7 @@ fn any_bytes_decode_to_something() {
             image[at..][..word.len()].copy_from_slice(word);
             at += word.len() + (random() % 3) as usize;
         }
-        seal(&mut image, random() as u8);
+        seal(&mut image, Some(random() as u8));
         let mut memory = Memory::with([&image, &spoiled(image)]);
         let wanted = vars("1", Some("2"), None);
         if env(&mut memory, Scheme::Incremental, |env| env.store(&wanted)).is_ok() {

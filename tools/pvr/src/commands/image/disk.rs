@@ -12,7 +12,7 @@ use crate::{
     files,
     repo::{self, Repo, State},
 };
-use boards::{Board, Env};
+use boards::{Board, Env, Medium};
 use clap::Parser;
 use runtime::{
     id::RevName,
@@ -140,7 +140,7 @@ fn partitions(args: &Args) -> Result<[Partition; 3]> {
 
 /// The environment: both copies valid and equal. Read back with the device's own codec before it is used.
 fn make_environment(board: &Board, image: &Path, length: u64) -> Result<()> {
-    let Env::UbootFat { files, size, .. } = board.env else {
+    let Env::Uboot { medium: Medium::Fat(files), size } = board.env else {
         return Err(Error::usage(format!("images for {} cannot be made yet", board.name)).hint(board.about));
     };
     let vars = BootVars { committed: RevName::factory(), candidate: None, previous: None };
@@ -150,16 +150,20 @@ fn make_environment(board: &Board, image: &Path, length: u64) -> Result<()> {
             .map_err(|code| Error::host(format!("{code}: the boot script of {}: {}", board.name, code.text())))?;
         Ok(copy)
     };
-    let copies: [Vec<u8>; 2] = [copy(1)?, copy(0)?];
-    disk::make_fat(image, length, &[(files[0], &copies[0]), (files[1], &copies[1])])?;
+    let mut copies = Vec::new();
+    for (file, flags) in files.as_slice().iter().zip(files.fresh_flags()) {
+        copies.push((*file, copy(flags)?));
+    }
+    let contents: Vec<_> = copies.iter().map(|(file, copy)| (*file, copy.as_slice())).collect();
+    disk::make_fat(image, length, &contents)?;
     let wrong = |code: runtime::fault::Code| Error::host(format!("{code}: the environment just made: {}", code.text()));
     let mut region = FileRegion::open(image, 0)?;
     let layout = board.layout(&mut region).map_err(wrong)?;
-    if layout.offsets.iter().any(|offset| offset % 4096 != 0) {
+    if layout.offsets().iter().any(|offset| offset % 4096 != 0) {
         return Err(Error::host("the environment's copies share a page with something else: a bug of pvr"));
     }
-    let mut room = vec![0; 2 * size as usize];
-    let mut env = boards::env::uboot::Uboot::new(region, layout, board.env_text, &mut room).map_err(wrong)?;
+    let mut room = vec![0; board.env.work()];
+    let mut env = board.open(region, &mut room).map_err(wrong)?;
     let loaded = env.load().map_err(wrong)?;
     if loaded.vars != vars {
         return Err(Error::host("the environment just made reads back differently: a bug of pvr"));
