@@ -8,6 +8,7 @@
 packages=(
     qemu-system-aarch64:qemu-system-arm
     aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu
+    arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf /usr/arm-linux-gnueabihf/lib/libc.a:libc6-dev-armhf-cross
     cc:gcc c++:g++ make:make bison:bison flex:flex bc:bc xxd:xxd
     /usr/include/openssl/ssl.h:libssl-dev /usr/include/gnutls/gnutls.h:libgnutls28-dev
     mcopy:mtools sfdisk:fdisk mkfs.ext4:e2fsprogs unsquashfs:squashfs-tools
@@ -48,7 +49,7 @@ install_rust() {
     # Inside the checkout rustup reads rust-toolchain.toml; naming the channel installs its components and targets too.
     local channel
     channel=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml")
-    if ! (cd "$root" && rustup target list --installed 2>/dev/null | grep -qx thumbv7em-none-eabi); then
+    if ! (cd "$root" && rustup target list --installed 2>/dev/null | grep -qx armv7-unknown-linux-gnueabihf); then
         say "installing with rustup: $channel and the targets of rust-toolchain.toml"
         (cd "$root" && rustup toolchain install "$channel" --profile minimal --no-self-update >&2)
         local target component

@@ -6,6 +6,8 @@
 //! that is not in the table, and every call of another ABI, answers ENOSYS and does nothing.
 //! Not here: what a container gets (`launch`).
 
+mod abi;
+
 use crate::{launch::mounts, sys};
 use libc::{c_long, sock_filter};
 use rustix::{
@@ -143,24 +145,14 @@ macro_rules! every_errand {
     ($($more:expr),* $(,)?) => {
         &[
             libc::SYS_read, libc::SYS_readv, libc::SYS_write, libc::SYS_writev, libc::SYS_close, libc::SYS_recvmsg,
-            SEND, libc::SYS_ppoll, POLL, libc::SYS_futex, libc::SYS_brk, libc::SYS_mmap, libc::SYS_munmap,
+            abi::SEND, libc::SYS_ppoll, abi::POLL, libc::SYS_futex, libc::SYS_brk, abi::MMAP, libc::SYS_munmap,
             libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise, libc::SYS_clock_gettime, libc::SYS_getrandom,
             libc::SYS_getpid, libc::SYS_gettid, libc::SYS_tgkill, libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask,
             libc::SYS_rt_sigreturn, libc::SYS_restart_syscall, libc::SYS_sigaltstack, libc::SYS_exit,
-            libc::SYS_exit_group, $($more),*
+            libc::SYS_exit_group, abi::CLOCK_GETTIME, abi::PPOLL, abi::FUTEX, $($more),*
         ]
     };
 }
-
-#[cfg(not(target_arch = "arm"))]
-const SEND: c_long = libc::SYS_sendto;
-#[cfg(target_arch = "arm")]
-const SEND: c_long = libc::SYS_send;
-
-#[cfg(target_arch = "x86_64")]
-const POLL: c_long = libc::SYS_poll;
-#[cfg(not(target_arch = "x86_64"))]
-const POLL: c_long = libc::SYS_ppoll; // the older call does not exist; listed twice, which costs one instruction
 
 /// Builds a table as a constant of exactly its length.
 macro_rules! table {
@@ -175,8 +167,9 @@ const VERIFY: &[sock_filter] = table!(every_errand![libc::SYS_pread64]);
 
 const FETCH: &[sock_filter] = table!(every_errand![
     libc::SYS_recvfrom,
-    libc::SYS_sendfile,
-    libc::SYS_fcntl, // the connection may be non-blocking: only looked at
+    abi::RECV,
+    abi::SENDFILE,
+    abi::FCNTL, // the connection may be non-blocking: only looked at
 ]);
 
 const LOG: &[sock_filter] = table!(every_errand![
@@ -184,9 +177,9 @@ const LOG: &[sock_filter] = table!(every_errand![
     libc::SYS_mkdirat,
     libc::SYS_renameat2,
     libc::SYS_unlinkat,
-    libc::SYS_fstat,
-    libc::SYS_lseek,
-    libc::SYS_fcntl,
+    abi::FSTAT,
+    abi::LSEEK,
+    abi::FCNTL,
 ]);
 
 const CONSOLE: &[sock_filter] = table!(every_errand![
@@ -195,9 +188,10 @@ const CONSOLE: &[sock_filter] = table!(every_errand![
     libc::SYS_setsockopt,
     libc::SYS_getsockopt,
     libc::SYS_recvfrom,
+    abi::RECV,
     libc::SYS_sendto,
     libc::SYS_shutdown,
-    libc::SYS_fcntl,
+    abi::FCNTL,
 ]);
 
 const ENDPOINT: &[sock_filter] = table!(every_errand![
@@ -209,20 +203,16 @@ const ENDPOINT: &[sock_filter] = table!(every_errand![
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_recvfrom,
+    abi::RECV,
     libc::SYS_sendto,
     libc::SYS_shutdown,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
-    EPOLL_WAIT,
+    abi::EPOLL_WAIT,
     libc::SYS_eventfd2,
-    libc::SYS_fcntl,
+    abi::FCNTL,
 ]);
-
-#[cfg(target_arch = "x86_64")]
-const EPOLL_WAIT: c_long = libc::SYS_epoll_wait;
-#[cfg(not(target_arch = "x86_64"))]
-const EPOLL_WAIT: c_long = libc::SYS_epoll_pwait; // the older call does not exist; listed twice
 
 const KEEPER: &[sock_filter] = table!(every_errand![
     libc::SYS_sendmsg, // hands out what it opened
@@ -233,50 +223,39 @@ const KEEPER: &[sock_filter] = table!(every_errand![
     libc::SYS_symlinkat,
     libc::SYS_readlinkat,
     libc::SYS_renameat2,
-    RENAMEAT,
+    abi::RENAMEAT,
     libc::SYS_unlinkat,
-    libc::SYS_fstat,
-    libc::SYS_newfstatat,
+    abi::FSTAT,
+    abi::FSTATAT,
     libc::SYS_statx,
-    libc::SYS_statfs,
-    libc::SYS_fstatfs,
+    abi::STATFS,
+    abi::FSTATFS,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
     libc::SYS_getdents64,
-    libc::SYS_lseek,
+    abi::LSEEK,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
-    libc::SYS_ftruncate,
+    abi::FTRUNCATE,
     libc::SYS_fallocate,
-    libc::SYS_sendfile,
+    abi::SENDFILE,
     libc::SYS_copy_file_range,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
-    libc::SYS_fchown,
+    abi::FCHOWN,
     libc::SYS_fchownat,
     libc::SYS_utimensat,
-    libc::SYS_fcntl,
+    abi::UTIMENSAT,
+    abi::FCNTL,
     libc::SYS_dup,
     libc::SYS_ioctl, // checkpoint, freeze and thaw, verity
     libc::SYS_memfd_create,
-    libc::SYS_fadvise64,
+    abi::FADVISE,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
     libc::SYS_syncfs,
-    libc::SYS_sync_file_range,
+    abi::SYNC_FILE_RANGE,
 ]);
-
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-const RENAMEAT: c_long = libc::SYS_renameat;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const RENAMEAT: c_long = libc::SYS_renameat2;
-
-#[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xC000_003E;
-#[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xC000_00B7;
-#[cfg(target_arch = "arm")]
-const AUDIT_ARCH: u32 = 0x4000_0028;
 
 /// The filter that allows these calls of our ABI and answers ENOSYS to everything else.
 const fn filter<const N: usize>(calls: &[c_long]) -> [sock_filter; N] {
@@ -291,7 +270,7 @@ const fn filter<const N: usize>(calls: &[c_long]) -> [sock_filter; N] {
     assert!(N == count + 6 && count < u8::MAX as usize, "a jump reaches over the whole table");
     let mut out = [op(ANSWER, 0, 0, REFUSE); N];
     out[0] = op(LOAD, 0, 0, 4); // seccomp_data.arch
-    out[1] = op(EQUAL, 1, 0, AUDIT_ARCH);
+    out[1] = op(EQUAL, 1, 0, abi::AUDIT_ARCH);
     out[3] = op(LOAD, 0, 0, 0); // seccomp_data.nr; out[2] refuses
     let mut i = 0;
     while i < count {
@@ -325,25 +304,25 @@ mod tests {
         let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
         let allow = libc::SECCOMP_RET_ALLOW;
         for table in [VERIFY, FETCH, LOG, KEEPER, CONSOLE, ENDPOINT] {
-            assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_read as u32), allow);
-            assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_exit_group as u32), allow);
+            assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_read as u32), allow);
+            assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_exit_group as u32), allow);
             for call in [libc::SYS_execve, libc::SYS_bind, libc::SYS_ptrace, libc::SYS_clone, libc::SYS_mount] {
-                assert_eq!(verdict(table, AUDIT_ARCH, call as u32), refuse);
+                assert_eq!(verdict(table, abi::AUDIT_ARCH, call as u32), refuse);
             }
             assert_eq!(verdict(table, 0x4000_0003, libc::SYS_read as u32), refuse, "another ABI");
-            assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_read as u32 | 0x4000_0000), refuse, "x32");
+            assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_read as u32 | 0x4000_0000), refuse, "x32");
         }
         for table in [VERIFY, FETCH, LOG, CONSOLE, ENDPOINT] {
-            assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_sendmsg as u32), refuse, "no descriptor leaves");
+            assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_sendmsg as u32), refuse, "no descriptor leaves");
         }
         for table in [VERIFY, FETCH, LOG, KEEPER] {
-            assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_socket as u32), refuse);
+            assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_socket as u32), refuse);
         }
         for table in [VERIFY, FETCH, CONSOLE, ENDPOINT] {
-            assert_eq!(verdict(table, AUDIT_ARCH, libc::SYS_openat as u32), refuse);
+            assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_openat as u32), refuse);
         }
-        assert_eq!(verdict(VERIFY, AUDIT_ARCH, libc::SYS_openat as u32), refuse);
-        assert_eq!(verdict(FETCH, AUDIT_ARCH, libc::SYS_openat as u32), refuse);
-        assert_eq!(verdict(KEEPER, AUDIT_ARCH, libc::SYS_syncfs as u32), allow);
+        assert_eq!(verdict(VERIFY, abi::AUDIT_ARCH, libc::SYS_openat as u32), refuse);
+        assert_eq!(verdict(FETCH, abi::AUDIT_ARCH, libc::SYS_openat as u32), refuse);
+        assert_eq!(verdict(KEEPER, abi::AUDIT_ARCH, libc::SYS_syncfs as u32), allow);
     }
 }
