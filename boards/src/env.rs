@@ -1,7 +1,14 @@
 //! Codecs of loader environments, one file per kind, and the one that a board needs.
 
 pub mod fat;
+pub mod grub;
+#[cfg(test)]
+mod medium;
+mod sector;
+pub mod tryboot;
 pub mod uboot;
+pub mod uboot_ab;
+pub mod uboot_txt;
 
 use crate::{Board, Env, Medium};
 use runtime::{
