@@ -7,6 +7,7 @@
 
 mod board;
 pub mod env;
+pub mod watchdog;
 
 use env::uboot::Copies;
 
@@ -147,9 +148,9 @@ pub struct Guarantee {
 /// A watchdog.
 #[derive(Clone, Copy, Debug)]
 pub struct Watchdog {
-    /// Kernel driver.
+    /// Its driver, one of [`watchdog::DRIVERS`].
     pub driver: &'static str,
-    /// Longest time without being fed that we ask for, seconds.
+    /// Time without being fed after which it resets the device, as we ask for it. Seconds.
     pub timeout_s: u32,
     /// Whether the loader starts it, so that it covers the kernel's own start.
     pub armed_by_loader: bool,

@@ -2,6 +2,8 @@
 //!
 //! Invariants: nothing here is written but by `e2fsck` on a file system that does not mount; what the choice wants in
 //! journal and environment is done by the machine, in its order. The revision is parsed before anything of it starts.
+//! Whatever can take long (a disk that appears late, mounting, repair) has a bound and feeds the watchdog: it is the
+//! part of PID 1's life in which it may wait.
 //! Fault model: any disk, partition or file may be missing or damaged. Without storage the device runs nothing and
 //! still answers; a candidate whose state cannot be read has failed its trial; a committed one runs degraded.
 //! Not here: signatures.
@@ -10,7 +12,10 @@ use crate::{
     config::{Cmdline, Policy},
     early,
     env::BlockRegion,
-    linux::{Env, name},
+    kmsg::Why,
+    linux::{Env, name, now},
+    sys,
+    watchdog::Watchdog,
     wire::KeepList,
 };
 use boards::Board;
@@ -24,7 +29,7 @@ use runtime::{
     state::{Defaults, Plan, Spans},
     update::Boot,
 };
-use rustix::mount::MountFlags;
+use rustix::{mount::MountFlags, process::Pid};
 use std::{
     ffi::CString,
     path::Path,
@@ -34,6 +39,10 @@ use std::{
 
 /// How long a disk may take to appear after its driver was loaded.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long mounting a file system may take: it replays the journal of one that was cut off.
+const MOUNT_PATIENCE: Duration = Duration::from_secs(120);
+/// How long the repair of a file system may take.
+const FSCK_PATIENCE: Duration = Duration::from_secs(600);
 /// Repairs a file system that does not mount, if the image has it.
 const FSCK: &str = "/sbin/e2fsck";
 
@@ -48,14 +57,14 @@ pub struct Disks {
 }
 
 /// Finds the environment and mounts the two file systems. The code says why there is no storage.
-pub fn disks(policy: &Policy) -> (Disks, Option<Code>) {
+pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) {
     let mut disks = Disks { env: None, loaded: Err(Code::EnvInvalid), journal: None };
-    let Some(board) = boards::find(policy.board.as_str()) else {
+    let Some(board) = policy.known_board() else {
         warn!("board `{}` is not known; set switchback.board in {}", policy.board, crate::config::POLICY);
         return (disks, Some(Code::EnvUnsupported));
     };
     let disk = &board.disk;
-    wait_for(&[disk.env.device, disk.boot.device, disk.storage.device]);
+    wait_for(&[disk.env.device, disk.boot.device, disk.storage.device], watchdog);
     match open_env(board) {
         Ok(mut env) => {
             disks.loaded = env.load();
@@ -64,8 +73,8 @@ pub fn disks(policy: &Policy) -> (Disks, Option<Code>) {
         }
         Err(code) => warn!("environment on {}: {code} {}", disk.env.device, code.text()),
     }
-    let boot = mount(disk.boot.device, c"/boot");
-    let storage = mount(disk.storage.device, c"/storage");
+    let boot = mount(disk.boot.device, c"/boot", watchdog);
+    let storage = mount(disk.storage.device, c"/storage", watchdog);
     if boot {
         disks.journal = BlockRegion::open("/boot/journal")
             .map_err(|_| Code::StorageIo)
@@ -88,7 +97,7 @@ fn report(device: &str, loaded: &Result<Loaded, Code>) {
     warn!("environment on {device}: {code} {}", code.text());
 }
 
-fn wait_for(devices: &[&str]) {
+fn wait_for(devices: &[&str], watchdog: &mut Watchdog) {
     let until = Instant::now() + DISK_PATIENCE;
     for device in devices {
         while !Path::new(device).exists() {
@@ -96,6 +105,7 @@ fn wait_for(devices: &[&str]) {
                 warn!("{device} did not appear in {} s", DISK_PATIENCE.as_secs());
                 break;
             }
+            watchdog.feed(now());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -107,22 +117,50 @@ fn open_env(board: &'static Board) -> Result<Env, Code> {
 }
 
 /// Mounts a file system of ours, repairing it if that is needed and possible.
-fn mount(device: &str, at: &CStr) -> bool {
+fn mount(device: &str, at: &CStr, watchdog: &mut Watchdog) -> bool {
     early::make_dir(at);
     let Ok(source) = CString::new(device) else { return false };
-    let flags = MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOSUID;
-    let try_once = || rustix::mount::mount(source.as_c_str(), at, c"ext4", flags, None::<&CStr>);
-    let Err(error) = try_once() else { return true };
-    warn!("{device} does not mount on {at:?}: {error}");
+    if mount_once(&source, at, watchdog) {
+        return true;
+    }
     if !Path::new(FSCK).exists() {
         return false;
     }
-    // Its status says what it found; whether it helped is seen by mounting.
-    match Command::new(FSCK).args(["-fy", device]).status() {
-        Ok(status) => warn!("{FSCK} -fy {device}: {status}"),
+    repair(device, watchdog);
+    mount_once(&source, at, watchdog)
+}
+
+/// Mounts in a child, because only its end can be waited for with the watchdog fed.
+fn mount_once(source: &CStr, at: &CStr, watchdog: &mut Watchdog) -> bool {
+    let flags = MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOSUID;
+    let child = sys::fork_and(|| match rustix::mount::mount(source, at, c"ext4", flags, None::<&CStr>) {
+        Ok(()) => 0,
+        Err(error) => {
+            warn!("{source:?} does not mount on {at:?}: {}", Why(error));
+            1
+        }
+    });
+    match child.map(|child| watchdog.feed_during(child, MOUNT_PATIENCE)) {
+        Ok(Some(status)) => status.exit_status() == Some(0),
+        Ok(None) => {
+            warn!("{source:?} is not mounted on {at:?} after {} s", MOUNT_PATIENCE.as_secs());
+            false
+        }
+        Err(error) => {
+            warn!("{source:?} cannot be mounted: {}", Why(error));
+            false
+        }
+    }
+}
+
+/// Repairs a file system. What it found is logged; whether it helped is seen by mounting.
+fn repair(device: &str, watchdog: &mut Watchdog) {
+    let started = Command::new(FSCK).args(["-fy", device]).spawn();
+    match started.map(|child| watchdog.feed_during(Pid::from_child(&child), FSCK_PATIENCE)) {
+        Ok(Some(status)) => warn!("{FSCK} -fy {device}: {status:?}"),
+        Ok(None) => warn!("{FSCK} -fy {device} has no end after {} s", FSCK_PATIENCE.as_secs()),
         Err(error) => warn!("{FSCK}: {error}"),
     }
-    try_once().is_ok()
 }
 
 /// The boot decision, and every revision that a copy of the environment names.
@@ -135,15 +173,15 @@ pub struct Decision {
     pub complete: bool,
 }
 
-/// Decides which revision runs, and how.
-pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy) -> Decision {
+/// Decides which revision runs, and how. `watchdog`: it made the last reset.
+pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy, watchdog: bool) -> Decision {
     let facts = Facts {
         booted: loader.booted,
         candidate: loader.candidate,
         bootcount: loader.bootcount,
         canary: loader.canary,
         script: loader.script,
-        watchdog: false,
+        watchdog,
     };
     let loaded = disks.loaded.ok();
     let choice = boot::choose(loaded, &facts, disks.journal);

@@ -75,9 +75,9 @@ impl Policy {
         policy
     }
 
-    /// The time-out of the board's watchdog, seconds.
-    pub fn watchdog_s(&self) -> u32 {
-        boards::find(self.board.as_str()).map_or(crate::watchdog::TIMEOUT_S, |board| board.watchdog.timeout_s)
+    /// The board, if it is one that we know.
+    pub fn known_board(&self) -> Option<&'static boards::Board> {
+        boards::find(self.board.as_str())
     }
 
     fn set(&mut self, key: &str, value: &str) -> Option<()> {

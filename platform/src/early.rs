@@ -114,11 +114,12 @@ pub fn restart_now(how: RebootCommand) -> ! {
 
 /// Writes what is in memory, and leaves the file systems without a journal to replay, which loaders do not do. A file
 /// system on which somebody still writes stays as it is: it was synced.
-fn settle_disks() {
+fn settle_disks() -> u8 {
     rustix::fs::sync();
     for at in [c"/storage", c"/boot"] {
         let _ = rustix::mount::mount_remount(at, MountFlags::RDONLY | MountFlags::NOATIME, c"");
     }
+    0
 }
 
 fn ended(child: rustix::process::Pid) -> bool {

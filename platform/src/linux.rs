@@ -22,7 +22,7 @@ use crate::{
     watchdog::Watchdog,
     wire::{Buffer, KeepList, Message, Received, WireError},
 };
-use boards::env::Codec;
+use boards::{Board, env::Codec};
 use log::{info, warn};
 use runtime::{
     control::{self, Answer, Caller, Context, Download, Facts, Process, Request, Route},
@@ -102,6 +102,8 @@ pub struct Settings {
     pub console: Option<Value>,
     /// What a revision leaves open.
     pub defaults: Defaults,
+    /// Which board this is; `None`: not one that we know.
+    pub board: Option<&'static Board>,
     /// Why there is no storage: only the control sockets answer.
     pub rescue: Option<Code>,
 }
@@ -110,7 +112,8 @@ impl Settings {
     /// From the policy.
     pub fn new(begun: Millis, policy: &Policy, rescue: Option<Code>) -> Self {
         let defaults = Defaults { goals_timeout_s: policy.goals_timeout_s };
-        Self { begun, endpoint: policy.endpoint, console: policy.console, defaults, rescue }
+        let board = policy.known_board();
+        Self { begun, endpoint: policy.endpoint, console: policy.console, defaults, board, rescue }
     }
 }
 
@@ -891,6 +894,10 @@ impl Facts for Linux {
                 each(resident.word().to_str().unwrap_or(""), pid, pss_kb(pid));
             }
         }
+    }
+
+    fn board(&self) -> Option<control::Board<'_>> {
+        self.settings.board.map(|board| self.watchdog.facts(board))
     }
 
     fn build(&self) -> &str {

@@ -6,7 +6,9 @@
 
 use platform::{
     alloc, boot, config, console, early, endpoint, errand, fetch, keeper, kmsg, linux, logs, modules, pvcontrol,
-    signals::Signals, start, verify, watchdog::Watchdog,
+    signals::Signals,
+    start, verify,
+    watchdog::{self, Watchdog},
 };
 use runtime::{machine::Machine, turn::turn};
 use std::{io::Write as _, process::ExitCode};
@@ -47,15 +49,16 @@ fn init() -> ! {
     let policy = config::Policy::load();
     let loader = config::Cmdline::load();
     let modules = modules::load();
+    let mut watchdog = Watchdog::open(&watchdog::Kernel::default(), policy.known_board(), watchdog::PATIENCE);
     log::info!("{modules} modules; {policy:?}; {loader:?}");
 
-    let (disks, rescue) = boot::disks(&policy);
+    let (disks, rescue) = boot::disks(&policy, &mut watchdog);
     let settings = linux::Settings::new(begun, &policy, rescue);
-    let mut decision = boot::decide(&disks, &loader, &policy);
+    let mut decision = boot::decide(&disks, &loader, &policy, watchdog.made_last_reset());
     let plan = boot::load(&mut decision, &settings.defaults);
     let mut machine = Box::new(Machine::new(decision.boot, *plan));
-    let mut linux = linux::Linux::new(settings, signals, Watchdog::open(policy.watchdog_s()), disks.env, &decision)
-        .expect("descriptors for the loop");
+    let mut linux =
+        linux::Linux::new(settings, signals, watchdog, disks.env, &decision).expect("descriptors for the loop");
     alloc::seal();
     loop {
         let event = linux.wait(&mut machine);

@@ -50,7 +50,8 @@ Ask and tell the device that this container or shell runs on.
 Usage: pvcontrol [OPTIONS] COMMAND [ARGUMENTS]
 
 Commands:
-  status                            how the device fares, for people (--json: for programs)
+  status                            how the device fares, and what its board does not survive without a person
+                                    (--json: for programs)
   ls, containers ls                 containers with status, group and process
   containers start|stop|restart NAME
   groups ls                         groups and their goals
@@ -581,6 +582,7 @@ fn status_table(text: &str) -> String {
     for (name, value) in document.members() {
         let name: String = name.chars().filter(|c| !c.is_control()).collect();
         match value.kind() {
+            Kind::Array if value.elements().next().is_none() => {}
             Kind::Array => {
                 let _ = writeln!(table, "{name}");
                 rows(&mut table, value);
@@ -630,6 +632,7 @@ fn cell(value: Value<'_>) -> String {
             pairs.collect::<Vec<_>>().join(", ")
         }
         Kind::Array => value.elements().map(cell).collect::<Vec<_>>().join(","),
+        Kind::Null => "none".into(),
         _ => String::from_utf8_lossy(value.raw()).into_owned(),
     }
 }
@@ -805,6 +808,7 @@ mod tests {
     #[test]
     fn the_status_is_a_table() {
         let status = r#"{"status":"READY","revision":"locals/a","degraded":false,"update":{"revision":"locals/a","status":"DONE","progress":100},
+            "watchdog":null,"survives":{"torn_write":true},"not_survived":["a hang"],"nothing":[],
             "processes":[{"name":"switchback","pid":1,"pss_kb":400},{"name":"keeper","pid":120}],
             "containers":[{"name":"web","status":"READY\u001b","pid":7},{"name":"a-longer-one","status":"STARTED","pid":12}]}"#;
         let (code, out, ..) = command_line("status", &["status"], "", &[answer(200, status)]);
@@ -813,6 +817,10 @@ status       READY
 revision     locals/a
 degraded     false
 update       revision locals/a, status DONE, progress 100
+watchdog     none
+survives     torn_write true
+not_survived
+  a hang
 processes
   switchback  pid=1    pss_kb=400
   keeper      pid=120

@@ -108,15 +108,15 @@ fn exec_child(what: &Spawn<'_>, argv: *const *const c_char, envp: *const *const 
     }
 }
 
-/// Runs `then` in a forked child that shares nothing, and returns at once in the parent.
-pub fn fork_and(then: fn()) -> Result<Pid, Errno> {
+/// Runs `then` in a forked child that shares no memory with us and ends with that status; returns at once in the parent.
+pub fn fork_and(then: impl FnOnce() -> u8) -> Result<Pid, Errno> {
     // SAFETY: the process has one thread; the child runs `then` and ends.
     match unsafe { libc::fork() } {
         -1 => Err(last_errno()),
         0 => {
-            then();
+            let status = then();
             // SAFETY: ends the child without running the parent's exit handlers.
-            unsafe { libc::_exit(0) }
+            unsafe { libc::_exit(i32::from(status)) }
         }
         pid => Pid::from_raw(pid).ok_or(Errno::SRCH),
     }
@@ -284,14 +284,31 @@ pub fn landlock(handled: u64, except: Option<BorrowedFd<'_>>) -> Result<(), Errn
     }
     Ok(())
 }
-/// Sets a watchdog's time-out; the one that the driver chose.
-pub fn watchdog_timeout(device: &OwnedFd, seconds: i32) -> Result<i32, Errno> {
+
+/// Sets a watchdog's time-out; the one that the driver chose. Seconds.
+pub fn watchdog_set_timeout(device: &OwnedFd, seconds: u32) -> Result<u32, Errno> {
     use rustix::ioctl::{self, opcode};
-    const WDIOC_SETTIMEOUT: ioctl::Opcode = opcode::read_write::<i32>(b'W', 6);
+    const WDIOC_SETTIMEOUT: ioctl::Opcode = opcode::read_write::<u32>(b'W', 6);
     let mut value = seconds;
     // SAFETY: this request reads and writes one int, which is what the updater passes.
-    unsafe { ioctl::ioctl(device, ioctl::Updater::<WDIOC_SETTIMEOUT, i32>::new(&mut value))? };
+    unsafe { ioctl::ioctl(device, ioctl::Updater::<WDIOC_SETTIMEOUT, u32>::new(&mut value))? };
     Ok(value)
+}
+
+/// A watchdog's time-out in force. Seconds.
+pub fn watchdog_timeout(device: &OwnedFd) -> Result<u32, Errno> {
+    use rustix::ioctl::{self, opcode};
+    const WDIOC_GETTIMEOUT: ioctl::Opcode = opcode::read::<u32>(b'W', 7);
+    // SAFETY: this request writes one int, which is what the getter returns.
+    unsafe { ioctl::ioctl(device, ioctl::Getter::<WDIOC_GETTIMEOUT, u32>::new()) }
+}
+
+/// Why the machine was reset, as far as a watchdog's driver knows: `WDIOF_` flags.
+pub fn watchdog_boot_status(device: &OwnedFd) -> Result<u32, Errno> {
+    use rustix::ioctl::{self, opcode};
+    const WDIOC_GETBOOTSTATUS: ioctl::Opcode = opcode::read::<u32>(b'W', 2);
+    // SAFETY: this request writes one int, which is what the getter returns.
+    unsafe { ioctl::ioctl(device, ioctl::Getter::<WDIOC_GETBOOTSTATUS, u32>::new()) }
 }
 
 /// The system's allocator, with every allocation shown to `alloc::note`.

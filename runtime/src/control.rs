@@ -23,6 +23,9 @@ use crate::{
 };
 use core::fmt;
 
+mod guard;
+pub use guard::{Board, Guarantee, Reset, Watchdog};
+
 /// Who asks; known by the listening socket on which the connection came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caller {
@@ -309,6 +312,8 @@ pub trait Facts {
     fn orphans(&self) -> u64;
     /// Every process of ours: name, process id and its proportional share of memory in kB, as far as it can be read.
     fn processes(&self, each: &mut dyn FnMut(&str, u32, Option<u64>));
+    /// The board, as it is on this boot; `None`: it is not one that is known.
+    fn board(&self) -> Option<Board<'_>>;
     /// What `/buildinfo` says.
     fn build(&self) -> &str;
 }
@@ -480,6 +485,9 @@ fn write_status(out: &mut Writer<'_>, machine: &Machine, facts: &dyn Facts) -> f
     out.number_member("allocations", facts.allocations())?;
     out.number_member("orphans", facts.orphans())?;
     write_update(out, machine, now)?;
+    if let Some(board) = facts.board() {
+        board.write_members(out)?;
+    }
     write_processes(out, facts)?;
     out.key("containers")?;
     out.begin_array()?;
@@ -718,6 +726,17 @@ mod tests {
             each("switchback", 1, Some(500));
             each("keeper", 20, None);
         }
+        fn board(&self) -> Option<Board<'_>> {
+            let watchdog = Watchdog { identity: "w", timeout_s: 30, covers_kernel: false, reset: Reset::Unknown };
+            let guarantee = Guarantee {
+                torn_write: true,
+                hang_before_linux: false,
+                hang_of_kernel: false,
+                hang_of_init: true,
+                tries: 3,
+            };
+            Some(Board { name: "b", guarantee, watchdog: Some(watchdog), armed_by_loader: false })
+        }
         fn build(&self) -> &str {
             "switchback test"
         }
@@ -795,6 +814,7 @@ mod tests {
         );
         let status = body(Answer::Document(Request::Status));
         assert!(status.starts_with(r#"{"status":"BLOCKED","revision":"0","committed":"0","previous":"locals/old","#));
+        assert!(status.contains(r#""not_survived":["a candidate that hangs before Linux runs"#), "{status}");
         assert!(status.contains(r#"{"name":"switchback","pid":1,"pss_kb":500},{"name":"keeper","pid":20}"#));
         assert!(body(Answer::Document(Request::Limits)).contains(r#"{"name":"containers","value":64,"unit":"#));
         assert_eq!(body(Answer::Document(Request::BuildInfo)), "switchback test");

@@ -79,8 +79,12 @@ fn fake_base(place: &Place) {
 }
 
 fn bsp(place: &Place, more: &[&str]) -> common::Said {
+    bsp_of(place, "qemu-arm64", more)
+}
+
+fn bsp_of(place: &Place, board: &str, more: &[&str]) -> common::Said {
     let (kernel, init, modules) = (place.path("kernel"), place.path("init"), place.path("modules"));
-    let base = ["image", "bsp", "--board", "qemu-arm64", "--switchback", text(&init), "--kernel", text(&kernel)];
+    let base = ["image", "bsp", "--board", board, "--switchback", text(&init), "--kernel", text(&kernel)];
     place.pvr("r", &[&base[..], &["--modules", text(&modules)], more].concat())
 }
 
@@ -114,6 +118,11 @@ fn an_initramfs_for_the_board() {
     assert_eq!(fs::read(place.path("r/bsp/kernel.img")).unwrap(), fs::read(place.path("kernel")).unwrap());
 
     bsp(&place, &[]).good();
+    // The board's own watchdog, as its driver is called, and the timer that stands in for it.
+    place.write("modules/watchdog/bcm2835_wdt.ko", b"\x7fELF\0depends=\0");
+    place.write("modules/watchdog/softdog.ko", b"\x7fELF\0depends=\0");
+    assert!(bsp_of(&place, "rpi", &[]).good().contains(" softdog bcm2835_wdt\n"));
+    assert!(bsp(&place, &[]).good().contains(" softdog\n"), "and nobody else's");
     assert!(bsp(&place, &["--module", "gone"]).failed(3).contains("module gone is not below"));
     place.write("kernel", "no kernel at all");
     assert!(bsp(&place, &[]).failed(3).contains("not an arm64 Image"));

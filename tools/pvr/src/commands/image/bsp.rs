@@ -11,6 +11,7 @@ use crate::{
     modules::{Module, Tree},
     repo::Repo,
 };
+use boards::Board;
 use clap::Parser;
 use serde_json::json;
 use std::{
@@ -53,8 +54,8 @@ pub(in crate::commands) struct Args {
     module: Vec<String>,
 }
 
-/// What every board loads as far as its kernel has it as modules: disk and file systems, network, console, the
-/// software watchdog, packet sockets for DHCP.
+/// What every board loads as far as its kernel has it as modules: disk and file systems, network, console, packet
+/// sockets for DHCP, and the timer that stands in for a watchdog. The board's own watchdog comes to it.
 const MODULES: &[&str] = &[
     "virtio_mmio",
     "virtio_pci",
@@ -79,7 +80,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let board = super::board(&args.board)?;
     let spinner = context.spinner("packing the initramfs");
     let kernel = kernel(args)?;
-    let modules = modules(args)?;
+    let modules = modules(board, args)?;
     let policy = policy(board.name, args);
     let init = files::read(&args.switchback)?;
     if !init.starts_with(b"\x7fELF") {
@@ -132,10 +133,10 @@ fn kernel(args: &Args) -> Result<Vec<u8>> {
     Ok(image)
 }
 
-fn modules(args: &Args) -> Result<Vec<Module>> {
+fn modules(board: &Board, args: &Args) -> Result<Vec<Module>> {
     let tree = Tree::open(&args.modules)?;
     // What the default list names and the folder lacks is built into the kernel; PID 1 finds out if it is not.
-    let usual = MODULES.iter().copied().filter(|name| tree.knows(name));
+    let usual = MODULES.iter().copied().chain([board.watchdog.driver]).filter(|name| tree.knows(name));
     tree.resolve(usual.chain(args.module.iter().map(String::as_str)))
 }
 

@@ -1,0 +1,194 @@
+//! What the status says of the board: how loader and device agree, which watchdog guards it, and what it does not
+//! survive without a person, in words.
+//!
+//! The facts are the world's; here they become members and sentences. A guarantee is what holds on this boot, with the
+//! watchdog that was really found, and may be weaker than what the board could give.
+
+use crate::json::Writer;
+use core::fmt;
+
+/// A board as it is on this boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Board<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What holds on it.
+    pub guarantee: Guarantee,
+    /// The watchdog in use; none was found, or could be opened.
+    pub watchdog: Option<Watchdog<'a>>,
+    /// The loader starts the board's own watchdog before Linux.
+    pub armed_by_loader: bool,
+}
+
+/// What is given up, and gone back from, without a person.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Guarantee {
+    /// A write of the environment that power cuts in half.
+    pub torn_write: bool,
+    /// A candidate that hangs before Linux drives the watchdog.
+    pub hang_before_linux: bool,
+    /// A candidate whose kernel hangs.
+    pub hang_of_kernel: bool,
+    /// A candidate whose PID 1 hangs.
+    pub hang_of_init: bool,
+    /// Boots of a candidate that the loader counts by itself; 0: it does not count.
+    pub tries: u8,
+}
+
+/// A watchdog in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watchdog<'a> {
+    /// What its driver calls it.
+    pub identity: &'a str,
+    /// Its time-out in force, seconds.
+    pub timeout_s: u32,
+    /// It covers a kernel that hangs, too: no timer of the kernel.
+    pub covers_kernel: bool,
+    /// What it says of the last reset.
+    pub reset: Reset,
+}
+
+/// What hardware says of the last reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reset {
+    /// The watchdog made it.
+    Watchdog,
+    /// It did not.
+    Other,
+    /// It cannot tell.
+    Unknown,
+}
+
+impl Reset {
+    /// Its word in documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reset::Watchdog => "by the watchdog",
+            Reset::Other => "not by the watchdog",
+            Reset::Unknown => "unknown",
+        }
+    }
+}
+
+impl Board<'_> {
+    /// Writes its members into the status.
+    pub(super) fn write_members(&self, out: &mut Writer<'_>) -> fmt::Result {
+        out.key("board")?;
+        out.begin_object()?;
+        out.text_member("name", self.name)?;
+        out.end_object()?;
+        self.write_watchdog(out)?;
+        self.guarantee.write_members(out)
+    }
+
+    fn write_watchdog(&self, out: &mut Writer<'_>) -> fmt::Result {
+        out.key("watchdog")?;
+        let Some(watchdog) = self.watchdog else { return out.null() };
+        out.begin_object()?;
+        out.text_member("driver", watchdog.identity)?;
+        out.number_member("timeout_s", u64::from(watchdog.timeout_s))?;
+        out.key("armed_by_loader")?;
+        out.bool(self.armed_by_loader)?;
+        out.text_member("last_reset", watchdog.reset.word())?;
+        out.end_object()
+    }
+}
+
+impl Guarantee {
+    fn write_members(&self, out: &mut Writer<'_>) -> fmt::Result {
+        out.key("survives")?;
+        out.begin_object()?;
+        for (name, holds) in [
+            ("torn_write", self.torn_write),
+            ("hang_before_linux", self.hang_before_linux),
+            ("hang_of_kernel", self.hang_of_kernel),
+            ("hang_of_init", self.hang_of_init),
+        ] {
+            out.key(name)?;
+            out.bool(holds)?;
+        }
+        out.end_object()?;
+        out.key("tries")?;
+        out.begin_object()?;
+        out.text_member("counted_by", if self.tries == 0 { "switchback" } else { "loader" })?;
+        out.number_member("limit", u64::from(if self.tries == 0 { crate::limits::TRIES_MAX } else { self.tries }))?;
+        out.end_object()?;
+        out.key("not_survived")?;
+        out.begin_array()?;
+        for sentence in self.not_survived().into_iter().flatten() {
+            out.text(sentence)?;
+        }
+        out.end_array()
+    }
+
+    /// What needs a person, a sentence each.
+    fn not_survived(&self) -> [Option<&'static str>; 4] {
+        let sentence = |holds: bool, sentence| if holds { None } else { Some(sentence) };
+        [
+            sentence(self.torn_write, "a power cut while the environment is written may leave none that is valid"),
+            sentence(self.hang_before_linux, "a candidate that hangs before Linux runs: each try needs a power cycle"),
+            sentence(self.hang_of_kernel, "a candidate whose kernel hangs: each try needs a power cycle"),
+            sentence(self.hang_of_init, "a candidate whose PID 1 hangs: each try needs a power cycle"),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Guarantee =
+        Guarantee { torn_write: true, hang_before_linux: true, hang_of_kernel: true, hang_of_init: true, tries: 3 };
+
+    fn text(board: Board<'_>) -> std::string::String {
+        let mut text = std::string::String::new();
+        let mut out = Writer::new(&mut text);
+        out.begin_object().unwrap();
+        board.write_members(&mut out).unwrap();
+        out.end_object().unwrap();
+        text
+    }
+
+    #[test]
+    fn what_holds_and_what_does_not_is_written() {
+        let watchdog = Watchdog { identity: "w", timeout_s: 30, covers_kernel: true, reset: Reset::Watchdog };
+        let board = Board { name: "b", guarantee: ALL, watchdog: Some(watchdog), armed_by_loader: true };
+        assert_eq!(
+            text(board),
+            concat!(
+                r#"{"board":{"name":"b"},"#,
+                r#""watchdog":{"driver":"w","timeout_s":30,"armed_by_loader":true,"last_reset":"by the watchdog"},"#,
+                r#""survives":{"torn_write":true,"hang_before_linux":true,"hang_of_kernel":true,"hang_of_init":true},"#,
+                r#""tries":{"counted_by":"loader","limit":3},"not_survived":[]}"#,
+            )
+        );
+        let none = Guarantee { tries: 0, torn_write: false, hang_of_init: false, ..ALL };
+        let text = text(Board { guarantee: none, watchdog: None, ..board });
+        assert!(text.contains(r#""watchdog":null,"survives":{"torn_write":false,"#), "{text}");
+        assert!(text.contains(r#""tries":{"counted_by":"switchback","limit":4}"#), "{text}");
+        assert!(
+            text.contains(r#"["a power cut while"#) && text.contains(r#""a candidate whose PID 1 hangs:"#),
+            "{text}"
+        );
+        assert!(!text.contains("kernel hangs:") && !text.contains("before Linux"), "{text}");
+    }
+
+    #[test]
+    fn each_fault_that_is_not_survived_is_named() {
+        for index in 0..4 {
+            let holds = |fault| fault != index;
+            let guarantee = Guarantee {
+                torn_write: holds(0),
+                hang_before_linux: holds(1),
+                hang_of_kernel: holds(2),
+                hang_of_init: holds(3),
+                tries: 3,
+            };
+            let said = guarantee.not_survived();
+            assert!(
+                said.iter().enumerate().all(|(fault, sentence)| sentence.is_some() == (fault == index)),
+                "{said:?}"
+            );
+        }
+    }
+}
