@@ -47,12 +47,46 @@ impl<R: Region> BootEnv for Codec<'_, R> {
 }
 
 impl Env {
+    /// Its word in documents.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Uboot { medium: Medium::Fat(_), .. } => "uboot in FAT files",
+            Self::Uboot { medium: Medium::Raw(_), .. } => "uboot at offsets",
+            Self::Uboot { medium: Medium::Mtd(_), .. } => "uboot in flash",
+            Self::Uboot { medium: Medium::Ubi { .. }, .. } => "uboot in UBI volumes",
+            Self::UbootTxt { .. } => "uboot.txt",
+            Self::Grub { .. } => "grub",
+            Self::Tryboot { .. } => "tryboot",
+            Self::UbootAb { .. } => "uboot-ab",
+        }
+    }
+
+    /// How many copies it has.
+    pub fn copies(&self) -> u8 {
+        match self {
+            Self::Uboot { medium, .. } | Self::UbootAb { medium, .. } => medium.copies(),
+            Self::UbootTxt { .. } | Self::Grub { .. } | Self::Tryboot { .. } => 1,
+        }
+    }
+
     /// Bytes of working memory that [`Board::open`] needs.
     pub const fn work(&self) -> usize {
         match self {
             Self::Uboot { size, .. } => 2 * *size as usize,
             Self::UbootTxt { .. } | Self::Grub { .. } | Self::Tryboot { .. } | Self::UbootAb { .. } => 0,
         }
+    }
+}
+
+impl Medium {
+    fn copies(&self) -> u8 {
+        let is_single = match self {
+            Self::Fat(copies) => matches!(copies, Copies::Single(_)),
+            Self::Raw(copies) => matches!(copies, Copies::Single(_)),
+            Self::Mtd(copies) => matches!(copies, Copies::Single(_)),
+            Self::Ubi { volumes, .. } => matches!(volumes, Copies::Single(_)),
+        };
+        if is_single { 1 } else { 2 }
     }
 }
 

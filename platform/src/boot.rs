@@ -23,6 +23,7 @@ use core::ffi::CStr;
 use log::{info, warn};
 use runtime::{
     boot::{self, Choice, Facts, Mode},
+    control::InForce,
     fault::{Code, Refusal},
     journal::{self, Kind, Phase, Record},
     port::{BootEnv, BootVars, Loaded},
@@ -71,7 +72,10 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) 
             report(disk.env.device, &disks.loaded);
             disks.env = Some(env);
         }
-        Err(code) => warn!("environment on {}: {code} {}", disk.env.device, code.text()),
+        Err(code) => {
+            warn!("environment on {}: {code} {}", disk.env.device, code.text());
+            disks.loaded = Err(code);
+        }
     }
     let boot = mount(disk.boot.device, c"/boot", watchdog);
     let storage = mount(disk.storage.device, c"/storage", watchdog);
@@ -171,6 +175,8 @@ pub struct Decision {
     pub named: KeepList,
     /// Whether that is every one: both copies could be read, or neither is valid.
     pub complete: bool,
+    /// Which copy is in force, or why none is.
+    pub copy: Result<InForce, Code>,
 }
 
 /// Decides which revision runs, and how. `watchdog`: it made the last reset.
@@ -201,7 +207,8 @@ pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy, watchdog: bool) 
         commit_delay_ms: u64::from(policy.commit_delay_s) * 1000,
     };
     let complete = disks.loaded.map_or_else(|code| code == Code::EnvInvalid, |loaded| loaded.complete);
-    Decision { boot, named, complete }
+    let copy = disks.loaded.map(|loaded| InForce { number: loaded.active, damaged: loaded.damaged });
+    Decision { boot, named, complete, copy }
 }
 
 /// Reads the revision that is to run into the machine's plan.

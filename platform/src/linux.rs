@@ -25,7 +25,7 @@ use crate::{
 use boards::{Board, env::Codec};
 use log::{info, warn};
 use runtime::{
-    control::{self, Answer, Caller, Context, Download, Facts, Process, Request, Route},
+    control::{self, Answer, Caller, Context, Download, Facts, InForce, Process, Request, Route},
     fault::{Code, Refusal},
     http::{self, Head, HostRule, media},
     id::{ConnId, ContainerId, ObjectId, RevName},
@@ -139,6 +139,8 @@ pub struct Linux {
     all_named: bool,
     /// What the copy in force says.
     in_force: BootVars,
+    /// Which copy that is, or why none is.
+    copy: Result<InForce, Code>,
     /// What a collection spares.
     spared: KeepList,
     events: VecDeque<Event>,
@@ -184,6 +186,7 @@ impl Linux {
             named: decision.named.clone(),
             all_named: decision.complete,
             in_force: decision.boot.vars,
+            copy: decision.copy,
             spared: KeepList::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             orphans: 0,
@@ -767,6 +770,7 @@ impl Linux {
 
     fn store(&mut self, transition: Transition, vars: BootVars) -> Result<(), Code> {
         let Some(env) = &mut self.env else { return Err(Code::EnvInvalid) };
+        let copies = self.settings.board.map_or(1, |board| board.env.copies());
         let stored = match env.store(&vars) {
             Err(Code::EnvInvalid) if transition == Transition::Settle => env.rebuild(&vars),
             stored => stored,
@@ -779,6 +783,10 @@ impl Linux {
                 self.all_named = true;
                 name(&mut self.named, &self.in_force);
                 self.in_force = vars;
+                self.copy = match self.copy {
+                    Ok(copy) => Ok(copy.stored(copies)),
+                    Err(_) => env.load().map(|loaded| InForce { number: loaded.active, damaged: loaded.damaged }),
+                };
             }
             Err(code) => warn!("environment: {transition:?} {vars:?}: {code} {}", code.text()),
         }
@@ -897,7 +905,7 @@ impl Facts for Linux {
     }
 
     fn board(&self) -> Option<control::Board<'_>> {
-        self.settings.board.map(|board| self.watchdog.facts(board))
+        self.settings.board.map(|board| self.watchdog.facts(board, self.copy))
     }
 
     fn build(&self) -> &str {

@@ -21,6 +21,7 @@ pub use kernel::Kernel;
 use log::{info, warn};
 use runtime::{
     control::{self, Reset},
+    fault::Code,
     id::Text,
     port::Millis,
 };
@@ -133,8 +134,8 @@ impl Watchdog {
         None
     }
 
-    /// For the status: what guards this board, and what holds on it with that.
-    pub fn facts(&self, board: &Board) -> control::Board<'_> {
+    /// For the status: what guards this board, and what holds on it with that. `copy`: of its environment.
+    pub fn facts(&self, board: &Board, copy: Result<control::InForce, Code>) -> control::Board<'_> {
         let watchdog = self.armed.as_ref().map(|armed| control::Watchdog {
             identity: armed.identity.as_str(),
             timeout_s: armed.timeout_s,
@@ -152,7 +153,8 @@ impl Watchdog {
             tries: promised.tries,
         };
         let armed_by_loader = board.watchdog.armed_by_loader && is_own;
-        control::Board { name: board.name, guarantee, watchdog, armed_by_loader }
+        let environment = control::Environment { kind: board.env.kind(), copies: board.env.copies(), copy };
+        control::Board { name: board.name, environment, guarantee, watchdog, armed_by_loader }
     }
 
     /// Whether the hardware says that it made the last reset.

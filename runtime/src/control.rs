@@ -24,7 +24,7 @@ use crate::{
 use core::fmt;
 
 mod guard;
-pub use guard::{Board, Guarantee, Reset, Watchdog};
+pub use guard::{Board, Environment, Guarantee, InForce, Reset, Watchdog};
 
 /// Who asks; known by the listening socket on which the connection came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -735,7 +735,8 @@ mod tests {
                 hang_of_init: true,
                 tries: 3,
             };
-            Some(Board { name: "b", guarantee, watchdog: Some(watchdog), armed_by_loader: false })
+            let environment = Environment { kind: "k", copies: 2, copy: Ok(InForce { number: 1, damaged: false }) };
+            Some(Board { name: "b", environment, guarantee, watchdog: Some(watchdog), armed_by_loader: false })
         }
         fn build(&self) -> &str {
             "switchback test"

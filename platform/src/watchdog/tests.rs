@@ -6,10 +6,14 @@ use crate::watchdog::{
 };
 use boards::{Board, watchdog::Driver};
 use runtime::{
-    control::{Guarantee, Reset},
+    control::{Guarantee, InForce, Reset},
+    fault::Code,
     port::Millis,
 };
 use std::{process::Command, time::Duration};
+
+/// What is said of the environment, which is nothing to the watchdog.
+const COPY: Result<InForce, Code> = Err(Code::EnvInvalid);
 
 /// A board that wants this driver, with this time-out.
 fn board(driver: &'static str, timeout_s: u32) -> Board {
@@ -23,7 +27,7 @@ fn open(machine: &Machine, board: &Board) -> Watchdog {
 
 /// Identity, time-out, reset.
 fn facts(watchdog: &Watchdog) -> Option<(&str, u32, Reset)> {
-    watchdog.facts(boards::BOARDS[0]).watchdog.map(|facts| (facts.identity, facts.timeout_s, facts.reset))
+    watchdog.facts(boards::BOARDS[0], COPY).watchdog.map(|facts| (facts.identity, facts.timeout_s, facts.reset))
 }
 
 fn chip(driver: &Driver) -> Chip {
@@ -99,14 +103,14 @@ fn what_holds_depends_on_what_was_found() {
     ] {
         let machine = Machine::new(chip);
         let watchdog = open(&machine, &board);
-        let facts = watchdog.facts(&board);
+        let facts = watchdog.facts(&board, COPY);
         let Guarantee { torn_write, hang_before_linux, hang_of_kernel, hang_of_init, tries } = facts.guarantee;
         assert_eq!([hang_before_linux, hang_of_kernel, hang_of_init, facts.armed_by_loader], holds);
         assert_eq!((torn_write, tries), (true, 3), "no watchdog changes these");
     }
     let weak = Board { guarantee: boards::Guarantee { hang_after_linux: false, ..board.guarantee }, ..board };
     let machine = Machine::new([Chip::i6300esb(false)]);
-    let guarantee = open(&machine, &weak).facts(&weak).guarantee;
+    let guarantee = open(&machine, &weak).facts(&weak, COPY).guarantee;
     assert!(!guarantee.hang_of_kernel && !guarantee.hang_of_init, "what the board does not promise does not hold");
 }
 

@@ -4,7 +4,7 @@
 //! The facts are the world's; here they become members and sentences. A guarantee is what holds on this boot, with the
 //! watchdog that was really found, and may be weaker than what the board could give.
 
-use crate::json::Writer;
+use crate::{fault::Code, json::Writer, limits};
 use core::fmt;
 
 /// A board as it is on this boot.
@@ -12,12 +12,41 @@ use core::fmt;
 pub struct Board<'a> {
     /// Its name.
     pub name: &'a str,
+    /// How its loader and we agree which revision boots.
+    pub environment: Environment<'a>,
     /// What holds on it.
     pub guarantee: Guarantee,
     /// The watchdog in use; none was found, or could be opened.
     pub watchdog: Option<Watchdog<'a>>,
     /// The loader starts the board's own watchdog before Linux.
     pub armed_by_loader: bool,
+}
+
+/// A loader's environment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Environment<'a> {
+    /// The kind's word.
+    pub kind: &'a str,
+    /// How many copies there are.
+    pub copies: u8,
+    /// Which of them decides; or why none does.
+    pub copy: Result<InForce, Code>,
+}
+
+/// The copy of the environment that is in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InForce {
+    /// Its number, from 1.
+    pub number: u8,
+    /// The other one is not valid.
+    pub damaged: bool,
+}
+
+impl InForce {
+    /// After a store, which goes to the other copy where there is one.
+    pub fn stored(self, copies: u8) -> Self {
+        Self { number: if copies > 1 { 3 - self.number } else { self.number }, damaged: false }
+    }
 }
 
 /// What is given up, and gone back from, without a person.
@@ -77,6 +106,7 @@ impl Board<'_> {
         out.begin_object()?;
         out.text_member("name", self.name)?;
         out.end_object()?;
+        self.environment.write(out)?;
         self.write_watchdog(out)?;
         self.guarantee.write_members(out)
     }
@@ -90,6 +120,28 @@ impl Board<'_> {
         out.key("armed_by_loader")?;
         out.bool(self.armed_by_loader)?;
         out.text_member("last_reset", watchdog.reset.word())?;
+        out.end_object()
+    }
+}
+
+impl Environment<'_> {
+    fn write(&self, out: &mut Writer<'_>) -> fmt::Result {
+        out.key("environment")?;
+        out.begin_object()?;
+        out.text_member("kind", self.kind)?;
+        out.number_member("copies", u64::from(self.copies))?;
+        match self.copy {
+            Ok(InForce { number, damaged }) => {
+                out.number_member("in_force", u64::from(number))?;
+                out.key("damaged")?;
+                out.bool(damaged)?;
+            }
+            Err(code) => {
+                out.key("code")?;
+                out.display(&code)?;
+                out.text_member("reason", code.text())?;
+            }
+        }
         out.end_object()
     }
 }
@@ -111,7 +163,7 @@ impl Guarantee {
         out.key("tries")?;
         out.begin_object()?;
         out.text_member("counted_by", if self.tries == 0 { "switchback" } else { "loader" })?;
-        out.number_member("limit", u64::from(if self.tries == 0 { crate::limits::TRIES_MAX } else { self.tries }))?;
+        out.number_member("limit", u64::from(if self.tries == 0 { limits::TRIES_MAX } else { self.tries }))?;
         out.end_object()?;
         out.key("not_survived")?;
         out.begin_array()?;
@@ -152,18 +204,22 @@ mod tests {
     #[test]
     fn what_holds_and_what_does_not_is_written() {
         let watchdog = Watchdog { identity: "w", timeout_s: 30, covers_kernel: true, reset: Reset::Watchdog };
-        let board = Board { name: "b", guarantee: ALL, watchdog: Some(watchdog), armed_by_loader: true };
+        let environment = Environment { kind: "k", copies: 2, copy: Ok(InForce { number: 1, damaged: true }) };
+        let board = Board { name: "b", environment, guarantee: ALL, watchdog: Some(watchdog), armed_by_loader: true };
         assert_eq!(
             text(board),
             concat!(
                 r#"{"board":{"name":"b"},"#,
+                r#""environment":{"kind":"k","copies":2,"in_force":1,"damaged":true},"#,
                 r#""watchdog":{"driver":"w","timeout_s":30,"armed_by_loader":true,"last_reset":"by the watchdog"},"#,
                 r#""survives":{"torn_write":true,"hang_before_linux":true,"hang_of_kernel":true,"hang_of_init":true},"#,
                 r#""tries":{"counted_by":"loader","limit":3},"not_survived":[]}"#,
             )
         );
         let none = Guarantee { tries: 0, torn_write: false, hang_of_init: false, ..ALL };
-        let text = text(Board { guarantee: none, watchdog: None, ..board });
+        let environment = Environment { copy: Err(Code::EnvInvalid), ..environment };
+        let text = text(Board { environment, guarantee: none, watchdog: None, ..board });
+        assert!(text.contains(r#""copies":2,"code":"SB1408","reason":"both copies"#), "{text}");
         assert!(text.contains(r#""watchdog":null,"survives":{"torn_write":false,"#), "{text}");
         assert!(text.contains(r#""tries":{"counted_by":"switchback","limit":4}"#), "{text}");
         assert!(
@@ -171,6 +227,14 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("kernel hangs:") && !text.contains("before Linux"), "{text}");
+    }
+
+    #[test]
+    fn a_store_goes_to_the_other_copy_and_heals_it() {
+        let first = InForce { number: 1, damaged: true };
+        assert_eq!(first.stored(2), InForce { number: 2, damaged: false });
+        assert_eq!(first.stored(2).stored(2), InForce { number: 1, damaged: false });
+        assert_eq!(first.stored(1).number, 1);
     }
 
     #[test]
