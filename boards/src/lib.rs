@@ -157,7 +157,13 @@ pub struct Watchdog {
 }
 
 /// Every board that this release knows.
-pub const BOARDS: &[&Board] = &[&board::qemu_arm64::BOARD, &board::rpi::BOARD, &board::imx::BOARD];
+pub const BOARDS: &[&Board] = &[
+    &board::qemu_arm64::BOARD,
+    &board::qemu_arm64::LAB,
+    &board::qemu_arm64::SD,
+    &board::rpi::BOARD,
+    &board::imx::BOARD,
+];
 
 /// The board with this name.
 pub fn find(name: &str) -> Option<&'static Board> {

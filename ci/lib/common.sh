@@ -23,11 +23,12 @@ key_of() { cat -- "$@" | sha256sum | cut -c1-16; }
 
 # kept NAME KEY MAKER [ARG...]: the folder $cache/NAME-KEY, made by `MAKER ARG... FOLDER` when it is not there.
 kept() {
-    local folder=$cache/$1-$2 making
+    local folder=$cache/$1-$2 lock=$cache/.lock-$1 making
     shift 2
     if [ ! -d "$folder" ]; then
         mkdir -p "$cache"
-        exec 8>"$cache/.lock"
+        # Builds of different things do not wait for one another.
+        exec 8>"$lock"
         flock 8
         if [ ! -d "$folder" ]; then
             making=$(mktemp -d "$cache/.making.XXXXXX")

@@ -52,6 +52,19 @@ fn a_guest_that_does_not_end_is_ended() {
 }
 
 #[test]
+fn every_machine_of_a_board_is_one_that_the_emulator_can_make() {
+    for board in ["qemu-arm64", "qemu-arm64-lab", "qemu-arm64-sd"] {
+        let place = Place::new();
+        idle_machine(&place);
+        let forward = format!("{}:80", free_port());
+        let files = ["--disk", "d.img", "--u-boot", "loader", "--log", "s.log", "--forward", &forward];
+        let run = ["emulate", "--board", board, "--timeout", "1"];
+        let error = place.pvr("", &[&run[..], &files].concat()).failed(1);
+        assert!(error.contains("still ran after 1 s") && error.contains(&format!(", {board}, 64 MiB,")), "{error}");
+    }
+}
+
+#[test]
 fn a_port_in_use_is_said_at_once() {
     let place = Place::new();
     idle_machine(&place);
@@ -73,6 +86,12 @@ fn a_port_in_use_is_said_at_once() {
     assert!(error.contains("--forward") && error.contains("hostfwd"), "{error}");
     assert!(!place.path("pid").exists());
     assert!(place.pvr("", &["emulate", "--disk", "gone", "--u-boot", "loader"]).failed(1).contains("cannot read gone"));
+    let other = ["emulate", "--board", "rpi", "--disk", "d.img", "--u-boot", "loader"];
+    let error = place.pvr("", &other).failed(2);
+    assert!(error.contains("rpi cannot be emulated") && error.contains("qemu-arm64-sd"), "{error}");
+    place.write("odd.img", vec![0; 3 << 20]);
+    let odd = ["emulate", "--board", "qemu-arm64-sd", "--disk", "odd.img", "--u-boot", "loader"];
+    assert!(place.pvr("", &odd).failed(3).contains("power of two"));
     let both = ["emulate", "--disk", "d.img", "--u-boot", "loader", "--background", "--timeout", "1"];
     assert!(place.pvr("", &both).failed(2).contains("--background leaves"));
 }

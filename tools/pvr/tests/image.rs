@@ -117,6 +117,13 @@ fn an_initramfs_for_the_board() {
     assert_eq!(fs::metadata(place.path("i/init")).unwrap().permissions().mode() & 0o777, 0o755);
     assert_eq!(fs::read(place.path("r/bsp/kernel.img")).unwrap(), fs::read(place.path("kernel")).unwrap());
 
+    // A kernel with everything built in.
+    let (kernel, init) = (place.path("kernel"), place.path("init"));
+    let base = ["image", "bsp", "--board", "qemu-arm64-lab", "--switchback", text(&init), "--kernel", text(&kernel)];
+    assert!(place.pvr("r", &base).good().contains(" bytes, no modules\n"));
+    let said = place.pvr("r", &[&base[..], &["--module", "extra"]].concat());
+    assert!(said.code == 2 && said.err.contains("--modules <DIR>"), "{}", said.err);
+
     bsp(&place, &[]).good();
     // The board's own watchdog, as its driver is called, and the timer that stands in for it.
     place.write("modules/watchdog/bcm2835_wdt.ko", b"\x7fELF\0depends=\0");
@@ -214,6 +221,43 @@ fn a_disk_that_every_tool_finds_in_order() {
     assert!(tool("dumpe2fs", &["-h", text(&storage)]).contains("verity"));
     // Whoever built it: everything else is root's.
     assert!(look(&storage, "stat /trails/0/web").contains("User:     0"));
+}
+
+#[test]
+fn a_card_with_the_environment_before_its_partitions() {
+    let place = Place::new();
+    small_device(&place, "r");
+    let make = |board: &str| {
+        let size = ["--size", "128M", "--boot-size", "32M"];
+        place.pvr("", &[&["image", "disk", "--board", board, "--repo", "r", "--out", "card.img"], &size[..]].concat())
+    };
+    let said = make("qemu-arm64-sd").good();
+    for row in
+        ["- environment     8 MiB at 0 MiB", "1 boot           32 MiB at 8 MiB", "2 storage        88 MiB at 40 MiB"]
+    {
+        assert!(said.contains(row), "{said}");
+    }
+    let card = place.path("card.img");
+    let table = tool("sfdisk", &["-d", text(&card)]);
+    for row in ["start=       16384, size=       65536, type=83", "start=       81920, size=      180224, type=83"] {
+        assert!(table.contains(row), "{table}");
+    }
+    assert_eq!(table.matches("type=").count(), 2, "{table}");
+    for (offset, other) in [("0x100000", "0x500000"), ("0x500000", "0x100000")] {
+        // Each copy alone is valid, and the two are where U-Boot looks for them.
+        place.write("fw.cfg", format!("{0} {offset} 0x4000\n{0} {offset} 0x4000\n", text(&card)));
+        let alone = tool("fw_printenv", &["-c", text(&place.path("fw.cfg"))]);
+        place.write("fw.cfg", format!("{0} {offset} 0x4000\n{0} {other} 0x4000\n", text(&card)));
+        assert_eq!(tool("fw_printenv", &["-c", text(&place.path("fw.cfg"))]), alone);
+        assert!(alone.contains("\npv_rev=0\n") && alone.contains("\npv_dev=mmc 0:1\n"), "{alone}");
+    }
+    let bytes = fs::read(&card).unwrap();
+    for (first, name) in [(8 << 20, "boot"), (40 << 20, "storage")] {
+        assert_eq!(&bytes[first + 1024 + 56..][..2], [0x53, 0xef], "an ext4 file system");
+        assert!(bytes[first + 1024 + 120..].starts_with(name.as_bytes()));
+    }
+    assert!(bytes[512..0x10_0000].iter().all(|byte| *byte == 0), "nothing between table and environment");
+    assert!(make("imx").failed(2).contains("cannot be made yet"));
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! The guest's network is QEMU's user network: it reaches out through this machine, and only the forwarded ports
 //! lead in, from this machine's loopback. The first serial port (loader, kernel and device messages) goes to a file
 //! or to the terminal, nothing can be typed there; the second one runs pvcontrol on a unix socket.
+//! Which machine that is, and how it is made of QEMU's parts, is one table: `machine`.
 //! Ending the emulator is a power cut for the guest: what it did not sync may be lost, as on a device.
+
+mod machine;
 
 use crate::{
     commands::Context,
@@ -11,6 +14,7 @@ use crate::{
     files,
 };
 use clap::Parser;
+use machine::Machine;
 use serde_json::json;
 use std::{
     fs::{self, File},
@@ -24,24 +28,28 @@ use std::{
 
 /// Boot a disk image in the emulator
 ///
-/// Runs until the guest powers off, Ctrl-C or --timeout. With --background it returns as soon as the guest's loader
+/// The machine is that of the board that the disk was made for. Runs until the guest powers off, Ctrl-C or --timeout. With --background it returns as soon as the guest's loader
 /// says something; kill the process in --pid-file to cut its power. Ports are forwarded from 127.0.0.1 only.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr emulate --disk device.img --u-boot u-boot.bin
   pvr emulate --disk device.img --u-boot u-boot.bin --background --pid-file qemu.pid --log serial.log
+  pvr emulate --board qemu-arm64-sd --disk card.img --u-boot u-boot.bin --memory 32
   pvr control status
   pvr post http://127.0.0.1:12368")]
 pub(super) struct Args {
+    /// The board
+    #[arg(long, value_name = "NAME", default_value = "qemu-arm64")]
+    board: String,
     /// The disk; the guest writes to it
     #[arg(long, value_name = "FILE")]
     disk: PathBuf,
     /// The loader
     #[arg(long = "u-boot", value_name = "FILE")]
     u_boot: PathBuf,
-    /// Memory in MiB
-    #[arg(long, default_value_t = 64)]
-    memory: u32,
+    /// Memory in MiB [default: the board's]
+    #[arg(long)]
+    memory: Option<u32>,
     /// Forward a port of 127.0.0.1 to the guest; may be given several times, and then replaces the usual ones
     #[arg(long, value_name = "HOST:GUEST", value_parser = parse_forward,
         default_values = ["12368:12368", "8080:80", "8081:8081"])]
@@ -64,70 +72,89 @@ pub(super) struct Args {
     /// A further argument for QEMU; may be given several times
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     extra: Vec<String>,
-    /// The emulator itself
-    #[arg(long, value_name = "PROGRAM", env = "QEMU", default_value = "qemu-system-aarch64")]
-    qemu: String,
+    /// The emulator itself [default: the board's]
+    #[arg(long, value_name = "PROGRAM", env = "QEMU")]
+    qemu: Option<String>,
+}
+
+/// A machine and how this run wants it.
+struct Run<'a> {
+    args: &'a Args,
+    machine: &'static Machine,
+}
+
+impl Run<'_> {
+    fn memory(&self) -> u32 {
+        self.args.memory.unwrap_or(self.machine.memory)
+    }
+
+    /// The emulator's program.
+    fn program(&self) -> &str {
+        self.args.qemu.as_deref().unwrap_or(self.machine.program)
+    }
+
+    /// The unix socket of the second serial port.
+    fn console(&self) -> PathBuf {
+        self.args.console.clone().unwrap_or_else(|| self.args.disk.with_extension("console"))
+    }
 }
 
 /// How long a guest that is started in the background may stay silent. A loaded machine needs a second.
 const SILENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
+    let run = Run { args, machine: machine::find(&args.board)? };
     for file in [&args.disk, &args.u_boot] {
         File::open(file).during(|| format!("read {}", file.display()))?;
     }
-    if args.background { in_background(context, args) } else { in_foreground(context, args) }
-}
-
-fn console(args: &Args) -> PathBuf {
-    args.console.clone().unwrap_or_else(|| args.disk.with_extension("console"))
+    let size = fs::metadata(&args.disk).map_or(0, |m| m.len());
+    if run.machine.sd_card && !size.is_power_of_two() {
+        let hint = "`pvr image disk --size` with a power of two, such as 512M, makes one that can";
+        let text = format!("{} of {size} bytes cannot be an SD card of the emulator", args.disk.display());
+        return Err(Error::input(text).hint(hint));
+    }
+    if args.background { in_background(context, &run) } else { in_foreground(context, &run) }
 }
 
 /// QEMU's command line.
-fn qemu(args: &Args, log: Option<&Path>) -> Result<Command> {
-    let console = console(args);
+fn qemu(run: &Run, log: Option<&Path>) -> Result<Command> {
+    let (args, console) = (run.args, run.console());
     if console.as_os_str().len() > 100 {
         let hint = "the path of a socket has at most 107 bytes: give a shorter one with --console";
         return Err(Error::usage(format!("{} is too long", console.display())).hint(hint));
     }
-    let forwards: String =
-        args.forward.iter().map(|(host, guest)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}")).collect();
-    let mut qemu = Command::new(&args.qemu);
-    qemu.args(["-M", "virt", "-cpu", "cortex-a53", "-smp", "1", "-m", &args.memory.to_string()]);
-    qemu.args(["-display", "none", "-monitor", "none", "-bios"]).arg(&args.u_boot);
-    qemu.args(["-drive", &format!("if=none,id=disk,format=raw,cache=writeback,file={}", value(&args.disk))]);
-    qemu.args(["-device", "virtio-blk-device,drive=disk"]);
-    // Network and console on PCI: with virtio-mmio the guest fills queues of 1024 buffers, 10 MB of its 64.
-    qemu.args(["-netdev", &format!("user,id=net{forwards}"), "-device", "virtio-net-pci,netdev=net,romfile="]);
-    qemu.args(["-chardev", &format!("socket,id=console,server=on,wait=off,path={}", value(&console))]);
-    qemu.args(["-device", "virtio-serial-pci,max_ports=1", "-device", "virtconsole,chardev=console"]);
-    match log {
-        Some(log) => qemu.args(["-serial", &format!("file:{}", log.display())]),
-        None => qemu.args(["-serial", "stdio"]),
-    };
+    let line = run.machine.command_line(|word| match word {
+        "disk" => args.disk.display().to_string(),
+        "loader" => args.u_boot.display().to_string(),
+        "console" => console.display().to_string(),
+        "log" => log.map_or("stdio".into(), |log| format!("file:{}", log.display())),
+        "forward" => {
+            let ports = args.forward.iter();
+            ports.map(|(host, guest)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}")).collect()
+        }
+        other => unreachable!("{{{other}}} in the table of machines"),
+    });
+    let mut qemu = Command::new(run.program());
+    qemu.args(line).args(["-m", &run.memory().to_string()]).args(&args.extra);
     // A group of its own: Ctrl-C reaches this program, which then ends the emulator.
-    qemu.args(&args.extra).stdin(Stdio::null()).process_group(0);
+    qemu.stdin(Stdio::null()).process_group(0);
     Ok(qemu)
 }
 
-/// A file name as the value of a QEMU option, where a comma is doubled.
-fn value(path: &Path) -> String {
-    path.display().to_string().replace(',', ",,")
-}
-
-fn spawn(args: &Args, mut qemu: Command) -> Result<Child> {
+fn spawn(run: &Run, mut qemu: Command) -> Result<Child> {
     let child = qemu.spawn().map_err(|e| {
-        Error::host(format!("cannot run {}: {e}", args.qemu)).hint("on Debian: apt install qemu-system-arm")
+        Error::host(format!("cannot run {}: {e}", run.program())).hint("on Debian: apt install qemu-system-arm")
     })?;
-    if let Some(file) = &args.pid_file {
+    if let Some(file) = &run.args.pid_file {
         files::write_atomic(file, 0o644, format!("{}\n", child.id()).as_bytes())?;
     }
     Ok(child)
 }
 
-fn in_foreground(context: &Context, args: &Args) -> Result<()> {
-    let mut child = spawn(args, qemu(args, args.log.as_deref())?)?;
-    greet(context, args, child.id(), args.log.as_deref());
+fn in_foreground(context: &Context, run: &Run) -> Result<()> {
+    let args = run.args;
+    let mut child = spawn(run, qemu(run, args.log.as_deref())?)?;
+    greet(context, run, child.id(), args.log.as_deref());
     let (stop, stopped) = mpsc::channel();
     ctrlc::set_handler(move || stop.send(()).unwrap_or(()))
         .map_err(|e| Error::host(format!("cannot catch Ctrl-C: {e}")))?;
@@ -135,7 +162,7 @@ fn in_foreground(context: &Context, args: &Args) -> Result<()> {
     let outcome = loop {
         match child.try_wait().during(|| "wait for the emulator")? {
             Some(status) if status.success() => break Ok(()),
-            Some(status) => break Err(Error::host(format!("{} ended with {status}", args.qemu))),
+            Some(status) => break Err(Error::host(format!("{} ended with {status}", run.program()))),
             None => {}
         }
         match stopped.recv_timeout(Duration::from_millis(100)) {
@@ -151,18 +178,19 @@ fn in_foreground(context: &Context, args: &Args) -> Result<()> {
     };
     let _ = child.kill();
     let _ = child.wait();
-    clean(args);
+    clean(run);
     outcome
 }
 
-fn clean(args: &Args) {
-    let _ = fs::remove_file(console(args));
-    if let Some(file) = &args.pid_file {
+fn clean(run: &Run) {
+    let _ = fs::remove_file(run.console());
+    if let Some(file) = &run.args.pid_file {
         let _ = fs::remove_file(file);
     }
 }
 
-fn in_background(context: &Context, args: &Args) -> Result<()> {
+fn in_background(context: &Context, run: &Run) -> Result<()> {
+    let args = run.args;
     if args.timeout.is_some() {
         let hint = "leave one of them out; `timeout 60 pvr emulate …` bounds a guest in the foreground";
         return Err(Error::usage("--timeout needs somebody who waits, --background leaves").hint(hint));
@@ -172,40 +200,44 @@ fn in_background(context: &Context, args: &Args) -> Result<()> {
     File::create(&log).during(|| format!("write {}", log.display()))?;
     let errors = tempfile::NamedTempFile::new().during(|| "create a temporary file")?;
     let stderr = errors.reopen().during(|| "create a temporary file")?;
-    let mut command = qemu(args, Some(&log))?;
+    let mut command = qemu(run, Some(&log))?;
     command.stdout(Stdio::null()).stderr(stderr);
-    let mut child = spawn(args, command)?;
+    let mut child = spawn(run, command)?;
     let start = Instant::now();
     while fs::metadata(&log).map_or(0, |m| m.len()) == 0 {
         if let Some(status) = child.try_wait().during(|| "wait for the emulator")? {
-            clean(args);
+            clean(run);
             let mut said = String::new();
             let _ = errors.as_file().read_to_string(&mut said);
             let hint = "a port that is in use is changed with --forward; a disk is used by one emulator at a time";
-            return Err(Error::host(format!("{} ended with {status}: {}", args.qemu, said.trim())).hint(hint));
+            return Err(Error::host(format!("{} ended with {status}: {}", run.program(), said.trim())).hint(hint));
         }
         if start.elapsed() > SILENCE {
             let _ = child.kill();
             let _ = child.wait();
-            clean(args);
+            clean(run);
             return Err(Error::host(format!("the guest's loader said nothing for {} s", SILENCE.as_secs()))
-                .hint("is --u-boot a loader for QEMU's arm64 machine `virt`?"));
+                .hint(format!("is --u-boot a loader for {}?", run.machine.board)));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    greet(context, args, child.id(), Some(&log));
+    greet(context, run, child.id(), Some(&log));
     Ok(())
 }
 
 /// Says how to talk to the guest.
-fn greet(context: &Context, args: &Args, pid: u32, log: Option<&Path>) {
-    let console = console(args);
+fn greet(context: &Context, run: &Run, pid: u32, log: Option<&Path>) {
+    let (args, console) = (run.args, run.console());
     let ports: Vec<_> = args.forward.iter().map(|(host, guest)| json!({"host": host, "guest": guest})).collect();
     if context.json {
-        context.say(json!({"pid": pid, "console": console, "log": log, "forward": ports}), String::new);
+        context.say(
+            json!({"pid": pid, "board": run.machine.board, "console": console, "log": log, "forward": ports}),
+            String::new,
+        );
         return;
     }
-    let mut text = format!("emulator: process {pid}, {} MiB, disk {}", args.memory, args.disk.display());
+    let mut text =
+        format!("emulator: process {pid}, {}, {} MiB, disk {}", run.machine.board, run.memory(), args.disk.display());
     for (host, guest) in &args.forward {
         text += &match guest {
             12368 => format!("\n  post a revision:   pvr post http://127.0.0.1:{host}"),

@@ -23,13 +23,15 @@ use std::{
 /// Write kernel and initramfs into bsp/ of this repository
 ///
 /// Makes bsp/kernel.img (the uncompressed kernel), bsp/initrd.img (switchback as /init, the device policy and the
-/// kernel modules that the board needs, with what those depend on, in load order) and bsp/run.json. The same input
-/// gives the same bytes. `pvr add` and `pvr commit` make them part of the revision.
+/// kernel modules that the board needs, with what those depend on, in load order; none if the kernel has everything
+/// built in) and bsp/run.json. The same input gives the same bytes. `pvr add` and `pvr commit` make them part of the
+/// revision.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr image bsp --board qemu-arm64 --switchback switchback --kernel Image --modules lib/modules/6.12.1 --dev
   pvr image bsp --board qemu-arm64 --switchback switchback --kernel Image --modules lib/modules/6.12.1 \\
-      --policy PV_UPDATER_COMMIT_DELAY=5 --module dm_verity")]
+      --policy PV_UPDATER_COMMIT_DELAY=5 --module dm_verity
+  pvr image bsp --board qemu-arm64-lab --switchback switchback --kernel Image")]
 pub(in crate::commands) struct Args {
     /// The board that will boot it
     #[arg(long)]
@@ -40,9 +42,9 @@ pub(in crate::commands) struct Args {
     /// The kernel, as an arm64 Image, plain or compressed by gzip
     #[arg(long, value_name = "FILE")]
     kernel: PathBuf,
-    /// Folder with the kernel's modules
+    /// Folder with the kernel's modules [default: none, everything is built into the kernel]
     #[arg(long, value_name = "DIR")]
-    modules: PathBuf,
+    modules: Option<PathBuf>,
     /// A device to develop on: endpoint open, signatures off, console with pvcontrol. Never ship one
     #[arg(long)]
     dev: bool,
@@ -50,7 +52,7 @@ pub(in crate::commands) struct Args {
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_policy)]
     policy: Vec<(String, String)>,
     /// A further kernel module
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "modules")]
     module: Vec<String>,
 }
 
@@ -102,11 +104,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         json!({"kernel": kernel.len(), "initrd": initrd.len(), "modules": names, "policy": policy, "dev": args.dev}),
         || {
             let policy: String = policy.iter().map(|(k, v)| format!("\n    {k}={v}")).collect();
+            let modules = if names.is_empty() { "no modules".into() } else { format!("modules {}", names.join(" ")) };
             format!(
-                "bsp/kernel.img: {} bytes\nbsp/initrd.img: {} bytes, modules {}\ndevice policy:{policy}",
+                "bsp/kernel.img: {} bytes\nbsp/initrd.img: {} bytes, {modules}\ndevice policy:{policy}",
                 kernel.len(),
-                initrd.len(),
-                names.join(" ")
+                initrd.len()
             )
         },
     );
@@ -134,7 +136,8 @@ fn kernel(args: &Args) -> Result<Vec<u8>> {
 }
 
 fn modules(board: &Board, args: &Args) -> Result<Vec<Module>> {
-    let tree = Tree::open(&args.modules)?;
+    let Some(folder) = &args.modules else { return Ok(Vec::new()) };
+    let tree = Tree::open(folder)?;
     // What the default list names and the folder lacks is built into the kernel; PID 1 finds out if it is not.
     let usual = MODULES.iter().copied().chain([board.watchdog.driver]).filter(|name| tree.knows(name));
     tree.resolve(usual.chain(args.module.iter().map(String::as_str)))

@@ -1,7 +1,8 @@
 //! `pvr image disk`.
 //!
-//! Partitions: 1 FAT with nothing but the two copies of the loader's environment, 2 a small ext4 that the loader
-//! reads (boot assets, journal, `last`), 3 the storage. The committed state of the repository becomes revision 0.
+//! In this order: the two copies of the loader's environment, a small ext4 that the loader reads (boot assets, journal,
+//! `last`), and the storage. The environment lies where the board has it: in a FAT partition of its own with nothing else
+//! in it, or at fixed offsets before the first partition. The committed state of the repository becomes revision 0.
 
 use crate::{
     canonical::{self, CANONICAL},
@@ -12,7 +13,7 @@ use crate::{
     files,
     repo::{self, Repo, State},
 };
-use boards::{Board, Env, Medium};
+use boards::{Board, Env, Medium, env::uboot::Copies};
 use clap::Parser;
 use runtime::{
     id::RevName,
@@ -28,13 +29,14 @@ use std::{
 
 /// Make a disk with a repository as its factory revision
 ///
-/// Partition 1 holds nothing but the two copies of the loader's environment with the board's boot script, partition 2
-/// what the loader reads, partition 3 the objects and revisions. The committed state becomes revision 0. Needs
-/// mtools and e2fsprogs, and no root.
+/// Holds the two copies of the loader's environment with the board's boot script (in a partition of their own or before
+/// the first one, as the board has it), a partition that the loader reads, and one with the objects and revisions. The
+/// committed state becomes revision 0. Needs mtools and e2fsprogs, and no root.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr image disk --board qemu-arm64 --repo . --out device.img --dev
-  pvr image disk --board qemu-arm64 --repo ~/device --out device.img --size 1G")]
+  pvr image disk --board qemu-arm64 --repo ~/device --out device.img --size 1G
+  pvr image disk --board qemu-arm64-sd --repo . --out card.img")]
 pub(in crate::commands) struct Args {
     /// The board that will boot it
     #[arg(long)]
@@ -67,7 +69,7 @@ const LOG_UID: u32 = 903;
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let board = super::board(&args.board)?;
     let repo = Repo::at(&args.repo)?;
-    let parts = partitions(args)?;
+    let parts = partitions(board, args)?;
     let state = repo.pristine()?;
     bsp_run(&state)?;
     // A factory revision that the device cannot read would be a brick.
@@ -79,35 +81,39 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let spinner = context.spinner("making file systems");
     let dir = args.out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let work = tempfile::Builder::new().prefix(".pvr-disk-").tempdir_in(dir).during(|| "create a scratch folder")?;
-    let (fat, boot, storage) = (work.path().join("fat"), work.path().join("boot"), work.path().join("storage"));
-    make_environment(board, &fat, parts[0].length)?;
-    make_boot(&repo, &state, &work.path().join("2"), &boot, parts[1].length)?;
-    make_storage(&repo, &state, &work.path().join("3"), &storage, parts[2].length)?;
+    let content = |part: &Part| work.path().join(part.name);
+    make_environment(board, &content(&parts[0]), &parts[0])?;
+    make_boot(&repo, &state, &work.path().join("2"), &content(&parts[1]), parts[1].length)?;
+    make_storage(&repo, &state, &work.path().join("3"), &content(&parts[2]), parts[2].length)?;
     let file = files::begin(&args.out)?;
     let mut disk = file.as_file().try_clone().during(|| "open the image")?;
-    disk.set_len(args.size).and_then(|()| disk.rewind()).during(|| format!("write {}", args.out.display()))?;
-    disk.write_all(&disk::partition_table(&parts)).during(|| format!("write {}", args.out.display()))?;
-    for (part, content) in parts.iter().zip([&fat, &boot, &storage]) {
-        disk::copy_in(&mut disk, part.start, content)?;
+    disk.set_len(args.size).during(|| format!("write {}", args.out.display()))?;
+    for part in &parts {
+        disk::copy_in(&mut disk, part.start, &content(part))?;
     }
+    let numbered: Vec<_> = parts.iter().filter_map(Part::partition).collect();
+    let table = disk::partition_table(&numbered);
+    disk.rewind().and_then(|()| disk.write_all(&table)).during(|| format!("write {}", args.out.display()))?;
     drop(disk);
     files::finish(file, &args.out, 0o644)?;
     spinner.finish_and_clear();
     report(context, args, board, &parts, &state)
 }
 
-fn report(context: &Context, args: &Args, board: &Board, parts: &[Partition; 3], state: &State) -> Result<()> {
+fn report(context: &Context, args: &Args, board: &Board, parts: &[Part; 3], state: &State) -> Result<()> {
     let objects = repo::objects(state)?.len();
-    let names = ["environment", "boot", "storage"];
-    let rows: Vec<_> = (1..).zip(parts.iter().zip(names)).collect();
     context.say(
         json!({"file": args.out, "board": board.name, "size": args.size, "objects": objects, "dev": args.dev,
-            "partitions": rows.iter().map(|(n, (p, name))| json!({"number": n, "name": name, "start": p.start,
-                "length": p.length})).collect::<Vec<_>>()}),
+            "partitions": parts.iter().map(|part| json!({"number": part.number, "name": part.name, "start": part.start,
+                "length": part.length})).collect::<Vec<_>>()}),
         || {
-            let rows: String = rows
+            let rows: String = parts
                 .iter()
-                .map(|(n, (p, name))| format!("\n  {n} {name:<11} {:>5} MiB at {} MiB", p.length / MIB, p.start / MIB))
+                .map(|part| {
+                    let number = if part.number == 0 { "-".into() } else { part.number.to_string() };
+                    let (name, length, start) = (part.name, part.length / MIB, part.start / MIB);
+                    format!("\n  {number} {name:<11} {length:>5} MiB at {start} MiB")
+                })
                 .collect();
             format!(
                 "{}: {} with revision 0 ({} files, {objects} objects){rows}",
@@ -123,39 +129,75 @@ fn report(context: &Context, args: &Args, board: &Board, parts: &[Partition; 3],
     Ok(())
 }
 
-fn partitions(args: &Args) -> Result<[Partition; 3]> {
-    let (env, first) = (8 * MIB, MIB);
+/// A part of the disk.
+struct Part {
+    name: &'static str,
+    /// Its number in the partition table; 0: it is not in it.
+    number: u8,
+    kind: u8,
+    start: u64,
+    length: u64,
+}
+
+impl Part {
+    fn partition(&self) -> Option<Partition> {
+        let Self { number, kind, start, length, .. } = *self;
+        (number > 0).then_some(Partition { kind, start, length })
+    }
+}
+
+/// Environment, boot, storage. Behind the partition table, each begins at a whole MiB.
+fn partitions(board: &Board, args: &Args) -> Result<[Part; 3]> {
+    let (number, start) = match board.env {
+        Env::Uboot { medium: Medium::Fat(_), .. } => (board.disk.env.number, MIB),
+        // Raw offsets count from the start of the disk; what is before the first copy is the partition table's.
+        Env::Uboot { medium: Medium::Raw(_), .. } => (0, 0),
+        _ => return Err(unsupported(board)),
+    };
+    if board.env_text.is_empty() {
+        return Err(unsupported(board));
+    }
+    let env = Part { name: "environment", number, kind: FAT, start, length: ENVIRONMENT };
+    let start = env.start + env.length;
     let boot = args.boot_size / MIB * MIB;
-    let rest = (args.size / MIB * MIB).saturating_sub(first + env + boot);
-    if boot < 8 * MIB || rest < 16 * MIB {
+    let boot = Part { name: "boot", number: board.disk.boot.number, kind: LINUX, start, length: boot };
+    let start = boot.start + boot.length;
+    let rest = (args.size / MIB * MIB).saturating_sub(start);
+    let storage = Part { name: "storage", number: board.disk.storage.number, kind: LINUX, start, length: rest };
+    if boot.length < 8 * MIB || storage.length < 16 * MIB {
         return Err(Error::usage("the disk is too small for its partitions")
             .hint("the boot partition needs 8M, the storage 16M"));
     }
-    Ok([
-        Partition { kind: FAT, start: first, length: env },
-        Partition { kind: LINUX, start: first + env, length: boot },
-        Partition { kind: LINUX, start: first + env + boot, length: rest },
-    ])
+    let parts = [env, boot, storage];
+    let numbers: Vec<_> = parts.iter().map(|part| part.number).filter(|number| *number > 0).collect();
+    assert!(numbers.iter().copied().eq(1..=numbers.len() as u8), "{}: a partition table has no holes", board.name);
+    Ok(parts)
+}
+
+/// Room for the environment.
+const ENVIRONMENT: u64 = 8 * MIB;
+
+fn unsupported(board: &Board) -> Error {
+    Error::usage(format!("images for {} cannot be made yet", board.name)).hint(board.about)
 }
 
 /// The environment: both copies valid and equal. Read back with the device's own codec before it is used.
-fn make_environment(board: &Board, image: &Path, length: u64) -> Result<()> {
-    let Env::Uboot { medium: Medium::Fat(files), size } = board.env else {
-        return Err(Error::usage(format!("images for {} cannot be made yet", board.name)).hint(board.about));
-    };
+fn make_environment(board: &Board, image: &Path, part: &Part) -> Result<()> {
     let vars = BootVars { committed: RevName::factory(), candidate: None, previous: None };
-    let copy = |flags| {
-        let mut copy = vec![0; size as usize];
-        boards::env::uboot::initial(board.env_text, &vars, flags, &mut copy)
-            .map_err(|code| Error::host(format!("{code}: the boot script of {}: {}", board.name, code.text())))?;
-        Ok(copy)
-    };
-    let mut copies = Vec::new();
-    for (file, flags) in files.as_slice().iter().zip(files.fresh_flags()) {
-        copies.push((*file, copy(flags)?));
+    match board.env {
+        Env::Uboot { medium: Medium::Fat(files), size } => {
+            let copies = copies(board, &vars, size, &files)?;
+            let content: Vec<_> = copies.iter().map(|(file, copy)| (*file, copy.as_slice())).collect();
+            disk::make_fat(image, part.length, &content)?;
+        }
+        Env::Uboot { medium: Medium::Raw(offsets), size } => {
+            let offsets = offsets.try_map(|offset| u64::try_from(offset).map_err(|_| unsupported(board)))?;
+            let copies = copies(board, &vars, size, &offsets)?;
+            let content: Vec<_> = copies.iter().map(|(offset, copy)| (*offset, copy.as_slice())).collect();
+            disk::make_raw(image, part.length, &content)?;
+        }
+        _ => return Err(unsupported(board)),
     }
-    let contents: Vec<_> = copies.iter().map(|(file, copy)| (*file, copy.as_slice())).collect();
-    disk::make_fat(image, length, &contents)?;
     let wrong = |code: runtime::fault::Code| Error::host(format!("{code}: the environment just made: {}", code.text()));
     let mut region = FileRegion::open(image, 0)?;
     let layout = board.layout(&mut region).map_err(wrong)?;
@@ -169,6 +211,17 @@ fn make_environment(board: &Board, image: &Path, length: u64) -> Result<()> {
         return Err(Error::host("the environment just made reads back differently: a bug of pvr"));
     }
     Ok(())
+}
+
+/// The copies of a new environment, each with its place.
+fn copies<T: Copy>(board: &Board, vars: &BootVars, size: u32, places: &Copies<T>) -> Result<Vec<(T, Vec<u8>)>> {
+    let make = |(place, flags): (&T, _)| {
+        let mut copy = vec![0; size as usize];
+        boards::env::uboot::initial(board.env_text, vars, flags, &mut copy)
+            .map_err(|code| Error::host(format!("{code}: the boot script of {}: {}", board.name, code.text())))?;
+        Ok((*place, copy))
+    };
+    places.as_slice().iter().zip(places.fresh_flags()).map(make).collect()
 }
 
 const BSP_HINT: &str = "`pvr image bsp` makes it; then `pvr add .` and `pvr commit`";
