@@ -13,6 +13,7 @@ packages=(
     /usr/include/openssl/ssl.h:libssl-dev /usr/include/gnutls/gnutls.h:libgnutls28-dev
     mcopy:mtools sfdisk:fdisk mkfs.ext4:e2fsprogs unsquashfs:squashfs-tools
     cpio:cpio fw_printenv:libubootenv-tool dpkg-source:dpkg-dev /usr/share/doc/busybox-static:busybox-static
+    grub-editenv:grub-common grub-emu:grub-emu
     python3:python3 strace:strace crun:crun
     /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 )

@@ -102,6 +102,14 @@ pub fn locate<R: Region>(region: &mut R, files: Copies<&str>, size: u32) -> Resu
     }
 }
 
+/// Byte offset and size of one file that has something in it, whatever its size; `None` if there is no such file.
+pub fn find<R: Region>(region: &mut R, file: &str) -> Result<Option<(u64, u32)>, Code> {
+    let mut disk = Sectors { region, held: None, bytes: [0; SECTOR] };
+    let geometry = geometry(&mut disk)?;
+    let found = search(&mut disk, &geometry, file)?.filter(|found| found.size > 0);
+    found.map(|found| Ok((contiguous(&mut disk, &geometry, found)?, found.size))).transpose()
+}
+
 /// Reads and checks the boot sector.
 fn geometry<R: Region>(disk: &mut Sectors<'_, R>) -> Result<Geometry, Code> {
     let bytes_per_sector = disk.number::<2>(11)?;

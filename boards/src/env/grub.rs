@@ -7,18 +7,19 @@
 //!
 //! Invariants. The block is two sectors; a store overwrites the first one and leaves the second as it is, so a
 //! transition is one sector (`sector`). For that our variables stand right behind the header, where nothing of others
-//! can push them out, and the first sector's text always ends where it ended before: at the line that goes on in the
-//! second sector, or at padding, which may end anywhere. Variables and comments of others keep their bytes. Every
-//! decoder is total and reads what GRUB reads, its treatment of broken lines included. What does not fit is refused,
-//! and nothing is armed that could not be committed for lack of room.
+//! can push them out, with padding behind them for the longest names, and the first sector's text always ends where it
+//! ended before: at the line that goes on in the second sector, or at padding, which may end anywhere. Variables and
+//! comments of others keep their bytes. Every decoder is total and reads what GRUB reads, its treatment of broken lines
+//! included. What does not fit is refused, and nothing is armed that could not be committed for lack of room.
 //!
 //! The loader's own save rewrites both sectors. As `bootcount` keeps its length, only one of them changes, by one byte.
 //!
 //! Fault model. That of `sector`. Not survived: a tool that writes the block while power fails. `grub-editenv` makes
 //! the file empty first, so it is for a device that is off.
 //!
-//! What it does not do: it does not move our variables out of the second sector, where only an editor can put them
-//! (`EnvLayout`; [`adopt`] makes a block to be written as a new file).
+//! What it does not do: it does not tidy the second sector. Padding that an editor pushed there by making ours longer
+//! stays, and is room that GRUB's tools do not see; variables of ours that only an editor can have put there are
+//! refused (`EnvLayout`). [`adopt`] makes a block without either, to be written as a new file.
 
 use super::sector::{Room, SECTOR, also_committed, overwrite, read};
 use crate::Guarantee;
@@ -44,6 +45,11 @@ pub const GUARANTEE: Guarantee =
 const HEADER: &[u8] = b"# GRUB Environment Block\n";
 /// Variables that a store sets or deletes.
 const OURS: [&[u8]; 5] = [b"pv_rev", b"pv_try", b"pv_prev", b"upgrade_available", b"bootcount"];
+
+/// Where the longest of ours ends, with a line of padding behind it: three names, and two numbers of one digit.
+const OURS_END: usize = HEADER.len() + 3 * REV_NAME_MAX + "pv_rev=\npv_try=\npv_prev=\n".len() + NUMBERS.len() + 2;
+/// The variables that are not revisions.
+const NUMBERS: &str = "upgrade_available=0\nbootcount=0\n";
 
 /// A line, by its bytes in the block.
 struct Line {
@@ -212,28 +218,39 @@ fn ours(vars: &BootVars) -> Room {
     out
 }
 
-/// The first sector of a decision, before the second sector of `old`.
+/// Adds a line of padding that is so long, 0 or at least 2.
+fn pad(out: &mut Room, length: usize) {
+    if length > 1 {
+        out.put(&[b'#'; SECTOR][..(length - 1).min(SECTOR)]);
+        out.put(b"\n");
+    }
+}
+
+/// Whether a line of the first sector is one of others.
+fn kept(block: &[u8; SIZE], line: &Line) -> bool {
+    let text = &block[line.all.clone()];
+    line.ours(block).is_none() && !padding(text.strip_suffix(b"\n").unwrap_or(text))
+}
+
+/// The first sector of a decision, before the second sector of `old`: ours, padding, then what others have.
 fn compose(old: &[u8; SIZE], vars: &BootVars) -> Result<[u8; SECTOR], Code> {
     let limit = limit(old)?;
     let mut out = ours(vars);
-    for line in lines(old)?.filter(|line| line.all.end <= SECTOR && line.ours(old).is_none()) {
-        let text = &old[line.all];
-        if !padding(text.strip_suffix(b"\n").unwrap_or(text)) {
-            out.put(text);
+    let others = || Ok(lines(old)?.filter(|line| line.all.end <= SECTOR && kept(old, line)));
+    let length: usize = others()?.map(|line| line.all.len()).sum();
+    let (end, spare) = match limit {
+        Limit::Line(end) => {
+            let spare = end.checked_sub(out.used() + length).filter(|spare| *spare != 1);
+            (end, spare.ok_or(Code::EnvFull)?)
         }
-    }
-    let Limit::Line(end) = limit else { return out.finish(b'#', 1) };
-    let used = out.used();
-    let mut sector = match end.checked_sub(used) {
-        Some(0) => out.finish(b'#', SECTOR - end)?,
-        // A line of padding has two bytes at least.
-        Some(2..) => {
-            let mut sector = out.finish(b'#', SECTOR - end)?;
-            sector[end - 1] = b'\n';
-            sector
-        }
-        _ => return Err(Code::EnvFull),
+        // What others add goes behind theirs: room for the longest of ours stays here.
+        Limit::Padding if padding(&old[SECTOR..]) && OURS_END + length < SECTOR => (SECTOR, OURS_END - out.used()),
+        Limit::Padding => (SECTOR, 0),
     };
+    pad(&mut out, spare);
+    others()?.for_each(|line| out.put(&old[line.all]));
+    let least = if matches!(limit, Limit::Padding) { 1 } else { SECTOR - end };
+    let mut sector = out.finish(b'#', least)?;
     sector[end..].copy_from_slice(&old[end..SECTOR]);
     Ok(sector)
 }
@@ -241,25 +258,25 @@ fn compose(old: &[u8; SIZE], vars: &BootVars) -> Result<[u8; SECTOR], Code> {
 /// A new block.
 pub fn initial(vars: &BootVars) -> Result<[u8; SIZE], Code> {
     let mut out = ours(vars);
+    let spare = OURS_END - out.used();
+    pad(&mut out, spare);
     out.pieces(&[b"bootlimit=", &[b'0' + TRIES], b"\n"]);
     let mut block = [b'#'; SIZE];
     block[..SECTOR].copy_from_slice(&out.finish(b'#', 1)?);
     Ok(block)
 }
 
-/// A new block with all that `old` holds, ours in front, for one that `store` refuses because they stand in its second
-/// sector. `EnvFull` if a line of others does not fit any more.
+/// A new block with all that `old` holds, for one that `store` refuses because its first sector is full or ours are not
+/// in it. `EnvFull` if it does not fit with room for the longest of ours.
 pub fn adopt(old: &[u8; SIZE]) -> Result<[u8; SIZE], Code> {
-    let out = ours(&decode(old)?.vars);
+    let mut out = ours(&decode(old)?.vars);
+    let spare = OURS_END - out.used();
+    pad(&mut out, spare);
     let mut block = [b'#'; SIZE];
-    let mut used = out.used();
     block[..SECTOR].copy_from_slice(&out.finish(b'#', 1)?);
-    for line in lines(old)?.filter(|line| line.ours(old).is_none()) {
+    let mut used = OURS_END;
+    for line in lines(old)?.filter(|line| kept(old, line)) {
         let text = &old[line.all];
-        if padding(text.strip_suffix(b"\n").unwrap_or(text)) {
-            continue;
-        }
-        // GRUB needs the last byte: padding, or the last line's end.
         block.get_mut(used..used + text.len()).ok_or(Code::EnvFull)?.copy_from_slice(text);
         used += text.len();
     }

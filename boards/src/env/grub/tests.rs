@@ -39,9 +39,13 @@ fn others(block: &[u8]) -> Vec<(String, String)> {
 #[test]
 fn golden_bytes_of_a_new_block() {
     let block = initial(&vars("0", Some("locals/a"), None)).unwrap();
-    let text = b"# GRUB Environment Block\npv_rev=0\npv_try=locals/a\nupgrade_available=1\nbootcount=0\nbootlimit=3\n#";
+    let text = b"# GRUB Environment Block\npv_rev=0\npv_try=locals/a\nupgrade_available=1\nbootcount=0\n#";
     assert_eq!(block[..text.len()], *text);
-    assert!(padding(&block[text.len()..]));
+    assert!(padding(&block[text.len()..OURS_END - 1]));
+    assert_eq!(block[OURS_END - 2..][..15], *b"#\nbootlimit=3\n#");
+    assert!(padding(&block[OURS_END + 12..]));
+    let longest = format!("locals/{}", "n".repeat(64));
+    assert_eq!(ours(&vars(&longest, Some(&longest), Some(&longest))).used() + 2, OURS_END);
 }
 
 #[test]
