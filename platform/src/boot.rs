@@ -203,7 +203,7 @@ pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy, watchdog: bool) 
         choice,
         vars,
         may_arm: boot::may_arm(&facts),
-        degraded: false,
+        degraded: choice.is_degraded(),
         commit_delay_ms: u64::from(policy.commit_delay_s) * 1000,
     };
     let complete = disks.loaded.map_or_else(|code| code == Code::EnvInvalid, |loaded| loaded.complete);
@@ -235,7 +235,7 @@ pub fn load(decision: &mut Decision, defaults: &Defaults) -> Box<Plan> {
 fn give_up(boot: &mut Boot, code: Code) {
     let Choice { run, mode, record, .. } = boot.choice;
     let previous = boot.vars.committed;
-    let fresh = Record { candidate: run, previous, kind: Kind::Reboot, phase: Phase::Armed };
+    let fresh = Record { candidate: run, previous, kind: Kind::Reboot, phase: Phase::Armed, falls: 0 };
     let abandon = |code, vars| {
         let failed = record.unwrap_or(fresh).with(Phase::Failed { code, container: None });
         Choice { run, mode: Mode::Abandon, record: Some(failed), write: true, store: Some(vars) }
@@ -245,6 +245,10 @@ fn give_up(boot: &mut Boot, code: Code) {
         Mode::Cold if boot.vars.previous.is_some() => {
             boot.choice = abandon(Code::ColdBootFailed, boot::step_back(boot.vars));
         }
-        _ => boot.degraded = true,
+        _ => {
+            boot.degraded = true;
+            // Nothing runs, so nothing can show that the falls before are over.
+            boot.choice.record = record.map(|record| Record { falls: 0, ..record });
+        }
     }
 }

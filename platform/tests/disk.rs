@@ -117,7 +117,7 @@ fn scratch() -> Scratch<'static> {
 }
 
 fn armed(name: &str) -> Record {
-    Record { candidate: rev(name), previous: rev("0"), kind: Kind::Reboot, phase: Phase::Armed }
+    Record { candidate: rev(name), previous: rev("0"), kind: Kind::Reboot, phase: Phase::Armed, falls: 0 }
 }
 
 fn names(folder: PathBuf) -> Vec<String> {

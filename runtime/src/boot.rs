@@ -76,6 +76,12 @@ impl Choice {
             _ => None,
         }
     }
+
+    /// Whether the revision runs degraded: its containers fell boot after boot, and restarting did not help.
+    pub fn is_degraded(&self) -> bool {
+        let fell = |record: Record| record.falls >= limits::FALLS_MAX && record.committed() == self.run;
+        self.mode == Mode::Steady && self.record.is_some_and(fell)
+    }
 }
 
 /// Decides. `loaded`: the environment, `None` if both copies are bad or cannot be read.
@@ -118,7 +124,7 @@ fn rebuild(facts: &Facts, journal: Option<Record>) -> Choice {
 /// The environment names a candidate. The reason why it failed is that of its last try: what its tries before ended by
 /// is not kept.
 fn tried(vars: BootVars, candidate: RevName, facts: &Facts, journal: Option<Record>) -> Choice {
-    let fresh = Record { candidate, previous: vars.committed, kind: Kind::Reboot, phase: Phase::Armed };
+    let fresh = Record { candidate, previous: vars.committed, kind: Kind::Reboot, phase: Phase::Armed, falls: 0 };
     let known = journal.filter(|record| record.candidate == candidate && !matches!(record.phase, Phase::Done { .. }));
     let record = known.unwrap_or(fresh);
     let run = facts.booted.unwrap_or(vars.committed);
@@ -288,7 +294,7 @@ mod tests {
     }
 
     fn record(candidate: &str, kind: Kind, phase: Phase) -> Option<Record> {
-        Some(Record { candidate: rev(candidate), previous: rev("1"), kind, phase })
+        Some(Record { candidate: rev(candidate), previous: rev("1"), kind, phase, falls: 0 })
     }
 
     const TRIAL: Phase = Phase::Trial { tries: 1 };
@@ -413,6 +419,23 @@ mod tests {
             let facts = Facts { candidate: Some(rev("2")), ..booted(name) };
             let choice = choose(None, &facts, journal);
             assert_eq!(choice, Choice { run: rev(name), mode, record: journal, write: false, store: None });
+        }
+    }
+
+    #[test]
+    fn a_revision_whose_containers_fell_too_often_runs_degraded() {
+        let done = Phase::Done { cold_pending: false };
+        for (env, name, phase, falls, degraded) in [
+            ("2 - 1", "2", done, limits::FALLS_MAX - 1, false),
+            ("2 - 1", "2", done, limits::FALLS_MAX, true),
+            ("1 - 0", "1", MISSED, limits::FALLS_MAX, true),
+            // another revision than the one that fell, a first cold boot, a trial
+            ("1 - 2", "1", done, limits::FALLS_MAX, false),
+            ("2 - 1", "2", Phase::Done { cold_pending: true }, limits::FALLS_MAX, false),
+            ("1 2 0", "2", TRIAL, limits::FALLS_MAX, false),
+        ] {
+            let journal = record("2", Kind::Reboot, phase).map(|record| Record { falls, ..record });
+            assert_eq!(choose(loaded(env), &booted(name), journal).is_degraded(), degraded, "{env} {name} {phase:?}");
         }
     }
 

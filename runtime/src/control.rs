@@ -14,6 +14,7 @@ use crate::{
     fault::{Code, Refusal},
     http::{self, Head, Method, media},
     id::{ContainerId, ObjectId, PartName, RevName},
+    journal::Record,
     json::{Object, Value, Writer},
     limits,
     machine::Machine,
@@ -478,6 +479,9 @@ fn write_status(out: &mut Writer<'_>, machine: &Machine, facts: &dyn Facts) -> f
     }
     out.key("degraded")?;
     out.bool(update.is_degraded())?;
+    if update.falls() > 0 {
+        out.number_member("falls", u64::from(update.falls()))?; // restarts in a row that a container forced
+    }
     out.number_member("now_ms", now)?;
     if let Some(ready_at) = machine.ready_at() {
         out.number_member("ready_ms", ready_at.saturating_sub(facts.begun()))?; // from the exec of PID 1
@@ -526,7 +530,8 @@ fn write_processes(out: &mut Writer<'_>, facts: &dyn Facts) -> fmt::Result {
 fn write_update(out: &mut Writer<'_>, machine: &Machine, now: Millis) -> fmt::Result {
     let update = machine.update();
     let trial = update.trial();
-    let Some(record) = trial.or(update.last()) else { return Ok(()) };
+    let stands_for_none = |record: &Record| record.candidate == record.previous;
+    let Some(record) = trial.or(update.last()).filter(|record| !stands_for_none(record)) else { return Ok(()) };
     out.key("update")?;
     out.begin_object()?;
     out.text_member("revision", record.candidate.as_str())?;

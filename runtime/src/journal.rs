@@ -34,7 +34,9 @@ const REV: usize = 1 + limits::REV_NAME_MAX;
 /// Field of a container's name.
 const PART: usize = 1 + limits::PART_NAME_MAX;
 /// kind, phase, tries, cold, code, candidate, previous, container.
-const PAYLOAD: usize = 6 + 2 * REV + PART;
+const FIRST: usize = 6 + 2 * REV + PART;
+/// And what was added: falls.
+const PAYLOAD: usize = FIRST + 1;
 
 const _: () = assert!(HEAD + PAYLOAD <= SLOT);
 
@@ -49,6 +51,8 @@ pub struct Record {
     pub kind: Kind,
     /// How far it came.
     pub phase: Phase,
+    /// Restarts in a row, since it ended, that a fallen container forced.
+    pub falls: u8,
 }
 
 /// How a candidate is tried.
@@ -170,7 +174,8 @@ pub fn encode(sequence: u32, record: &Record) -> [u8; SLOT] {
     payload[4..6].copy_from_slice(&code.to_le_bytes());
     put(&mut payload[6..6 + REV], record.candidate.as_str());
     put(&mut payload[6 + REV..6 + 2 * REV], record.previous.as_str());
-    put(&mut payload[6 + 2 * REV..], container.as_ref().map_or("", |name| name.as_str()));
+    payload[FIRST] = record.falls;
+    put(&mut payload[6 + 2 * REV..FIRST], container.as_ref().map_or("", |name| name.as_str()));
     let sum = crc32fast::hash(&slot[4..HEAD + PAYLOAD]);
     slot[..4].copy_from_slice(&sum.to_le_bytes());
     slot
@@ -189,7 +194,8 @@ pub fn decode(slot: &[u8; SLOT]) -> Option<(u32, Option<Record>)> {
 }
 
 fn meaning(payload: &[u8]) -> Option<Record> {
-    let payload = payload.get(..PAYLOAD)?; // what follows was added by a newer release
+    let falls = payload.get(FIRST).copied().unwrap_or(0); // an older release does not write it
+    let payload = payload.get(..FIRST)?; // what follows was added by a newer release
     let container = get(&payload[6 + 2 * REV..])?;
     let phase = match payload[1] {
         1 => Phase::Armed,
@@ -211,6 +217,7 @@ fn meaning(payload: &[u8]) -> Option<Record> {
             _ => return None,
         },
         phase,
+        falls,
     })
 }
 
@@ -243,7 +250,8 @@ mod tests {
             for phase in phases {
                 for name in ["0", "locals/b", &long] {
                     let candidate = RevName::parse(name).unwrap();
-                    all.push(Record { candidate, previous: RevName::factory(), kind, phase });
+                    let falls = all.len() as u8;
+                    all.push(Record { candidate, previous: RevName::factory(), kind, phase, falls });
                 }
             }
         }
@@ -284,6 +292,18 @@ mod tests {
         let sum = crc32fast::hash(&slot[4..HEAD + length]);
         slot[..4].copy_from_slice(&sum.to_le_bytes());
         assert_eq!(decode(&slot), Some((7, Some(record))));
+    }
+
+    #[test]
+    fn a_record_of_an_older_release_has_no_falls() {
+        let record = records()[1];
+        assert_ne!(record.falls, 0);
+        let mut slot = encode(7, &record);
+        slot[10..12].copy_from_slice(&(FIRST as u16).to_le_bytes());
+        slot[HEAD + FIRST] = 0;
+        let sum = crc32fast::hash(&slot[4..HEAD + FIRST]);
+        slot[..4].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(decode(&slot), Some((7, Some(Record { falls: 0, ..record }))));
     }
 
     #[test]

@@ -81,6 +81,9 @@ pub const RETRY_DELAY_MAX_MS: u64 = 3_600_000;
 /// How often a trial may lose goals that it had met: a container that falls and is started again for ever must not
 /// keep the trial open for ever.
 pub const RELAPSES_MAX: u8 = 5;
+/// Restarts in a row that a fallen container of the committed revision may force; after that the device stays up
+/// without it.
+pub const FALLS_MAX: u8 = 3;
 /// Attempts at one store of the environment, or at the record of a commit.
 pub const STORE_TRIES_MAX: u8 = 3;
 /// `Retry-After` of what an update in progress refuses. Seconds. Reference: device-formats 6.4.
@@ -137,6 +140,7 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("transfers", TRANSFERS_MAX as u64, "transfers"),
     ("commit-message", COMMIT_MESSAGE_MAX as u64, "bytes"),
     ("tries", TRIES_MAX as u64, "boots"),
+    ("falls", FALLS_MAX as u64, "boots"),
     ("free-floor", FREE_FLOOR, "bytes"),
     ("log-file", LOG_FILE_MAX, "bytes"),
     ("log-rate", LOG_RATE, "bytes/s"),

@@ -93,6 +93,7 @@ impl Progress {
     /// What a record of the journal says; `None` if the update that it is about has not ended.
     pub fn of(record: &Record) -> Option<Self> {
         match record.phase {
+            Phase::Done { .. } if record.candidate == record.previous => Some(Self::FACTORY), // it stands for no update
             Phase::Done { .. } => Some(Self::DONE),
             Phase::Failed { code, container } => Some(Self::failed(code, container)),
             Phase::Armed | Phase::Trial { .. } => None,

@@ -127,6 +127,17 @@ pub enum State {
     },
     /// The containers of the revision before are coming back.
     Returning(Record),
+    /// A container of the committed revision fell; that it forces a restart is being written.
+    Falling {
+        /// The last update's record, with one fall more.
+        record: Record,
+        /// Which container.
+        name: PartName,
+        /// Why it fell.
+        code: Code,
+    },
+    /// The restarts before this boot helped; that is being written.
+    Forgiving(Record),
     /// The device goes down.
     Leaving {
         /// The update that is under way, if one is.
@@ -206,13 +217,23 @@ pub struct Update {
     vars: BootVars,
     running: RevName,
     last: Option<Record>,
+    calm: Option<Calm>,
+}
+
+/// The goals are met after restarts that a container forced.
+#[derive(Clone, Copy, Debug)]
+struct Calm {
+    /// Since when.
+    met_at: Millis,
+    /// When that is long enough to forget the restarts.
+    at: Millis,
 }
 
 impl Update {
     /// At boot; it waits for `Input::Begin`.
     pub fn new(boot: Boot) -> Self {
         let Boot { choice, vars, .. } = boot;
-        Self { state: State::Boot, boot, vars, running: choice.run, last: choice.record }
+        Self { state: State::Boot, boot, vars, running: choice.run, last: choice.record, calm: None }
     }
 
     /// Handles one input; the whole table.
@@ -324,7 +345,22 @@ impl Update {
             (S::Returning(failed), I::Standing(At::Met { .. } | At::Missed(_))) => self.finish(failed),
 
             // A container of the committed revision is lost. Without a policy the device tries to help itself
-            // by a restart, as the original does; unless that did not help before.
+            // by a restart, as the original does; unless that did not help before: it is counted.
+            (S::Steady, I::Fell(name, code)) if !self.boot.degraded => self.fall(name, code, out),
+            (S::Falling { name, code, .. }, I::Recorded(_)) => {
+                push(out, Command::Leave(Reason::Container(name, code)));
+                leaving(self.state, out)
+            }
+            (S::Falling { .. }, I::Fell(..)) => self.state, // one restart for all of them
+            (S::Steady, I::Standing(At::Met { stable_at })) if self.falls() > 0 => self.calm(now, stable_at, out),
+            (S::Steady, I::Standing(_)) => {
+                self.calm = None;
+                S::Steady
+            }
+            (S::Forgiving(record), I::Recorded(_)) => {
+                (self.boot.degraded, self.calm) = (false, None);
+                self.finish(record)
+            }
             (state, I::Fell(name, code)) if !self.boot.degraded => {
                 push(out, Command::Leave(Reason::Container(name, code)));
                 leaving(state, out)
@@ -339,6 +375,7 @@ impl Update {
         match self.state {
             State::Testing { commit_at, stable_at, .. } => Some(commit_at.max(stable_at)),
             State::Switching { until, .. } | State::Restoring { until, .. } => Some(until),
+            State::Steady => self.calm.map(|calm| calm.at),
             _ => None,
         }
     }
@@ -356,6 +393,11 @@ impl Update {
     /// The environment in force, as far as stores reported.
     pub fn vars(&self) -> BootVars {
         self.vars
+    }
+
+    /// Restarts in a row that a fallen container forced.
+    pub fn falls(&self) -> u8 {
+        self.last.map_or(0, |last| last.falls)
     }
 
     /// Whether falls of containers no longer restart the device.
@@ -479,7 +521,7 @@ impl Update {
     }
 
     fn prepare(&self, rev: RevName, kind: Kind, out: &mut Commands) -> State {
-        let trial = Record { candidate: rev, previous: self.vars.committed, kind, phase: Phase::Armed };
+        let trial = Record { candidate: rev, previous: self.vars.committed, kind, phase: Phase::Armed, falls: 0 };
         push(out, Command::Keep(Job::Prepare(trial)));
         State::Preparing(trial)
     }
@@ -540,6 +582,32 @@ impl Update {
         }
     }
 
+    /// A restart is to help: counted first, in the record of the last update, or in one that stands for none.
+    fn fall(&mut self, name: PartName, code: Code, out: &mut Commands) -> State {
+        let (candidate, previous) = (self.running, self.running);
+        let none =
+            Record { candidate, previous, kind: Kind::Reboot, phase: Phase::Done { cold_pending: false }, falls: 0 };
+        let last = self.last.unwrap_or(none);
+        let record = Record { falls: last.falls.saturating_add(1), ..last };
+        push(out, Command::Keep(Job::Record(record)));
+        State::Falling { record, name, code }
+    }
+
+    /// The goals are met after restarts that a container forced. They must stay so for as long as before a commit.
+    fn calm(&mut self, now: Millis, stable_at: Millis, out: &mut Commands) -> State {
+        let met_at = self.calm.map_or(now, |calm| calm.met_at);
+        let at = (met_at + self.boot.commit_delay_ms).max(stable_at);
+        self.calm = Some(Calm { met_at, at });
+        match self.last {
+            Some(last) if now >= at => {
+                let record = Record { falls: 0, ..last };
+                push(out, Command::Keep(Job::Record(record)));
+                State::Forgiving(record)
+            }
+            _ => State::Steady,
+        }
+    }
+
     fn finish(&mut self, ended: Record) -> State {
         self.last = Some(ended);
         State::Steady
@@ -563,6 +631,7 @@ impl State {
             State::Restoring { failed, .. } | State::Returning(failed) => Some(failed),
             State::Leaving { trial } => trial,
             State::Boot | State::Explaining | State::Settling { .. } | State::Steady | State::Loading { .. } => None,
+            State::Falling { .. } | State::Forgiving(_) => None,
         }
     }
 }

@@ -17,7 +17,7 @@ fn part(name: &str) -> PartName {
 
 /// The four kinds of trial, by their records.
 fn trials() -> [(&'static str, Record); 4] {
-    let record = |kind, phase| Record { candidate: rev("locals/new"), previous: rev("1"), kind, phase };
+    let record = |kind, phase| Record { candidate: rev("locals/new"), previous: rev("1"), kind, phase, falls: 0 };
     [
         ("in place", record(Kind::InPlace, Phase::Armed)),
         ("by reboot", record(Kind::Reboot, Phase::Armed)),
@@ -39,6 +39,12 @@ fn boot() -> Boot {
     Boot { choice, vars: vars(), may_arm: Ok(()), degraded: false, commit_delay_ms: 25_000 }
 }
 
+/// The record of an update that ended long ago, and of restarts since.
+fn fallen(falls: u8) -> Record {
+    let [.., cold] = trials();
+    Record { falls, ..cold.1.with(Phase::Done { cold_pending: false }) }
+}
+
 /// Boots of every kind, for the states before anything runs.
 fn boots() -> Vec<(&'static str, Boot)> {
     let [_, armed, trial, cold] = trials().map(|(_, record)| record);
@@ -50,6 +56,7 @@ fn boots() -> Vec<(&'static str, Boot)> {
         ("steady", boot()),
         ("trial", with(Mode::Trial { tries: 1 }, Some(trial), true, None)),
         ("cold", with(Mode::Cold, Some(cold), false, None)),
+        ("after falls", with(Mode::Steady, Some(fallen(1)), false, None)),
         ("given up by the loader", with(Mode::Steady, Some(failed(armed)), true, Some(vars()))),
         ("abandoned", with(Mode::Abandon, Some(failed(trial)), true, Some(vars()))),
     ]
@@ -113,7 +120,13 @@ fn states() -> Vec<(String, Boot, State)> {
             add(format!("Returning, {how}"), State::Returning(failed));
         }
     }
+    let (record, name, code) = (fallen(1), part("web"), Code::ContainerExited);
+    add("Falling".into(), State::Falling { record, name, code });
+    add("Forgiving".into(), State::Forgiving(fallen(0)));
     add("Leaving".into(), State::Leaving { trial: None });
+    let after_falls = |delay| Boot { commit_delay_ms: delay, ..boots()[3].1 };
+    states.push(("Steady, after falls".into(), after_falls(1), State::Steady));
+    states.push(("Steady, after falls, delay over".into(), after_falls(0), State::Steady));
     states
 }
 
@@ -160,6 +173,7 @@ fn words(commands: &Commands) -> String {
             Command::Answer(_, Answer::Refused(refusal, _)) => format!("answer {}", refusal.code),
             Command::Answer(..) => "answer 200".into(),
             Command::Keep(Job::Prepare(_)) => "prepare".into(),
+            Command::Keep(Job::Record(Record { falls, .. })) if *falls > 0 => format!("record fall {falls}"),
             Command::Keep(Job::Record(Record { phase: Phase::Failed { code, .. }, .. })) => format!("record {code}"),
             Command::Keep(Job::Record(Record { phase: Phase::Done { cold_pending: true }, .. })) => {
                 "record done, cold boot pending".into()
@@ -194,7 +208,7 @@ fn is_general(state: State, input: Input, out: &Commands) -> bool {
 /// The cells that do something, as a page of the book.
 fn page() -> String {
     let mut page = String::from(
-        "# The update, state by input\n\nEvery state of an update with every input that changes it or is answered. What is not listed changes nothing.\nIn every state: a request to run a revision is answered SB1402 (but in Steady); when the device goes down for another\nreason, Leaving is next; where a container's fall is not listed, it reboots the device, unless that runs degraded.\nTrials are in place, by reboot (before it), this boot (after it), or the cold boot after an update in place.\n\n| state | input | next | asks for |\n|---|---|---|---|\n",
+        "# The update, state by input\n\nEvery state of an update with every input that changes it or is answered. What is not listed changes nothing.\nIn every state: a request to run a revision is answered SB1402 (but in Steady); when the device goes down for another\nreason, Leaving is next; where a container's fall is not listed, it reboots the device. A device that runs degraded, after\nthree restarts in a row that a container's fall forced, stays up instead, in Steady too.\nTrials are in place, by reboot (before it), this boot (after it), or the cold boot after an update in place.\n\n| state | input | next | asks for |\n|---|---|---|---|\n",
     );
     for (name, boot, state) in states() {
         for (input_name, input) in inputs() {
@@ -277,7 +291,7 @@ fn a_final_status_is_shown_only_when_nothing_is_left_to_do() {
     for (name, boot, state) in states() {
         let update = Update { state, ..Update::new(boot) };
         let shown = update.progress(NOW, rev("locals/new"));
-        let cold = name.contains("cold"); // it was reported as done before this boot
+        let cold = name.contains("cold") || name.contains("falls"); // it was reported as done before this boot
         let settled = matches!(state, State::Steady | State::Leaving { .. }) || boot.choice.verdict().is_some();
         if !cold && !settled {
             assert!(shown.is_none_or(|progress| !progress.is_final()), "{name}: {shown:?}");
@@ -293,6 +307,45 @@ fn a_degraded_device_stays_up() {
         update.handle(NOW, Input::Fell(part("web"), Code::ContainerExited), &mut out);
         assert_eq!((update.state, out.len()), (state, 0));
     }
+}
+
+/// Three restarts in a row, then it stays up; until its goals are met for as long as before a commit.
+#[test]
+fn falls_are_counted_and_forgotten() {
+    let web = || (part("web"), Code::ContainerExited);
+    let mut record = None;
+    for falls in 1..=limits::FALLS_MAX {
+        let choice = Choice { record, ..boot().choice };
+        assert!(!choice.is_degraded());
+        let mut update = Update { state: State::Steady, ..Update::new(Boot { choice, ..boot() }) };
+        let mut out = Commands::new();
+        update.handle(NOW, Input::Fell(web().0, web().1), &mut out);
+        let [Command::Keep(Job::Record(counted))] = out[..] else { panic!("{out:?}") };
+        assert_eq!(counted.falls, falls);
+        out.clear();
+        update.handle(NOW, Input::Recorded(Ok(())), &mut out);
+        assert_eq!(out[..], [Command::Leave(Reason::Container(web().0, web().1))]);
+        record = Some(counted);
+    }
+    let choice = Choice { record, ..boot().choice };
+    assert!(choice.is_degraded());
+    let boot = Boot { choice, degraded: true, ..boot() };
+    let mut update = Update { state: State::Steady, ..Update::new(boot) };
+    let mut out = Commands::new();
+    let met = |stable_at| Input::Standing(Standing::Met { stable_at });
+    update.handle(NOW, met(NOW), &mut out);
+    assert_eq!((update.poll_at(), out.len()), (Some(NOW + boot.commit_delay_ms), 0));
+    update.handle(NOW + 1, Input::Standing(Standing::Going(part("web"))), &mut out);
+    assert_eq!((update.poll_at(), out.len()), (None, 0), "it begins anew");
+    update.handle(NOW + 2, met(NOW), &mut out);
+    let late = NOW + 2 + boot.commit_delay_ms;
+    update.handle(late, met(late + 5), &mut out);
+    assert_eq!((update.poll_at(), out.len()), (Some(late + 5), 0));
+    update.handle(late + 5, met(late + 5), &mut out);
+    assert_eq!(out[..], [Command::Keep(Job::Record(Record { falls: 0, ..record.unwrap() }))]);
+    assert!(update.is_degraded());
+    update.handle(late + 6, Input::Recorded(Err(Code::StorageIo)), &mut out);
+    assert!(!update.is_degraded() && update.is_steady() && update.falls() == 0);
 }
 
 #[test]

@@ -150,6 +150,7 @@ pub fn factory(revision: &Revision, buffers: &mut Buffers) -> Hardware {
         previous: revision.rev,
         kind: Kind::Reboot,
         phase: Phase::Done { cold_pending: false },
+        falls: 0,
     };
     store::prepare(&mut disk, &mut bench.journal(), &record, &mut buffers.scratch()).expect("an empty volume");
     store::record(&mut disk, &mut bench.journal(), &record, None).expect("an empty volume");
@@ -325,7 +326,8 @@ fn power_on(
         candidate: None,
         previous: None,
     });
-    let boot = Boot { choice, vars, may_arm: boot::may_arm(&facts), degraded: false, commit_delay_ms: 1000 };
+    let boot =
+        Boot { choice, vars, may_arm: boot::may_arm(&facts), degraded: choice.is_degraded(), commit_delay_ms: 1000 };
     let mut machine = Machine::new(boot, plan);
     let swapped = voyage.mutant == Some(Mutant::ActiveCopyOverwritten);
     let swap = Rc::new(Cell::new(false));
