@@ -294,6 +294,16 @@ impl BootDisk {
         Grub::new(FileRegion::open(&self.image, 0), place(&self.image, "/grubenv")).unwrap()
     }
 
+    /// Changes variables as an owner does while the device is off.
+    fn set(&self, settings: &[&str]) {
+        let (at, block) = (place(&self.image, "/grubenv"), self.folder.path("block"));
+        let mut bytes = [0; grub::SIZE];
+        FileRegion::open(&self.image, at).read_at(0, &mut bytes).unwrap();
+        fs::write(&block, bytes).unwrap();
+        editenv(&block, &[&["set"], settings].concat().iter().map(|word| word.to_string()).collect::<Vec<_>>());
+        FileRegion::open(&self.image, at).write_at(0, &fs::read(&block).unwrap()).unwrap();
+    }
+
     /// Runs the script in the real GRUB. Its commands that start a kernel are replaced by functions that look whether
     /// the file is there and write down the command line; the one that resets ends GRUB.
     fn boot(&self) -> Booted {
@@ -351,11 +361,56 @@ fn the_grub_script_does_not_try_what_it_cannot_count() {
 }
 
 #[test]
+fn whatever_an_owner_stores_some_revision_boots_and_no_candidate_is_tried_without_an_end() {
+    let armed = vars("1", Some("2"), None);
+    let disk = BootDisk::new("owner", &["0", "1", "2"], "", Some(&grub::initial(&armed).unwrap()));
+    // What is stored, how often the candidate is then tried, and what boots in the end.
+    let cases: [(&str, usize, &str); 20] = [
+        ("bootlimit=1", 1, "1"),
+        ("bootlimit=8", 8, "1"),
+        ("bootlimit=9", 3, "1"),
+        ("bootlimit=0", 3, "1"),
+        ("bootlimit=-1", 3, "1"),
+        ("bootlimit=many", 3, "1"),
+        ("bootlimit=99999999999999999999999", 3, "1"),
+        ("bootcount=2", 1, "1"),
+        ("bootcount=many", 3, "1"),
+        ("bootcount=-1", 3, "1"),
+        ("bootcount=1000", 0, "1"),
+        ("upgrade_available=yes", 0, "1"),
+        ("upgrade_available=0", 0, "1"),
+        ("pv_try=", 0, "1"),
+        ("pv_try=77", 0, "1"),
+        ("pv_try=../../x", 0, "1"),
+        ("pv_try=2 \"; echo $x `reboot` {", 0, "1"),
+        ("pv_rev=77", 3, "0"),
+        ("pv_rev=", 3, "0"),
+        ("pv_rev=a b 'c", 3, "0"),
+    ];
+    for (setting, tries, end) in cases {
+        disk.set(&["pv_rev=1", "pv_try=2", "upgrade_available=1", "bootcount=0", "bootlimit=3"]);
+        disk.set(&[setting]);
+        let booted: Vec<_> = (0..10).map(|_| disk.boot().unwrap_or_else(|| panic!("{setting}")).0).collect();
+        assert!(booted[..tries].iter().all(|revision| revision == "2"), "{setting}: {booted:?}");
+        assert!(booted[tries..].iter().all(|revision| revision == end), "{setting}: {booted:?}");
+        // And we obey or refuse.
+        match disk.env().load() {
+            Ok(_) => disk.env().store(&vars("1", None, None)).unwrap(),
+            Err(code) => {
+                assert_eq!(code, Code::EnvInvalid, "{setting}");
+                disk.env().rebuild(&vars("1", None, None)).unwrap();
+            }
+        }
+        assert_eq!(disk.boot().unwrap().0, "1", "{setting}");
+    }
+}
+
+#[test]
 fn the_grub_script_is_the_model() {
     let mut checked = 0;
     for case in 0..2 * 3 * 3 * 4u32 {
         let (armed, last) = (case % 2 == 1, ["", "locals/last", "0"][(case / 2 % 3) as usize]);
-        let (bootcount, bootlimit) = [(0, 3), (3, 3), (9, 0)][(case / 6 % 3) as usize];
+        let (bootcount, bootlimit) = [(0, 3), (3, 3), (8, 8)][(case / 6 % 3) as usize];
         let there: &[&str] =
             [&["0", "1", "2", "locals/last"][..], &["0", "locals/last"], &["0", "1"], &[]][(case / 18) as usize];
         let vars = vars("1", armed.then_some("2"), None);
@@ -365,9 +420,8 @@ fn the_grub_script_is_the_model() {
         editenv(&block, &["set".into(), format!("bootcount={bootcount}"), format!("bootlimit={bootlimit}")]);
         let disk = BootDisk::new("model", there, last, Some(&fs::read(&block).unwrap()));
         let last = RevName::parse(last).ok();
-        let count = |count: u32| count <= 9; // one digit
-        let env = LoaderVars { vars, bootcount: bootcount.min(8), bootlimit };
-        let expected = loader(Some(env), count, |revision| there.contains(&revision.as_str()), last);
+        let env = LoaderVars { vars, bootcount, bootlimit };
+        let expected = loader(Some(env), |_| true, |revision| there.contains(&revision.as_str()), last);
         let expected = expected.map(|facts| {
             let candidate = facts.candidate.map_or(String::new(), |name| name.to_string());
             let canary = if facts.canary { "ok" } else { "bad" };

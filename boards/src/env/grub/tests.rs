@@ -184,7 +184,7 @@ fn the_script_and_the_code_agree() {
         line.unwrap_or_else(|| panic!("{name}")).to_owned()
     };
     assert!(runtime::boot::SCRIPTS.contains(&setting("pv_script").parse().unwrap()));
-    assert!(SCRIPT.contains(&format!("set bootlimit={TRIES};")));
+    assert!(SCRIPT.contains(&format!("set pv_limit={TRIES}\n")));
     assert!(SCRIPT.contains("load_env --file $pv_env pv_rev pv_try upgrade_available bootcount bootlimit\n"));
     assert!(Grub::new(&mut Medium::new(&[]), 100).is_err());
 }
