@@ -15,6 +15,7 @@ use runtime::{
     fault::Code,
     port::{BootEnv, BootVars, Loaded, Region},
 };
+use tryboot::Tryboot;
 use uboot::{Copies, Layout, Uboot};
 
 /// Where copy 2 starts in a region made of two devices: flash partitions or volumes of which each holds one copy.
@@ -24,24 +25,29 @@ pub const SECOND: u64 = 1 << 40;
 pub enum Codec<'a, R: Region> {
     /// U-Boot's.
     Uboot(Uboot<'a, R>),
+    /// Raspberry Pi firmware's.
+    Tryboot(Tryboot<R>),
 }
 
 impl<R: Region> BootEnv for Codec<'_, R> {
     fn load(&mut self) -> Result<Loaded, Code> {
         match self {
             Self::Uboot(env) => env.load(),
+            Self::Tryboot(env) => env.load(),
         }
     }
 
     fn store(&mut self, vars: &BootVars) -> Result<(), Code> {
         match self {
             Self::Uboot(env) => env.store(vars),
+            Self::Tryboot(env) => env.store(vars),
         }
     }
 
     fn rebuild(&mut self, vars: &BootVars) -> Result<(), Code> {
         match self {
             Self::Uboot(env) => env.rebuild(vars),
+            Self::Tryboot(env) => env.rebuild(vars),
         }
     }
 }
@@ -94,21 +100,26 @@ impl Board {
     /// The board's codec over `region`, with `work` as working memory of at least [`Env::work`] bytes.
     ///
     /// The region is what `disk.env` names: a device, a partition, or a flash ([`Medium`] says how its bytes count).
-    /// Errors as of [`Board::layout`].
+    /// Errors as of [`Board::layout`]; kinds of which each file lies in a file system of its own have no region of this
+    /// kind (`EnvUnsupported`).
     pub fn open<'a, R: Region>(&self, mut region: R, work: &'a mut [u8]) -> Result<Codec<'a, R>, Code> {
+        if let Env::Tryboot { file, partitions } = self.env {
+            let at = fat::locate(&mut region, Copies::Single(file), tryboot::SIZE as u32)?.as_slice()[0];
+            return Tryboot::new(region, at, partitions, None).map(Codec::Tryboot);
+        }
         let layout = self.layout(&mut region)?;
         Uboot::new(region, layout, self.env_text, work).map(Codec::Uboot)
     }
 
     /// Where the copies of a U-Boot environment are in `region`.
     ///
-    /// `EnvUnsupported` if the board's loader has none, or its kind has no codec yet; `EnvLayout` if the region does not
+    /// `EnvUnsupported` if the board's loader has none; `EnvLayout` if the region does not
     /// hold what the board's description says.
     pub fn layout<R: Region>(&self, region: &mut R) -> Result<Layout, Code> {
         let Env::Uboot { medium, size } = self.env else { return Err(Code::EnvUnsupported) };
         let copies = match medium {
             Medium::Fat(files) => fat::locate(region, files, size)?,
-            Medium::Raw(offsets) => offsets.try_map(|offset| raw(region, offset, size))?,
+            Medium::Raw(offsets) => apart(offsets.try_map(|offset| raw(region, offset, size))?, size)?,
             Medium::Mtd(flash) => on_devices(flash.try_map(|flash| Ok(flash.offset))?),
             Medium::Ubi { volumes, .. } => on_devices(volumes.try_map(|_| Ok(0))?),
         };
@@ -127,6 +138,14 @@ fn raw<R: Region>(region: &mut R, offset: i64, size: u32) -> Result<u64, Code> {
     if fits { Ok(start) } else { Err(Code::EnvLayout) }
 }
 
+/// Refuses copies that lie on each other.
+fn apart(copies: Copies<u64>, size: u32) -> Result<Copies<u64>, Code> {
+    match copies {
+        Copies::Redundant([first, second], _) if first.abs_diff(second) < u64::from(size) => Err(Code::EnvLayout),
+        copies => Ok(copies),
+    }
+}
+
 /// Offsets on one device each, as the region of both counts them.
 fn on_devices(copies: Copies<u64>) -> Copies<u64> {
     match copies {
@@ -134,3 +153,6 @@ fn on_devices(copies: Copies<u64>) -> Copies<u64> {
         Copies::Redundant([first, second], scheme) => Copies::Redundant([first, SECOND + second], scheme),
     }
 }
+
+#[cfg(test)]
+mod tests;

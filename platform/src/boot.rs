@@ -18,7 +18,6 @@ use crate::{
     watchdog::Watchdog,
     wire::KeepList,
 };
-use boards::Board;
 use core::ffi::CStr;
 use log::{info, warn};
 use runtime::{
@@ -66,7 +65,7 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) 
     };
     let disk = &board.disk;
     wait_for(&[disk.env.device, disk.boot.device, disk.storage.device], watchdog);
-    match open_env(board) {
+    match crate::env::open(board) {
         Ok(mut env) => {
             disks.loaded = env.load();
             report(disk.env.device, &disks.loaded);
@@ -113,11 +112,6 @@ fn wait_for(devices: &[&str], watchdog: &mut Watchdog) {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-fn open_env(board: &'static Board) -> Result<Env, Code> {
-    let region = BlockRegion::open(board.disk.env.device).map_err(|_| Code::StorageIo)?;
-    board.open(region, Box::leak(vec![0u8; board.env.work()].into_boxed_slice()))
 }
 
 /// Mounts a file system of ours, repairing it if that is needed and possible.

@@ -1,85 +1,136 @@
-//! The block device as a `Region`: where the boards' codec finds the loader's environment by sector offsets.
+//! The device that holds the loader's environment, opened as the board says, as one `Region`.
 //!
-//! Fault model: a write is in force only after `sync` returned; what is read back after `drop_cache` comes from
-//! the medium, not from memory, so a device that swallows writes is found out.
-//! The file system on that partition, if any, is never mounted: its two files are pre-sized and only their
-//! sectors are written.
+//! A block device or file counts its own bytes. Flash and volumes hold one copy on each device: copy 2 starts at
+//! `boards::env::SECOND`, which no device reaches.
 
-use runtime::{fault::Code, port::Region};
-use rustix::{
-    fd::OwnedFd,
-    fs::{Advice, Mode, OFlags},
-    io::Errno,
+mod block;
+mod mtd;
+mod ubi;
+
+pub use block::{ALIGN, BlockRegion};
+pub use mtd::{Chip, MtdChip, Nor};
+pub use ubi::Volume;
+
+use boards::{
+    Board, Env, Flash, Medium,
+    env::{Codec, SECOND, uboot::Copies},
 };
+use runtime::{fault::Code, port::Region};
 
-/// An open block device or file.
-pub struct BlockRegion(OwnedFd);
-
-impl BlockRegion {
-    /// Opens `path` for reading and writing.
-    pub fn open(path: &str) -> Result<Self, Errno> {
-        rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(Self)
-    }
+/// The board's environment device.
+pub enum EnvRegion {
+    /// Offsets of a disk, a partition or a file.
+    Block(BlockRegion),
+    /// NOR flash, one for each copy.
+    Flash(Pair<Nor<MtdChip>>),
+    /// UBI volumes, one for each copy.
+    Ubi(Pair<Volume>),
 }
 
-impl From<OwnedFd> for BlockRegion {
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd)
-    }
+/// Opens a board's environment. What it needs is allocated here, and nothing later.
+pub fn open(board: &Board) -> Result<Codec<'static, EnvRegion>, Code> {
+    open_on(board, board.disk.env.device)
 }
 
-impl Region for BlockRegion {
-    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
-        let mut done = 0;
-        while done < out.len() {
-            match rustix::io::pread(&self.0, &mut out[done..], offset + done as u64) {
-                Ok(0) => return Err(Code::StorageDamaged),
-                Ok(read) => done += read,
-                Err(Errno::INTR) => {}
-                Err(_) => return Err(Code::StorageIo),
-            }
+/// As [`open`], with the block device somewhere else.
+pub fn open_on(board: &Board, device: &str) -> Result<Codec<'static, EnvRegion>, Code> {
+    let half = board.env.work() / 2;
+    let region = match board.env {
+        Env::Uboot { medium: Medium::Fat(_) | Medium::Raw(_), .. } | Env::Tryboot { .. } => {
+            EnvRegion::Block(BlockRegion::direct(device).map_err(|_| Code::StorageIo)?)
         }
-        Ok(())
+        Env::Uboot { medium: Medium::Mtd(flash), .. } => {
+            let open = |flash: Flash| Nor::new(MtdChip::open(flash.device)?, flash.offset, half);
+            EnvRegion::Flash(Pair::open(flash, open)?)
+        }
+        Env::Uboot { medium: Medium::Ubi { device: ubi, volumes }, .. } => {
+            EnvRegion::Ubi(Pair::open(volumes, |name| Volume::find(ubi, name, half))?)
+        }
+        Env::UbootTxt { .. } | Env::Grub { .. } | Env::UbootAb { .. } => return Err(Code::EnvUnsupported),
+    };
+    board.open(region, room(board.env.work()))
+}
+
+/// Memory that stays, on whole pages, so that the kernel can read past its cache right into it.
+fn room(length: usize) -> &'static mut [u8] {
+    let memory = Box::leak(vec![0u8; length + ALIGN].into_boxed_slice());
+    let start = memory.as_ptr().align_offset(ALIGN).min(ALIGN);
+    &mut memory[start..start + length]
+}
+
+/// One device for each copy, seen as one region.
+pub struct Pair<D> {
+    first: D,
+    second: Option<D>,
+}
+
+impl<D> Pair<D> {
+    fn open<T>(copies: Copies<T>, open: impl FnMut(T) -> Result<D, Code>) -> Result<Self, Code> {
+        Ok(match copies.try_map(open)? {
+            Copies::Single(first) => Self { first, second: None },
+            Copies::Redundant([first, second], _) => Self { first, second: Some(second) },
+        })
+    }
+
+    /// The device that an offset means, and the offset in it.
+    fn at(&mut self, offset: u64) -> Result<(&mut D, u64), Code> {
+        match offset.checked_sub(SECOND) {
+            None => Ok((&mut self.first, offset)),
+            Some(offset) => self.second.as_mut().map(|second| (second, offset)).ok_or(Code::StorageIo),
+        }
+    }
+}
+
+/// A device that holds one copy. A write that returned is on the medium.
+trait Holds {
+    fn read(&mut self, at: u64, out: &mut [u8]) -> Result<(), Code>;
+    fn write(&mut self, at: u64, data: &[u8]) -> Result<(), Code>;
+}
+
+impl<D: Holds> Region for Pair<D> {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        self.at(offset).and_then(|(device, at)| device.read(at, out))
     }
 
     fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
-        let mut done = 0;
-        while done < data.len() {
-            match rustix::io::pwrite(&self.0, &data[done..], offset + done as u64) {
-                Ok(0) => return Err(Code::StorageIo),
-                Ok(written) => done += written,
-                Err(Errno::INTR) => {}
-                Err(_) => return Err(Code::StorageIo),
-            }
-        }
-        Ok(())
+        self.at(offset).and_then(|(device, at)| device.write(at, data))
     }
 
     fn sync(&mut self) -> Result<(), Code> {
-        rustix::fs::fsync(&self.0).map_err(|_| Code::StorageIo)
+        Ok(())
     }
 
-    fn drop_cache(&mut self) {
-        let _ = rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed);
+    fn drop_cache(&mut self) {}
+}
+
+impl EnvRegion {
+    fn inner(&mut self) -> &mut dyn Region {
+        match self {
+            Self::Block(block) => block,
+            Self::Flash(pair) => pair,
+            Self::Ubi(pair) => pair,
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Region for EnvRegion {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        self.inner().read_at(offset, out)
+    }
 
-    #[test]
-    fn what_is_written_is_read_back_and_the_end_is_an_error() {
-        let path = std::env::temp_dir().join(format!("switchback-region-{}", std::process::id()));
-        std::fs::write(&path, [0u8; 1024]).unwrap();
-        let mut region = BlockRegion::open(path.to_str().unwrap()).unwrap();
-        region.write_at(512, b"copy").unwrap();
-        region.sync().unwrap();
-        region.drop_cache();
-        let mut out = [0; 4];
-        region.read_at(512, &mut out).unwrap();
-        assert_eq!(&out, b"copy");
-        assert_eq!(region.read_at(1022, &mut out), Err(Code::StorageDamaged));
-        std::fs::remove_file(path).unwrap();
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
+        self.inner().write_at(offset, data)
+    }
+
+    fn sync(&mut self) -> Result<(), Code> {
+        self.inner().sync()
+    }
+
+    fn drop_cache(&mut self) {
+        self.inner().drop_cache();
+    }
+
+    fn length(&mut self) -> Option<u64> {
+        self.inner().length()
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     config::{Policy, Value},
     containers::Containers,
     early,
-    env::BlockRegion,
+    env::EnvRegion,
     errand::{Desk, Resident, Starter},
     path::Path,
     signals::{End, Signals, Wish, reap},
@@ -117,8 +117,8 @@ impl Settings {
     }
 }
 
-/// The environment's codec over its block device.
-pub type Env = Codec<'static, BlockRegion>;
+/// The environment's codec over its device.
+pub type Env = Codec<'static, EnvRegion>;
 
 /// Linux.
 pub struct Linux {

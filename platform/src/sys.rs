@@ -349,6 +349,60 @@ pub fn ext4_checkpoint(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     if done < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
+/// What an MTD device is.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct MtdInfo {
+    /// RAM, ROM, NOR, NAND …
+    pub kind: u8,
+    /// What it can do.
+    pub flags: u32,
+    /// Bytes of the whole.
+    pub size: u32,
+    /// Bytes of an erase block.
+    pub erase_size: u32,
+    /// Bytes that are written at once: 1 for NOR.
+    pub write_size: u32,
+    /// Spare bytes of a page.
+    pub oob_size: u32,
+    padding: u64,
+}
+
+/// Asks an MTD device what it is.
+pub fn mtd_info(device: &OwnedFd) -> Result<MtdInfo, Errno> {
+    const MEMGETINFO: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<MtdInfo>(b'M', 1);
+    let mut info = MtdInfo::default();
+    // SAFETY: the kernel writes one structure of this layout, any bytes of which are valid.
+    let done = unsafe { libc::ioctl(device.as_raw_fd(), MEMGETINFO as _, &raw mut info) };
+    if done < 0 { Err(last_errno()) } else { Ok(info) }
+}
+
+/// Erases blocks of an MTD device.
+pub fn mtd_erase(device: &OwnedFd, start: u32, length: u32) -> Result<(), Errno> {
+    const MEMERASE: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<[u32; 2]>(b'M', 2);
+    let range = [start, length];
+    // SAFETY: the kernel reads two numbers, which live through the call.
+    let done = unsafe { libc::ioctl(device.as_raw_fd(), MEMERASE as _, &raw const range) };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Unlocks blocks of an MTD device.
+pub fn mtd_unlock(device: &OwnedFd, start: u32, length: u32) -> Result<(), Errno> {
+    const MEMUNLOCK: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<[u32; 2]>(b'M', 6);
+    let range = [start, length];
+    // SAFETY: the kernel reads two numbers, which live through the call.
+    let done = unsafe { libc::ioctl(device.as_raw_fd(), MEMUNLOCK as _, &raw const range) };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Announces that the next `length` bytes written to a UBI volume are its new content.
+pub fn ubi_update(volume: &OwnedFd, length: i64) -> Result<(), Errno> {
+    const UBI_IOCVOLUP: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<i64>(b'O', 0);
+    // SAFETY: the kernel reads one number, which lives through the call.
+    let done = unsafe { libc::ioctl(volume.as_raw_fd(), UBI_IOCVOLUP as _, &raw const length) };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
 /// Stops all writing to a file system, which then lies on its medium as if it were unmounted, and lets it go on.
 pub fn freeze_and_thaw(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     const FIFREEZE: libc::c_ulong = 0xc004_5877;

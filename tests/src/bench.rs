@@ -8,7 +8,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use platform::env::BlockRegion;
 use runtime::id::RevName;
 use runtime::port::BootEnv;
 use serde_json::{Value, json};
@@ -183,8 +182,7 @@ fn environment(kit: &Kit, _: &Path, folder: &Path) -> Outcome<Vec<Row>> {
 pub fn store_environment(part: &Path) -> Outcome<()> {
     let board = boards::find("qemu-arm64").ok_or("the board qemu-arm64 is gone")?;
     let path = part.to_str().ok_or("a path that is no text")?;
-    let mut work = vec![0; board.env.work()];
-    let mut env = board.open(BlockRegion::open(path)?, &mut work).map_err(|code| format!("{code:?}"))?;
+    let mut env = platform::env::open_on(board, path).map_err(|code| format!("{code:?}"))?;
     let mark = |name: &str| drop(std::fs::metadata(name));
     mark("switchback-begin");
     let loaded = env.load().map_err(|code| format!("{code:?}"))?;

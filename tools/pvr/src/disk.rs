@@ -54,6 +54,26 @@ pub fn partition_table(partitions: &[Partition]) -> [u8; 512] {
     sector
 }
 
+/// A partition of an image, by its number in the table; 0 is the whole disk.
+pub fn partition(image: &Path, number: u8) -> Result<Partition> {
+    let failed = || format!("read the partition table of {}", image.display());
+    let mut file = File::open(image).during(failed)?;
+    let Some(index) = number.checked_sub(1) else {
+        let length = file.metadata().during(failed)?.len();
+        return Ok(Partition { kind: 0, start: 0, length });
+    };
+    let mut sector = [0; 512];
+    file.read_exact(&mut sector).during(failed)?;
+    let entry = sector[446..510].chunks_exact(16).nth(index.into()).filter(|entry| entry[4] != 0);
+    let entry = entry.filter(|_| sector[510..] == [0x55, 0xaa]);
+    let entry = entry.ok_or_else(|| Error::input(format!("{} has no partition {number}", image.display())))?;
+    let sectors = |at: usize| {
+        let bytes = [entry[at], entry[at + 1], entry[at + 2], entry[at + 3]];
+        u64::from(u32::from_le_bytes(bytes)) * SECTOR
+    };
+    Ok(Partition { kind: entry[4], start: sectors(8), length: sectors(12) })
+}
+
 /// Makes a FAT16 file system in `image` (created, `length` bytes) with nothing but these files in its root folder.
 /// They are written first to last into an empty file system, so each is one run of clusters.
 pub fn make_fat(image: &Path, length: u64, content: &[(&str, &[u8])]) -> Result<()> {
@@ -175,6 +195,7 @@ pub fn copy_in(disk: &mut File, start: u64, partition: &Path) -> Result<()> {
 pub struct FileRegion {
     file: File,
     start: u64,
+    length: Option<u64>,
     path: PathBuf,
 }
 
@@ -182,7 +203,12 @@ impl FileRegion {
     /// The part of `path` that begins at `start`.
     pub fn open(path: &Path, start: u64) -> Result<Self> {
         let file = File::options().read(true).write(true).open(path).during(|| format!("open {}", path.display()))?;
-        Ok(Self { file, start, path: path.to_owned() })
+        Ok(Self { file, start, length: None, path: path.to_owned() })
+    }
+
+    /// A partition of the disk `path`.
+    pub fn part(path: &Path, part: &Partition) -> Result<Self> {
+        Ok(Self { length: Some(part.length), ..Self::open(path, part.start)? })
     }
 
     /// For messages.
@@ -202,4 +228,7 @@ impl Region for FileRegion {
         self.file.sync_all().map_err(|_| Code::StorageIo)
     }
     fn drop_cache(&mut self) {}
+    fn length(&mut self) -> Option<u64> {
+        self.length.or_else(|| self.file.metadata().ok()?.len().checked_sub(self.start))
+    }
 }

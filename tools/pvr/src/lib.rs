@@ -11,6 +11,7 @@ pub mod device;
 pub mod disk;
 pub mod error;
 pub mod files;
+pub mod fw_env;
 pub mod modules;
 pub mod remote;
 pub mod repo;

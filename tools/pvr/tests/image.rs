@@ -195,6 +195,32 @@ fn a_disk_that_every_tool_finds_in_order() {
         );
     }
 
+    // What the tools are told: on this machine the image, on the device its partition.
+    let here = place.pvr("", &["image", "fw-env", "--board", "qemu-arm64", "--image", "d.img"]).good();
+    place.write("here.config", &here);
+    let print = |name: &str| tool("fw_printenv", &["-c", text(&place.path("here.config")), "-n", name]);
+    assert_eq!(print("pv_rev"), "0\n", "{here}");
+    tool("fw_setenv", &["-c", text(&place.path("here.config")), "foreign", "x"]);
+    assert_eq!(print("foreign"), "x\n");
+    let beside = place.read("d.img.fw_env.config");
+    let on_device = |line: &str| {
+        let (path, rest) = line.split_once(' ').unwrap();
+        let (offset, size) = rest.split_once(' ').unwrap();
+        assert_eq!(path, text(&disk));
+        let offset = u64::from_str_radix(offset.trim_start_matches("0x"), 16).unwrap() - (1 << 20);
+        format!("/dev/vda1 {offset:#x} {size}")
+    };
+    let rows = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(rows(&beside), rows(&here).iter().map(|line| on_device(line)).collect::<Vec<_>>());
+    assert_eq!(rows(&beside).len(), 2);
+    let device = ["image", "fw-env", "--board", "qemu-arm64", "--image", "d.img", "--device"];
+    assert_eq!(place.pvr("", &device).good().trim_end(), beside.trim_end());
+    let yaml = place.pvr("", &[&device[..], &["--format", "yaml"]].concat()).good();
+    assert_eq!(yaml.trim_end(), place.read("d.img.fw_env.yaml").trim_end());
+    assert!(yaml.contains("\nuboot:\n  size: 0x4000\n") && yaml.matches("path: /dev/vda1").count() == 2, "{yaml}");
+    assert!(place.pvr("", &["image", "fw-env", "--board", "qemu-arm64"]).failed(2).contains("--image"));
+    assert!(place.pvr("", &["image", "fw-env", "--board", "rpi"]).failed(2).contains("no U-Boot environment"));
+
     for image in [&boot, &storage] {
         tool("e2fsck", &["-fn", text(image)]);
     }

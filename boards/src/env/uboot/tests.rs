@@ -402,6 +402,96 @@ fn a_lost_environment_is_rebuilt_and_a_good_one_is_not() {
 }
 
 #[test]
+fn a_load_says_which_copy_is_in_force_and_whether_the_other_is_damaged() {
+    let state = |memory: &mut Memory| {
+        let loaded = env(memory, Scheme::Incremental, |env| env.load()).unwrap();
+        (loaded.active, loaded.damaged, loaded.complete)
+    };
+    let [first, second] = [copy(&[b"pv_rev=1"], 1), copy(&[b"pv_rev=2"], 2)];
+    assert_eq!(state(&mut Memory::with([&first, &second])), (2, false, true));
+    assert_eq!(state(&mut Memory::with([&first, &spoiled(second)])), (1, true, true));
+    assert_eq!(state(&mut Memory::with([&spoiled(first), &second])), (2, true, true));
+    let mut memory = Memory::with([&first, &second]);
+    memory.broken = vec![SIZE as u64];
+    assert_eq!(state(&mut memory), (1, true, false), "unreadable is damaged, and may name more");
+    memory.broken.clear();
+    // A store makes the damaged copy good again.
+    let mut memory = Memory::with([&first, &spoiled(second)]);
+    env(&mut memory, Scheme::Incremental, |env| env.store(&vars("3", None, None))).unwrap();
+    assert_eq!(state(&mut memory), (2, false, true));
+}
+
+/// Calls `f` with a single environment over `memory`.
+fn single<T>(memory: &mut Memory, f: impl FnOnce(&mut Uboot<'_, &mut Memory>) -> T) -> T {
+    let mut work = [0xaa; 2 * SIZE];
+    f(&mut Uboot::new(memory, Layout { copies: Copies::Single(0), size: SIZE }, TEXT, &mut work).unwrap())
+}
+
+/// A single copy with `vars`.
+fn single_copy(vars: &BootVars) -> [u8; SIZE] {
+    let mut image = [0; SIZE];
+    initial(TEXT, vars, None, &mut image).unwrap();
+    image
+}
+
+#[test]
+fn a_single_copy_is_read_and_stored_in_place() {
+    let (old, new) = (vars("1", None, Some("0")), vars("1", Some("2"), Some("0")));
+    let mut memory = Memory::with([&single_copy(&old), &[0x77; SIZE]]);
+    // From another implementation: zlib.crc32 over everything behind the checksum, and no flag byte.
+    assert_eq!(memory.bytes[..4], crc32fast::hash(&memory.bytes[4..SIZE]).to_le_bytes());
+    assert_eq!(memory.bytes[4..16], *b"bootlimit=3\0");
+    let loaded = single(&mut memory, |env| env.load()).unwrap();
+    assert_eq!((loaded.vars, loaded.active, loaded.damaged, loaded.complete), (old, 1, false, true));
+    memory.log.clear();
+    single(&mut memory, |env| env.store(&new)).unwrap();
+    assert_eq!(memory.log, ["read", "write", "sync", "drop", "read"]);
+    assert_eq!(single(&mut memory, |env| env.load()).unwrap().vars, new);
+    assert_eq!(memory.bytes[SIZE..], [0x77; SIZE], "what is behind the copy is not touched");
+    assert_eq!(single(&mut memory, |env| env.rebuild(&old)), Err(Code::Internal), "it is valid");
+}
+
+/// What a single copy does not survive, said by its code, and what brings the device back.
+#[test]
+fn a_single_copy_cut_in_a_store_is_whole_or_lost_and_rebuilt() {
+    let (old, new) = (vars("1", None, Some("0")), vars("1", Some("2"), Some("0")));
+    let (mut lost, mut kept) = (0, 0);
+    for cut in 0..=SIZE {
+        let mut memory = Memory::with([&single_copy(&old), &[0x77; SIZE]]);
+        memory.cut = Some(cut);
+        let stored = single(&mut memory, |env| env.store(&new));
+        memory.cut = None;
+        match single(&mut memory, |env| env.load()) {
+            Ok(loaded) => {
+                assert!(loaded.vars == old || loaded.vars == new, "{cut}");
+                assert!(stored.is_err() || loaded.vars == new, "{cut}: acknowledged");
+                kept += 1;
+            }
+            Err(code) => {
+                assert_eq!((code, stored), (Code::EnvInvalid, Err(Code::EnvStoreFailed)), "{cut}");
+                assert_eq!(single(&mut memory, |env| env.store(&new)), Err(Code::EnvInvalid));
+                single(&mut memory, |env| env.rebuild(&old)).unwrap();
+                assert_eq!(single(&mut memory, |env| env.load()).unwrap().vars, old);
+                lost += 1;
+            }
+        }
+    }
+    assert!(lost > 50 && kept > 50, "{lost} {kept}");
+}
+
+#[test]
+fn every_other_flag_byte_is_data_to_a_single_copy() {
+    let layout = Layout { copies: Copies::Single(0), size: SIZE };
+    for flag in 0..=255 {
+        let mut image = single_copy(&vars("1", None, None));
+        image[4] = flag;
+        let valid = flag == b'b';
+        assert_eq!(layout.flags(&image), valid.then_some(0));
+        assert_eq!(layout.select([valid.then_some(0), Some(flag)]), valid.then_some(0));
+    }
+}
+
+#[test]
 fn working_memory_and_size_are_checked() {
     let mut memory = Memory::with([&[0; SIZE], &[0; SIZE]]);
     let mut opened = |size: usize, work: usize| {

@@ -31,7 +31,8 @@ use std::{
 ///
 /// Holds the two copies of the loader's environment with the board's boot script (in a partition of their own or before
 /// the first one, as the board has it), a partition that the loader reads, and one with the objects and revisions. The
-/// committed state becomes revision 0. Needs mtools and e2fsprogs, and no root.
+/// committed state becomes revision 0. Beside the image it leaves what fw_setenv on the device needs: FILE.fw_env.config,
+/// and the same as YAML. Needs mtools and e2fsprogs, and no root.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr image disk --board qemu-arm64 --repo . --out device.img --dev
@@ -96,6 +97,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     disk.rewind().and_then(|()| disk.write_all(&table)).during(|| format!("write {}", args.out.display()))?;
     drop(disk);
     files::finish(file, &args.out, 0o644)?;
+    super::fw_env::write_beside(board, &args.out)?;
     spinner.finish_and_clear();
     report(context, args, board, &parts, &state)
 }

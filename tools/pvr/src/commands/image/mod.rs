@@ -2,6 +2,7 @@
 
 mod bsp;
 mod disk;
+mod fw_env;
 mod rootfs;
 
 use crate::{commands::Context, error::Result};
@@ -13,6 +14,7 @@ pub(super) enum Command {
     Rootfs(rootfs::Args),
     Bsp(bsp::Args),
     Disk(disk::Args),
+    FwEnv(fw_env::Args),
 }
 
 /// Runs one of them.
@@ -21,6 +23,7 @@ pub(super) fn run(context: &Context, command: &Command) -> Result<()> {
         Command::Rootfs(args) => rootfs::run(context, args),
         Command::Bsp(args) => bsp::run(context, args),
         Command::Disk(args) => disk::run(context, args),
+        Command::FwEnv(args) => fw_env::run(context, args),
     }
 }
 
