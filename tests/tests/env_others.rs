@@ -1,8 +1,8 @@
 //! The environments of one sector on images that real tools make: `autoboot.txt` on FAT (mtools), `grubenv`
 //! (grub-editenv, and the script in grub-emu, GRUB as a process of this machine), `uboot.txt` on ext4 with the loader's
-//! mark on FAT.
+//! mark on FAT. And the page of the book about all of them.
 
-use boards::env::{fat, grub, grub::Grub, tryboot, tryboot::Tryboot, uboot::Copies, uboot_txt};
+use boards::env::{fat, grub, grub::Grub, tryboot, tryboot::Tryboot, uboot::Copies, uboot_ab, uboot_txt};
 use runtime::{
     boot::{LoaderVars, loader},
     fault::Code,
@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
-use tests::loader_disk::{FileRegion, root, run};
+use tests::loader_disk::{FileRegion, LoaderDisk, root, run};
 
 fn rev(name: &str) -> RevName {
     RevName::parse(name).unwrap()
@@ -484,4 +484,56 @@ fn uboot_txt_as_the_original_left_it_changes_in_exactly_one_sector() {
     // Ours goes into what others have there, and back.
     FileRegion::open(&image, 0).write_at(text.at, b"pv_rev=7\0pv_try=8\0\0").unwrap();
     assert_eq!(open().load().unwrap().vars, vars("7", Some("8"), None));
+}
+
+/// The page of the book: its commands are run as they stand, and its table says what the code says.
+#[test]
+fn the_books_page_is_true() {
+    let page = fs::read_to_string(root().join("docs/environments.md")).unwrap();
+    let disk = LoaderDisk::new("book", &[], "", &vars("0", None, None));
+    let config = disk.fw_config();
+    let folder = config.parent().unwrap();
+    fs::write(folder.join("grubenv"), grub::initial(&vars("0", None, None)).unwrap()).unwrap();
+    let blocks: Vec<_> = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let mut steps = 0;
+    for line in blocks.iter().flat_map(|block| block.lines()).filter(|line| !line.starts_with('#')) {
+        run(Command::new("sh").args(["-ec", line]).current_dir(folder));
+        let grubs = || open(&folder.join("grubenv")).load().unwrap().vars;
+        let candidate = match line {
+            "fw_setenv -c fw_env.config -s arm" => disk.env(|env| env.load()).unwrap().vars.candidate,
+            "grub-editenv grubenv set pv_try=7 upgrade_available=1 bootcount=0" => grubs().candidate,
+            "fw_setenv -c fw_env.config -s disarm" => {
+                assert_eq!(disk.env(|env| env.load()).unwrap().vars, vars("0", None, None));
+                continue;
+            }
+            "grub-editenv grubenv set upgrade_available=0" => {
+                assert_eq!(grubs(), vars("0", None, None));
+                continue;
+            }
+            _ => continue,
+        };
+        assert_eq!(candidate, Some(rev("7")), "{line}");
+        steps += 1;
+    }
+    assert_eq!((blocks.len(), steps), (3, 2));
+    let printed = run(Command::new("fw_printenv").arg("-c").arg(&config));
+    assert!(printed.lines().any(|line| line == "bootcmd=run my_boot"), "{printed}");
+    assert!(!printed.lines().any(|line| line.starts_with("pv_script=")), "{printed}");
+
+    let word = |yes: bool| if yes { "yes" } else { "no" };
+    for (kind, guarantee) in [
+        ("`uboot.txt`", uboot_txt::GUARANTEE),
+        ("`uboot.txt`, no `pv.env`", uboot_txt::GUARANTEE_WITHOUT_MARK),
+        ("`grub`", grub::GUARANTEE),
+        ("`tryboot`", tryboot::GUARANTEE),
+        ("`uboot-ab`, its slots", uboot_ab::GUARANTEE),
+    ] {
+        let row = page.lines().find(|line| line.starts_with(&format!("| {kind} |"))).unwrap();
+        let (before, after) = (word(guarantee.hang_before_linux), word(guarantee.hang_after_linux));
+        let end = format!("| {} | {before} | {after} | {} |", word(guarantee.torn_write), guarantee.tries);
+        assert!(row.ends_with(&end), "{row}: {end}");
+    }
+    for code in [Code::ScriptUnknown, Code::EnvFull, Code::EnvLayout] {
+        assert!(page.contains(&code.to_string()), "{code}");
+    }
 }
