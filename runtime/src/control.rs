@@ -21,6 +21,7 @@ use crate::{
     order::{Phase, Standing},
     port::Millis,
     state::{Group, Plan, Recovery, RecoveryPolicy, RestartPolicy},
+    update::State,
 };
 use core::fmt;
 
@@ -569,13 +570,29 @@ fn status_of(machine: &Machine, container: &Container) -> Status {
 
 /// The lowest status of a member that is not at its goal; READY if all are. Reference: device-formats 5.2.
 fn group_status(machine: &Machine, group: usize) -> Status {
+    if let Some(status) = moving(machine) {
+        return status;
+    }
     let members = machine.order().containers().filter(|(_, container)| usize::from(container.spec().group) == group);
     let behind = members.filter(|(_, container)| !container.at_goal());
     behind.map(|(_, container)| status_of(machine, container)).min().unwrap_or(Status::Ready)
 }
 
+/// While the device is on its way up or down, the containers that it has say nothing about it: before the boot decision
+/// is carried out there are none, and none that misses its goal is no READY.
+fn moving(machine: &Machine) -> Option<Status> {
+    match machine.update().state() {
+        State::Boot | State::Explaining | State::Settling { .. } => Some(Status::Installed),
+        State::Leaving { .. } => Some(Status::Stopping),
+        _ => None,
+    }
+}
+
 fn device_status(machine: &Machine) -> Status {
     let Plan { groups, .. } = machine.plan();
+    if let Some(status) = moving(machine) {
+        return status;
+    }
     (0..groups.len()).map(|index| group_status(machine, index)).min().unwrap_or(Status::Ready)
 }
 
@@ -784,10 +801,18 @@ mod tests {
         let vars = BootVars { committed: rev("0"), candidate: None, previous: Some(rev("locals/old")) };
         let boot = Boot { choice, vars, may_arm: Ok(()), degraded: false, commit_delay_ms: 0 };
         let mut machine = Machine::new(boot, plan);
+        // No container has begun, and none is at its goal: still no READY.
+        assert!(status(&machine).starts_with(r#"{"status":"INSTALLED","#));
         for event in [Event::Tick, Event::Verified(ContainerId(0), Ok(())), Event::Launched(ContainerId(0), Ok(()))] {
             machine.handle(1000, event);
         }
         machine
+    }
+
+    fn status(machine: &Machine) -> String {
+        let mut text = String::new();
+        Answer::Document(Request::Status).write_body(&mut text, machine, &Desk(1)).unwrap();
+        text
     }
 
     fn body(answer: Answer) -> String {
@@ -795,6 +820,13 @@ mod tests {
         answer.write_body(&mut text, &device(), &Desk(1)).unwrap();
         assert!(answer.media() != media::JSON || text.is_empty() || Value::parse(text.as_bytes()).is_ok(), "{text}");
         text
+    }
+
+    #[test]
+    fn a_device_that_goes_down_is_not_ready() {
+        let mut machine = device();
+        machine.handle(2000, Event::Reboot);
+        assert!(status(&machine).starts_with(r#"{"status":"STOPPING","#), "{}", status(&machine));
     }
 
     #[test]
