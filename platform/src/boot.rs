@@ -24,6 +24,7 @@ use runtime::{
     boot::{self, Choice, Facts, Mode},
     control::InForce,
     fault::{Code, Refusal},
+    id::RevName,
     journal::{self, Kind, Phase, Record},
     port::{BootEnv, BootVars, Loaded},
     state::{Defaults, Plan, Spans},
@@ -175,16 +176,24 @@ pub struct Decision {
 
 /// Decides which revision runs, and how. `watchdog`: it made the last reset.
 pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy, watchdog: bool) -> Decision {
+    // A copy that is whole and commits to no name at all is an owner's: the loader went on to `last`, past any candidate.
+    let owners = disks.loaded == Err(Code::EnvInvalid) && loader.booted != loader.candidate;
     let facts = Facts {
         booted: loader.booted,
-        candidate: loader.candidate,
+        candidate: loader.candidate.filter(|_| !owners),
         bootcount: loader.bootcount,
         canary: loader.canary,
         script: loader.script,
         watchdog,
     };
     let loaded = disks.loaded.ok();
-    let choice = boot::choose(loaded, &facts, disks.journal);
+    let mut choice = boot::choose(loaded, &facts, disks.journal);
+    if let Some(loaded) = loaded
+        && choice.mode == Mode::Steady
+        && choice.store.is_none()
+    {
+        repair_owners(loaded, &mut choice);
+    }
     info!("boot: {choice:?}");
     let fresh = BootVars { committed: choice.run, candidate: None, previous: None };
     let vars = loaded.map(|loaded| loaded.vars).or(choice.store).unwrap_or(fresh);
@@ -203,6 +212,22 @@ pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy, watchdog: bool) 
     let complete = disks.loaded.map_or_else(|code| code == Code::EnvInvalid, |loaded| loaded.complete);
     let copy = disks.loaded.map(|loaded| InForce { number: loaded.active, damaged: loaded.damaged });
     Decision { boot, named, complete, copy }
+}
+
+/// What only an owner can have written, and no revision can come of, is replaced by what runs.
+fn repair_owners(loaded: Loaded, choice: &mut Choice) {
+    let vars = loaded.vars;
+    if choice.run != vars.committed && is_missing(vars.committed) {
+        *choice = boot::commits_to_nothing(vars, choice.run);
+    } else if vars.candidate.is_none() && loaded.bootcount != 0 {
+        warn!("environment: a candidate is counted and none is named: {}; cleared", Code::RevisionName);
+        choice.store = Some(vars);
+    }
+}
+
+/// Whether the storage is there, and holds no such revision.
+fn is_missing(rev: RevName) -> bool {
+    Path::new("/storage/trails").exists() && !Path::new(&format!("/storage/trails/{rev}")).exists()
 }
 
 /// Reads the revision that is to run into the machine's plan.

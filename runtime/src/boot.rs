@@ -185,6 +185,16 @@ fn settled(vars: BootVars, facts: &Facts, journal: Option<Record>) -> Choice {
     }
 }
 
+/// The environment commits to a revision that is not on this device: an owner wrote it. The loader found nothing to boot
+/// there; what it booted in its place is committed, and the reason is told as that of an update.
+pub fn commits_to_nothing(vars: BootVars, booted: RevName) -> Choice {
+    let fresh =
+        Record { candidate: vars.committed, previous: booted, kind: Kind::Reboot, phase: Phase::Armed, falls: 0 };
+    let store = BootVars { committed: booted, previous: vars.previous.filter(|rev| *rev != booted), ..vars };
+    let record = Some(failed(fresh, Code::RevisionUnknown));
+    Choice { run: booted, mode: Mode::Steady, record, write: true, store: Some(store) }
+}
+
 fn failed(record: Record, code: Code) -> Record {
     record.with(Phase::Failed { code, container: None })
 }
@@ -436,6 +446,19 @@ mod tests {
         ] {
             let journal = record("2", Kind::Reboot, phase).map(|record| Record { falls, ..record });
             assert_eq!(choose(loaded(env), &booted(name), journal).is_degraded(), degraded, "{env} {name} {phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_committed_revision_that_is_not_there_is_replaced_by_what_booted() {
+        for (env, previous) in [("2 - 1", None), ("2 - 0", Some(rev("0")))] {
+            let choice = commits_to_nothing(vars(env), rev("1"));
+            assert_eq!(choice.store, Some(BootVars { committed: rev("1"), candidate: None, previous }));
+            assert_eq!(choice.verdict(), Some((rev("2"), Code::RevisionUnknown)));
+            // Carried out, nothing is left to do.
+            let done = Some(Loaded { vars: choice.store.unwrap(), ..loaded("1 - -").unwrap() });
+            let again = choose(done, &booted("1"), choice.record);
+            assert_eq!((again.run, again.store, again.write), (rev("1"), None, false));
         }
     }
 

@@ -511,6 +511,9 @@ impl Update {
         let refusal = match self.boot.may_arm {
             Err(code) => code,
             Ok(()) if rev == self.running => Code::AlreadyRunning,
+            // One that was given up is still named, because that could not be stored. Its reason stands in the journal,
+            // where a new one would take its place, and after a cut nobody would know that it must not be tried.
+            Ok(()) if self.vars.candidate.is_some() => Code::EnvStoreFailed,
             Ok(()) => {
                 push(out, Command::Load(rev));
                 return State::Loading { rev, conn };

@@ -349,6 +349,16 @@ fn falls_are_counted_and_forgotten() {
 }
 
 #[test]
+fn over_a_candidate_that_could_not_be_cleared_nothing_is_armed() {
+    let vars = BootVars { candidate: Some(rev("locals/old")), ..vars() };
+    let mut update = Update { state: State::Steady, ..Update::new(Boot { vars, ..boot() }) };
+    let mut out = Commands::new();
+    update.handle(NOW, Input::Run(ConnId(7), rev("locals/new")), &mut out);
+    let refused = Answer::Refused(Code::EnvStoreFailed.into(), 0);
+    assert_eq!((update.state(), &out[..]), (State::Steady, &[Command::Answer(ConnId(7), refused)][..]));
+}
+
+#[test]
 fn a_loader_that_is_not_known_is_not_armed() {
     let mut update = Update::new(Boot { may_arm: Err(Code::ScriptUnknown), ..boot() });
     let mut out = Commands::new();
