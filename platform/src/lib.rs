@@ -12,6 +12,8 @@ pub mod early;
 pub mod endpoint;
 pub mod env;
 pub mod errand;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod fetch;
 pub mod keeper;
 pub mod kmsg;

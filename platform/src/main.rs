@@ -43,6 +43,8 @@ fn init() -> ! {
     early::panic_hook();
     early::protect_from_oom();
     early::room_for_descriptors();
+    #[cfg(feature = "faults")]
+    let fault = platform::faults::at_start();
     root.expect("a root that containers can pivot away from");
     early::cgroups();
     let signals = Signals::open().expect("a descriptor for signals");
@@ -61,6 +63,8 @@ fn init() -> ! {
         linux::Linux::new(settings, signals, watchdog, disks.env, &decision).expect("descriptors for the loop");
     alloc::seal();
     loop {
+        #[cfg(feature = "faults")]
+        fault.in_loop(begun, linux::now());
         let event = linux.wait(&mut machine);
         turn(&mut machine, &mut linux, linux::now(), event);
     }

@@ -1,0 +1,9 @@
+//! Faults on demand are not in a binary that was built without asking for them.
+
+#[test]
+fn the_usual_binary_cannot_be_told_to_break() {
+    let binary = std::fs::read(env!("CARGO_BIN_EXE_switchback")).unwrap();
+    let holds = |words: &[u8]| binary.windows(words.len()).any(|window| window == words);
+    assert!(holds(b"/etc/pantavisor.config"), "the words of the binary can be found at all");
+    assert_eq!(holds(b"/etc/switchback.fault"), cfg!(feature = "faults"));
+}
