@@ -142,7 +142,7 @@ fn device(kit: &Kit, _: &Path, folder: &Path) -> Outcome<Vec<Row>> {
 
 /// System calls of one store of the environment: ours and fw_setenv's, on copies of the same partition.
 fn environment(kit: &Kit, _: &Path, folder: &Path) -> Outcome<Vec<Row>> {
-    let disk = Disk::open(&kit.image())?;
+    let disk = Disk::open(&kit.image(), kit.board()?)?;
     let part = folder.join("environment");
     let whole = std::fs::read(kit.image())?;
     std::fs::write(&part, &whole[disk.env.start as usize..][..disk.env.length as usize])?;

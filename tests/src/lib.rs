@@ -12,5 +12,6 @@
 pub mod bad_input;
 pub mod bench;
 pub mod loader_disk;
+pub mod rollback;
 pub mod sim;
 pub mod tour;

@@ -47,6 +47,7 @@ pub fn build(kit: &Kit, probe: &Path, folder: &Path, factory: Factory) -> Outcom
     for (from, name) in [(kit.loader(), "u-boot.bin"), (kit.pvr(), "pvr")] {
         std::os::unix::fs::symlink(from, folder.join(name))?;
     }
+    std::fs::copy(kit.folder.join("board"), folder.join("board"))?;
     run(Command::new("cp").arg("-a").arg(kit.repo()).arg(&build.repo))?;
     for other in ["web", "slow", "counter", "_config"] {
         std::fs::remove_dir_all(build.repo.join(other))?;

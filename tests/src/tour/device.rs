@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use boards::Board;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::disk::{Disk, difference};
@@ -41,6 +42,12 @@ impl Kit {
     /// The factory revision as a repository.
     pub fn repo(&self) -> PathBuf {
         self.folder.join("repo")
+    }
+
+    /// The board that it was made for.
+    pub fn board(&self) -> Outcome<&'static Board> {
+        let name = std::fs::read_to_string(self.folder.join("board"))?;
+        boards::find(name.trim()).ok_or_else(|| format!("there is no board {}", name.trim()).into())
     }
 }
 
@@ -110,7 +117,7 @@ impl Device {
         if !copied.success() {
             return fail(format!("{} could not be copied", kit.image().display()));
         }
-        let disk = Disk::open(&image)?;
+        let disk = Disk::open(&image, kit.board()?)?;
         Ok(Self { kit: kit.clone(), folder: folder.into(), disk, ports: Ports::free()?, emulator: None, starts: 0 })
     }
 
@@ -129,8 +136,20 @@ impl Device {
         self.folder.join("serial.log")
     }
 
+    /// How often something stands in the log since the device was made, whatever power cuts were in between.
+    pub fn said(&self, words: &str) -> usize {
+        let earlier = (1..self.starts).map(|start| self.folder.join(format!("serial.{start}.log")));
+        let logs = earlier.chain([self.log()]).filter_map(|log| std::fs::read(log).ok());
+        logs.map(|log| String::from_utf8_lossy(&log).matches(words).count()).sum()
+    }
+
     /// Switches it on.
     pub fn power_on(&mut self) -> Outcome<()> {
+        self.power_on_with(&[])
+    }
+
+    /// Switches it on, with further arguments for the emulator: faults of its disk.
+    pub fn power_on_with(&mut self, emulator: &[String]) -> Outcome<()> {
         self.cut();
         if self.starts > 0 {
             std::fs::rename(self.log(), self.folder.join(format!("serial.{}.log", self.starts)))?;
@@ -139,7 +158,7 @@ impl Device {
         let forward = |host: u16, guest: u16| format!("{host}:{guest}");
         let pid_file = self.folder.join("qemu.pid");
         let output = Command::new(self.kit.pvr())
-            .args(["emulate", "--background", "--disk"])
+            .args(["emulate", "--background", "--board", self.disk.board.name, "--disk"])
             .arg(&self.disk.image)
             .arg("--u-boot")
             .arg(self.kit.loader())
@@ -152,6 +171,7 @@ impl Device {
             .args(["--forward", &forward(self.ports.endpoint, 12368)])
             .args(["--forward", &forward(self.ports.web, 8080)])
             .args(["--forward", &forward(self.ports.counter, 8081)])
+            .args(emulator.iter().flat_map(|word| ["--extra", word]))
             .stdin(Stdio::null())
             .output()?;
         if !output.status.success() {

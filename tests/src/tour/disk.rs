@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use boards::env::uboot;
+use boards::{Board, env::uboot};
 use runtime::fault::Code;
 use runtime::journal::{self, Record};
 use runtime::port::Region;
@@ -37,7 +37,9 @@ pub struct Part {
 pub struct Disk {
     /// The image.
     pub image: PathBuf,
-    /// The FAT partition that holds the environment.
+    /// The board that boots it.
+    pub board: &'static Board,
+    /// What holds the environment: a partition, or the whole disk.
     pub env: Part,
     /// The ext4 partition that the loader reads.
     pub boot: Part,
@@ -61,19 +63,24 @@ pub struct Env {
 }
 
 impl Disk {
-    /// Reads the partition table of `image`: the first three partitions in order are those of the board.
-    pub fn open(image: &Path) -> Outcome<Self> {
+    /// Reads the partition table of `image`, which was made for `board`.
+    pub fn open(image: &Path, board: &'static Board) -> Outcome<Self> {
         let mut sector = [0; 512];
-        File::open(image)?.read_exact(&mut sector)?;
-        let part = |index: usize| {
+        let mut file = File::open(image)?;
+        file.read_exact(&mut sector)?;
+        let whole = Part { start: 0, length: file.metadata()?.len() };
+        let part = |number: u8| {
+            let Some(index) = usize::from(number).checked_sub(1) else { return whole };
             let entry = &sector[446 + 16 * index..462 + 16 * index];
             let word = |at: usize| u64::from(u32::from_le_bytes(entry[at..at + 4].try_into().expect("four bytes")));
             Part { start: word(8) * SECTOR, length: word(12) * SECTOR }
         };
-        if sector[510..] != [0x55, 0xaa] || part(0).length == 0 || part(2).length == 0 {
-            return fail(format!("{}: no partition table with three partitions", image.display()));
+        let disk = &board.disk;
+        let [env, boot, storage] = [disk.env, disk.boot, disk.storage].map(|place| part(place.number));
+        if sector[510..] != [0x55, 0xaa] || [env, boot, storage].iter().any(|part| part.length == 0) {
+            return fail(format!("{}: no partition table of {}", image.display(), board.name));
         }
-        Ok(Self { image: image.into(), env: part(0), boot: part(1), storage: part(2) })
+        Ok(Self { image: image.into(), board, env, boot, storage })
     }
 
     /// Both copies of the environment, raw: equal bytes mean that nobody stored anything.
@@ -110,13 +117,29 @@ impl Disk {
         })
     }
 
-    /// What `fw_printenv` says of one variable: the tool that everybody else uses agrees with our codec.
-    pub fn fw_printenv(&self, name: &str, scratch: &Path) -> Outcome<String> {
+    /// Stores what the lines `name=value` say, at once, as an owner does with the device's card in a reader; an empty
+    /// value removes the variable. The device must be off.
+    pub fn fw_setenv(&self, lines: &str, scratch: &Path) -> Outcome<()> {
+        let script = scratch.join("fw_setenv.script");
+        std::fs::write(&script, lines)?;
+        let mut command = Command::new("fw_setenv");
+        let output = command.arg("-c").arg(self.fw_config(scratch)?).arg("-s").arg(script).output()?;
+        ensure(output.status.success(), || format!("fw_setenv: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+
+    /// A configuration of the environment tools for this image.
+    fn fw_config(&self, scratch: &Path) -> Outcome<PathBuf> {
         let (layout, _) = self.layout()?;
         let config = scratch.join("fw_env.config");
         let line =
             |offset: u64| format!("{} {:#x} {:#x}\n", self.image.display(), self.env.start + offset, layout.size);
         std::fs::write(&config, layout.offsets().iter().map(|offset| line(*offset)).collect::<String>())?;
+        Ok(config)
+    }
+
+    /// What `fw_printenv` says of one variable: the tool that everybody else uses agrees with our codec.
+    pub fn fw_printenv(&self, name: &str, scratch: &Path) -> Outcome<String> {
+        let config = self.fw_config(scratch)?;
         let output = Command::new("fw_printenv").arg("-c").arg(&config).args(["-n", name]).output()?;
         if !output.status.success() {
             return fail(format!("fw_printenv {name}: {}", String::from_utf8_lossy(&output.stderr).trim()));
@@ -154,7 +177,7 @@ impl Disk {
     }
 
     fn layout(&self) -> Outcome<(uboot::Layout, Window)> {
-        let board = boards::find("qemu-arm64").ok_or("the board qemu-arm64 is gone")?;
+        let board = self.board;
         let mut region = Window { file: File::open(&self.image)?, part: self.env };
         let layout = board.layout(&mut region).map_err(|code| format!("{code:?} while locating the environment"))?;
         Ok((layout, region))

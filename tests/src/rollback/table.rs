@@ -1,0 +1,147 @@
+//! What was seen, case by case, and the matrix of all boards that the book shows.
+//!
+//! Invariants: a cell is what a run wrote; a cell that no run wrote is untested, with the board's reason. Nothing is
+//! filled in by hand.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::lab::Lab;
+use super::{Case, cases};
+use crate::tour::{Outcome, fail};
+
+/// What became of a case.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// The device came back to what is committed.
+    CameBack {
+        /// How often the candidate was booted.
+        tries: usize,
+        /// The code that the status shows.
+        code: String,
+    },
+    /// It stood until somebody cut the power; each cut was a try, and then it came back.
+    NotSurvived {
+        /// How often the candidate was booted.
+        tries: usize,
+        /// The code that the status shows in the end.
+        code: String,
+    },
+    /// What a case held of which there is nothing to count.
+    Held(String),
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CameBack { tries: 1, code } => write!(f, "back after 1 try, {code}"),
+            Self::CameBack { tries, code } => write!(f, "back after {tries} tries, {code}"),
+            Self::NotSurvived { tries, code } => write!(f, "**not survived**: back after {tries} power cuts, {code}"),
+            Self::Held(what) => f.write_str(what),
+        }
+    }
+}
+
+/// One observation.
+pub struct Row(Value);
+
+impl Row {
+    /// What was seen of a case on the lab's board.
+    pub fn new(lab: &Lab, case: &Case, seen: Seen, took: Duration) -> Self {
+        Self(json!({"board": lab.board.name, "case": case.name, "seen": seen.to_string(),
+            "seconds": took.as_secs()}))
+    }
+}
+
+/// Adds a run's observations to those of earlier runs; what was seen again replaces what was seen before.
+pub fn write(file: &Path, rows: &[Row]) -> Outcome<()> {
+    let mut all = if file.exists() { read(file)? } else { Vec::new() };
+    all.retain(|old| !rows.iter().any(|row| row.0["case"] == old["case"] && row.0["board"] == old["board"]));
+    all.extend(rows.iter().map(|row| row.0.clone()));
+    Ok(std::fs::write(file, format!("{:#}\n", json!(all)))?)
+}
+
+fn read(file: &Path) -> Outcome<Vec<Value>> {
+    match serde_json::from_slice(&std::fs::read(file)?)? {
+        Value::Array(rows) => Ok(rows),
+        other => fail(format!("{}: not a list: {other}", file.display())),
+    }
+}
+
+/// The machines of the matrix: for people, the board, and why a cell that nobody observed is empty.
+pub const MACHINES: &[(&str, &str, &str)] = &[
+    ("qemu-arm64, demo device", "qemu-arm64", "not run"),
+    ("qemu-arm64, lab device", "qemu-arm64-lab", "not run"),
+    ("raspi3b", "rpi-uboot", "untested: its cases are not run by this harness yet"),
+    ("sabrelite", "imx", "untested: its cases are not run by this harness yet"),
+];
+
+/// The marks between which the page holds what was observed.
+const MARKS: (&str, &str) = ("<!-- observed: begin -->\n", "<!-- observed: end -->");
+
+/// Puts the tables of these observations into a page.
+pub fn publish(page: &Path, files: &[&Path]) -> Outcome<()> {
+    let mut rows = Vec::new();
+    for file in files {
+        rows.extend(read(file)?);
+    }
+    let text = std::fs::read_to_string(page)?;
+    let parts = text.split_once(MARKS.0).and_then(|(head, rest)| Some((head, rest.split_once(MARKS.1)?.1)));
+    let Some((head, tail)) = parts else { return fail(format!("{}: its two marks are not there", page.display())) };
+    Ok(std::fs::write(page, format!("{head}{}{}{}{tail}", MARKS.0, markdown(&rows), MARKS.1))?)
+}
+
+/// The matrix, and all other cases.
+fn markdown(rows: &[Value]) -> String {
+    let (matrix, more): (Vec<Case>, Vec<Case>) = cases().partition(|case| case.column.is_some());
+    let name = |case: &Case| case.column.map_or(case.about.into(), |column| format!("{column}: {}", case.about));
+    [("candidate", matrix), ("more", more)]
+        .into_iter()
+        .map(|(heading, cases)| {
+            let machines: String = MACHINES.iter().map(|(machine, ..)| format!(" {machine} |")).collect();
+            let lines: String = cases
+                .iter()
+                .map(|case| {
+                    let cells: String =
+                        MACHINES.iter().map(|machine| format!(" {} |", cell(rows, case, machine))).collect();
+                    format!("| {} |{cells} `{}` |\n", name(case), case.name)
+                })
+                .collect();
+            format!("| {heading} |{machines} CASE |\n|{}\n{lines}\n", "---|".repeat(MACHINES.len() + 2))
+        })
+        .collect()
+}
+
+fn cell(rows: &[Value], case: &Case, (_, board, empty): &(&str, &str, &str)) -> String {
+    let row = rows.iter().find(|row| row["case"] == case.name && row["board"] == *board);
+    row.map_or_else(
+        || empty.to_string(),
+        |row| format!("{} ({} s)", row["seen"].as_str().unwrap_or("?"), row["seconds"]),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_what_was_seen_last_and_the_page_around_it_stays() {
+        let folder = std::env::temp_dir().join(format!("switchback-table-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (page, rows) = (folder.join("page.md"), folder.join("rows.json"));
+        std::fs::write(&page, format!("before\n{}STALE\n{}\nafter\n", MARKS.0, MARKS.1)).unwrap();
+        let row = |seen: &str| Row(json!({"board": "qemu-arm64", "case": "panic", "seen": seen, "seconds": 7}));
+        for seen in ["first", "back after 3 tries, SB1405"] {
+            write(&rows, &[row(seen)]).unwrap();
+            publish(&page, &[&rows]).unwrap();
+        }
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(text.starts_with("before\n") && text.ends_with("\nafter\n"), "{text}");
+        assert!(text.contains("| back after 3 tries, SB1405 (7 s) | not run |"), "{text}");
+        assert!(!text.contains("| first") && !text.contains("STALE"), "{text}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
