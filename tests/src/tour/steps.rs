@@ -103,8 +103,25 @@ impl Tour {
             words.push(format!("{} {pss}", process["name"].as_str().unwrap_or("?")));
         }
         report.fact(&format!("PSS in kB: {}; together {total}", words.join(", ")));
+        self.is_guarded(&status, report)?;
         report.fact(&format!("allocations of PID 1 since start-up: {}", status["allocations"]));
         ensure(status["allocations"] == 0, || "PID 1 allocated after its start-up".into())
+    }
+
+    /// The board's own watchdog is in use, and what the board does not survive is said.
+    fn is_guarded(&self, status: &Value, report: &mut Report) -> Outcome<()> {
+        let name = status["board"]["name"].as_str().ok_or("the status names no board")?;
+        let board = boards::find(name).ok_or_else(|| format!("{name} is no board"))?;
+        let driver = boards::watchdog::named(board.watchdog.driver).ok_or("the board names no watchdog")?;
+        let watchdog = &status["watchdog"];
+        report.fact(&format!("watchdog: {watchdog}"));
+        ensure(watchdog["driver"] == driver.identity, || format!("{name} is guarded by {watchdog}"))?;
+        ensure(watchdog["timeout_s"] == board.watchdog.timeout_s, || format!("its time-out is {watchdog}"))?;
+        let unguarded = status["not_survived"].as_array().ok_or("the status does not say what is not survived")?;
+        report.fact(&format!("not survived without a person: {}", status["not_survived"]));
+        let promised = board.guarantee;
+        let all = promised.torn_write && promised.hang_before_linux && promised.hang_after_linux && driver.hardware;
+        ensure(unguarded.is_empty() == all, || format!("{promised:?} and {unguarded:?}"))
     }
 
     /// 2. A file of web's page changes: only `web` restarts.
