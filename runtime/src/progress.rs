@@ -120,6 +120,8 @@ impl Progress {
             | Code::TriesExhausted
             | Code::UpdateRestarted
             | Code::EnvInvalid
+            | Code::WatchdogReset
+            | Code::WatchdogEarly
             | Code::Panicked => (Status::Error, "Unexpected rollback"),
             _ => (Status::Error, "Internal error"),
         };

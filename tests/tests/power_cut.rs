@@ -8,6 +8,7 @@
 use runtime::{
     fault::Code,
     journal::{Kind, Phase, Record},
+    limits,
     port::{Disk, Name, Stage, Volume},
     store::{self, Step},
 };
@@ -18,7 +19,7 @@ use tests::sim::{
     r#gen::Gen,
     loader::Skill,
     medium::{Bench, Fault, Hardware},
-    suite::{PARTS, one, part},
+    suite::{PARTS, one, part, several},
 };
 
 fn undisturbed(yard: &mut Yard, voyage: &Voyage) -> End {
@@ -52,6 +53,24 @@ fn an_undisturbed_device_does_what_it_is_asked_for() {
     ] {
         let end = undisturbed(&mut yard, &Voyage { skill, ..one(quality, 1) });
         assert_eq!(end.verdicts, [Some(verdict)], "{skill:?} {quality:?}");
+    }
+}
+
+/// Three restarts that its container forces, and no more; it stays so, and takes an update.
+#[test]
+fn a_committed_revision_that_breaks_comes_to_rest() {
+    for base in [1, 0] {
+        let mut yard = Yard::new();
+        let end = undisturbed(&mut yard, &one(Breaks, base));
+        assert_eq!((end.committed, end.verdicts), (Some(rev("locals/a")), vec![Some(Ok(()))]));
+        assert_eq!(end.record.map(|record| record.falls), Some(limits::FALLS_MAX));
+        let steady = undisturbed(&mut yard, &one(Good, base));
+        assert_eq!(end.boots, steady.boots + u32::from(limits::FALLS_MAX));
+        let updates = [("locals/a", Breaks, 1), ("locals/b", Good, 2)];
+        let updates = updates.map(|(name, quality, image)| Revision::new(name, quality, base, image));
+        let end = undisturbed(&mut yard, &several(updates.into()));
+        assert_eq!(end.committed, Some(rev("locals/b")));
+        assert_eq!(end.record.map(|record| record.falls), Some(0));
     }
 }
 
@@ -97,6 +116,7 @@ parts! {
     one_cut_in_place = "one cut, update in place";
     one_cut_in_four_updates = "one cut, four updates";
     one_cut_and_a_loader_that_cannot_count = "one cut, loader that cannot count";
+    one_cut_and_containers_that_fall = "one cut, containers that fall once committed";
     a_cut_in_the_recovery = "a cut, and one in what follows";
     many_cuts_and_updates = "2 to 5 cuts, 1 to 5 updates, drawn";
     a_call_fails = "one call fails, once or from then on";

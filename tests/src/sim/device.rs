@@ -596,10 +596,11 @@ impl Sea<'_> {
     }
 
     /// A container was started: what it does next.
-    fn started(&mut self, id: ContainerId, rev: RevName) {
+    fn started(&mut self, id: ContainerId, rev: RevName, trial: bool) {
         let ready = Event::Asked(ConnId(1), Caller::Container(id), Request::Ready);
         match self.quality(rev) {
             Quality::NeverReady => {}
+            Quality::Breaks if !trial => self.events.push_back(Event::Exited(id, Exit::Code(1))),
             Quality::Exits => self.events.push_back(Event::Exited(id, Exit::Code(1))),
             Quality::OnlyWarm if self.cold => {}
             _ => self.events.push_back(ready),
@@ -622,9 +623,10 @@ impl World for Sea<'_> {
             Action::Verify(id) => Some(Event::Verified(id, Ok(()))),
             Action::Start(id) => {
                 let rev = machine.to_start(id).map(|(rev, _)| rev);
+                let trial = machine.update().trial().is_some();
                 self.events.push_back(Event::Launched(id, Ok(())));
                 if let Some(rev) = rev {
-                    self.started(id, rev);
+                    self.started(id, rev, trial);
                 }
                 None
             }

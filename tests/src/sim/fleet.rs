@@ -18,6 +18,8 @@ pub enum Quality {
     InitPanics,
     /// Meets its goals in place, and never after a boot.
     OnlyWarm,
+    /// Meets its goals while it is on trial; in every boot after that its container ends at once.
+    Breaks,
 }
 
 /// One revision.

@@ -33,6 +33,10 @@ pub const PARTS: &[Part] = &[
     Part { name: "one cut, update in place", run: |yard| each(yard, &in_place(), Yard::cut_everywhere) },
     Part { name: "one cut, four updates", run: |yard| yard.cut_everywhere(&four_updates()) },
     Part { name: "one cut, loader that cannot count", run: |yard| each(yard, &bad_loaders(), Yard::cut_everywhere) },
+    Part {
+        name: "one cut, containers that fall once committed",
+        run: |yard| each(yard, &falling(), Yard::cut_everywhere),
+    },
     Part { name: "a cut, and one in what follows", run: |yard| each(yard, &either_way(), Yard::cut_twice) },
     Part { name: "2 to 5 cuts, 1 to 5 updates, drawn", run: |yard| yard.drawn(seeds(), many_cuts) },
     Part { name: "one call fails, once or from then on", run: |yard| each(yard, &failing(), Yard::fail_everywhere) },
@@ -144,6 +148,11 @@ fn each(yard: &mut Yard, voyages: &[Voyage], run: fn(&mut Yard, &Voyage) -> Outc
 
 fn by_reboot() -> Vec<Voyage> {
     [Good, NeverReady, KernelPanics, InitPanics].map(|quality| one(quality, 1)).into()
+}
+
+/// Restarts do not help: the device must come to rest without.
+fn falling() -> Vec<Voyage> {
+    [1, 0].map(|base| one(Breaks, base)).into()
 }
 
 fn in_place() -> Vec<Voyage> {
