@@ -537,3 +537,61 @@ fn the_books_page_is_true() {
         assert!(page.contains(&code.to_string()), "{code}");
     }
 }
+
+/// A slot in a file.
+struct FileSlot(FileRegion);
+
+impl Region for FileSlot {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        self.0.read_at(offset, out)
+    }
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
+        self.0.write_at(offset, data)
+    }
+    fn sync(&mut self) -> Result<(), Code> {
+        self.0.sync()
+    }
+    fn drop_cache(&mut self) {}
+}
+
+impl uboot_ab::Slot for FileSlot {
+    fn erase_size(&self) -> u64 {
+        1
+    }
+    fn erase(&mut self, _: u64, _: u64) -> Result<(), Code> {
+        Ok(())
+    }
+}
+
+#[test]
+fn uboot_ab_slots_as_the_original_left_them_take_turns() {
+    const SLOT: u64 = 1 << 20;
+    let folder = Folder::new("slots");
+    let image = folder.path("disk.img");
+    // Both slots as a factory writes them: a line of text, padded by dd, and the image behind it.
+    let make = "printf fit_rev=0 | dd of=disk.img bs=4096 conv=sync; cat fit >>disk.img; truncate -s 1M disk.img; \
+        cat disk.img >second; cat second >>disk.img; rm second";
+    fs::write(folder.path("fit"), vec![0xd0; 70_000]).unwrap();
+    run(Command::new("sh").args(["-ec", make]).current_dir(&folder.0));
+    let open = || uboot_ab::Slots::new([0, SLOT].map(|at| FileSlot(FileRegion::open(&image, at))), SLOT).unwrap();
+    assert_eq!(open().holds(), [Ok(Some(rev("0"))), Ok(Some(rev("0")))]);
+
+    let shown = |slot: u64| {
+        let command = format!("dd if=disk.img bs=4096 skip={} count=1 status=none | tr -d '\\0'", slot * SLOT / 4096);
+        run(Command::new("sh").args(["-ec", &command]).current_dir(&folder.0))
+    };
+    let mut committed = "0".to_owned();
+    for (round, length) in [50_000, 4096, 1, 90_001].into_iter().enumerate() {
+        let before = fs::read(&image).unwrap();
+        let (next, new) = (format!("locals/r{round}"), folder.path("new"));
+        fs::write(&new, vec![round as u8 + 1; length]).unwrap();
+        let written = open().install(&rev(&next), &[rev(&committed)], &mut FileRegion::open(&new, 0), length as u64);
+        let (target, after) = (1 - round % 2, fs::read(&image).unwrap());
+        assert_eq!(written, Ok(target));
+        assert_eq!(shown(target as u64), format!("fit_rev={next}"));
+        let slot = |bytes: &[u8], index: usize| bytes[index * SLOT as usize..][..SLOT as usize].to_vec();
+        assert!(slot(&before, 1 - target) == slot(&after, 1 - target), "the slot in use was touched");
+        assert!(slot(&after, target)[4096..][..length] == fs::read(&new).unwrap());
+        committed = next;
+    }
+}

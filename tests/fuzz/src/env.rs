@@ -1,16 +1,21 @@
 //! The loader's environment: two copies as any bytes, and the FAT partition that they may lie in.
 //!
 //! The first byte says what the rest is: bit 0 the boolean scheme, bits 1 and 2 "give this copy a right checksum"
-//! (random bytes never have one), bit 3 a FAT partition instead of two copies.
-//! Beyond "no panic": what was stored is what is then loaded, and a refused store changes nothing.
+//! (random bytes never have one), bit 3 a FAT partition instead of two copies; bits 4 and 5 one of the kinds of one
+//! sector. Beyond "no panic": what was stored is what is then loaded, a refused store changes nothing, and of one
+//! sector, what could be armed can be committed.
 #![no_main]
 
 use boards::env::{
     fat,
+    grub::Grub,
+    tryboot::Tryboot,
     uboot::{Copies, HEADER, Layout, Scheme, Uboot},
+    uboot_txt::{Span, UbootTxt},
 };
 use libfuzzer_sys::fuzz_target;
 use runtime::{
+    boot,
     fault::Code,
     id::RevName,
     port::{BootEnv, BootVars, Region},
@@ -60,6 +65,15 @@ fuzz_target!(|input: &[u8]| {
         }
         return;
     }
+    match mode >> 4 & 3 {
+        0 => {}
+        1 => return one_sector(Grub::new(&mut medium, 0)),
+        2 => return one_sector(Tryboot::new(&mut medium, 0, [2, 3], None)),
+        _ => {
+            let (text, mark) = (Span { at: 0, length: 2048 }, Span { at: 2048, length: 512 });
+            return one_sector(UbootTxt::new(&mut medium, text, Some(mark)));
+        }
+    }
     for (index, copy) in medium.0.chunks_mut(SIZE).take(2).enumerate() {
         if mode & (2 << index) != 0 {
             let crc = crc32(&copy[HEADER..]);
@@ -79,6 +93,21 @@ fuzz_target!(|input: &[u8]| {
     let expected = if env.store(&vars).is_ok() { vars } else { before.vars };
     assert_eq!(env.load().expect("one copy stays valid").vars, expected);
 });
+
+/// Arms a candidate and commits it, if the environment is one.
+fn one_sector(env: Result<impl BootEnv, Code>) {
+    let mut env = env.expect("the place fits");
+    let Ok(before) = env.load() else { return };
+    let candidate = RevName::parse("locals/fuzz").expect("a valid name");
+    let armed = boot::arm(before.vars, candidate);
+    let stored = env.store(&armed);
+    assert_eq!(env.load().expect("it stays valid").vars, if stored.is_ok() { armed } else { before.vars });
+    if stored.is_ok() {
+        let committed = boot::commit(armed, candidate);
+        env.store(&committed).expect("what could be armed can be committed");
+        assert_eq!(env.load().expect("it stays valid").vars, committed);
+    }
+}
 
 /// CRC-32 as in zip, bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
