@@ -132,6 +132,28 @@ pub struct Flash {
     pub erase: u32,
 }
 
+/// Who counts the boots of a candidate that do not reach us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Counter {
+    /// The loader itself.
+    Loader,
+    /// The boot script, because its loader does not.
+    Script,
+    /// Nobody: only those that reach us are counted.
+    Nobody,
+}
+
+impl Counter {
+    /// Its word in documents.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Loader => "loader",
+            Self::Script => "boot script",
+            Self::Nobody => "switchback",
+        }
+    }
+}
+
 /// What a kind of environment guarantees on this board, shown by the status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Guarantee {
@@ -154,6 +176,19 @@ pub struct Watchdog {
     pub timeout_s: u32,
     /// Whether the loader starts it, so that it covers the kernel's own start.
     pub armed_by_loader: bool,
+}
+
+impl Board {
+    /// Who counts the boots of a candidate that do not reach us. A loader that counts runs `altbootcmd` above the limit;
+    /// a script for one that does not has none.
+    pub fn counter(&self) -> Counter {
+        let counts_itself = env::uboot::text_value(self.env_text, "altbootcmd").is_some();
+        match self.guarantee.tries {
+            0 => Counter::Nobody,
+            _ if counts_itself => Counter::Loader,
+            _ => Counter::Script,
+        }
+    }
 }
 
 /// Every board that this release knows.
@@ -181,6 +216,16 @@ mod tests {
             assert!(BOARDS[..index].iter().all(|other| other.name != board.name));
         }
         assert!(find("").is_none() && find("qemu").is_none());
+    }
+
+    #[test]
+    fn who_counts_is_known() {
+        let board = find("qemu-arm64").unwrap();
+        assert_eq!(board.counter(), Counter::Loader);
+        let script = Board { env_text: "bootlimit=3\nbootcmd=run pv_count\n", ..*board };
+        assert_eq!(script.counter(), Counter::Script);
+        let nobody = Guarantee { tries: 0, ..board.guarantee };
+        assert_eq!(Board { guarantee: nobody, ..*board }.counter(), Counter::Nobody);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod kernel;
 mod tests;
 
 use crate::kmsg::Why;
-use boards::{Board, watchdog::Driver};
+use boards::{Board, Counter, watchdog::Driver};
 pub use choice::Found;
 pub use kernel::Kernel;
 use log::{info, warn};
@@ -23,6 +23,7 @@ use runtime::{
     control::{self, Reset},
     fault::Code,
     id::Text,
+    limits,
     port::Millis,
 };
 use rustix::{
@@ -150,11 +151,13 @@ impl Watchdog {
             hang_before_linux: promised.hang_before_linux && is_own,
             hang_of_kernel: promised.hang_after_linux && watchdog.is_some_and(|watchdog| watchdog.covers_kernel),
             hang_of_init: promised.hang_after_linux && watchdog.is_some(),
-            tries: promised.tries,
         };
         let armed_by_loader = board.watchdog.armed_by_loader && is_own;
         let environment = control::Environment { kind: board.env.kind(), copies: board.env.copies(), copy };
-        control::Board { name: board.name, environment, guarantee, watchdog, armed_by_loader }
+        let counter = board.counter();
+        let default = if counter == Counter::Nobody { limits::TRIES_MAX } else { promised.tries };
+        let tries = control::Tries { counted_by: counter.word(), default };
+        control::Board { name: board.name, environment, guarantee, tries, watchdog, armed_by_loader }
     }
 
     /// Whether the hardware says that it made the last reset.

@@ -26,7 +26,7 @@ use crate::{
 use core::fmt;
 
 mod guard;
-pub use guard::{Board, Environment, Guarantee, InForce, Reset, Watchdog};
+pub use guard::{Board, Environment, Guarantee, InForce, Reset, Tries, Watchdog};
 
 /// Who asks; known by the listening socket on which the connection came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -750,15 +750,11 @@ mod tests {
         }
         fn board(&self) -> Option<Board<'_>> {
             let watchdog = Watchdog { identity: "w", timeout_s: 30, covers_kernel: false, reset: Reset::Unknown };
-            let guarantee = Guarantee {
-                torn_write: true,
-                hang_before_linux: false,
-                hang_of_kernel: false,
-                hang_of_init: true,
-                tries: 3,
-            };
+            let guarantee =
+                Guarantee { torn_write: true, hang_before_linux: false, hang_of_kernel: false, hang_of_init: true };
+            let (tries, watchdog) = (Tries { counted_by: "l", default: 3 }, Some(watchdog));
             let environment = Environment { kind: "k", copies: 2, copy: Ok(InForce { number: 1, damaged: false }) };
-            Some(Board { name: "b", environment, guarantee, watchdog: Some(watchdog), armed_by_loader: false })
+            Some(Board { name: "b", environment, guarantee, tries, watchdog, armed_by_loader: false })
         }
         fn build(&self) -> &str {
             "switchback test"

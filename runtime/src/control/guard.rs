@@ -4,7 +4,7 @@
 //! The facts are the world's; here they become members and sentences. A guarantee is what holds on this boot, with the
 //! watchdog that was really found, and may be weaker than what the board could give.
 
-use crate::{fault::Code, json::Writer, limits};
+use crate::{fault::Code, json::Writer};
 use core::fmt;
 
 /// A board as it is on this boot.
@@ -16,6 +16,8 @@ pub struct Board<'a> {
     pub environment: Environment<'a>,
     /// What holds on it.
     pub guarantee: Guarantee,
+    /// How often a candidate is tried.
+    pub tries: Tries<'a>,
     /// The watchdog in use; none was found, or could be opened.
     pub watchdog: Option<Watchdog<'a>>,
     /// The loader starts the board's own watchdog before Linux.
@@ -60,8 +62,15 @@ pub struct Guarantee {
     pub hang_of_kernel: bool,
     /// A candidate whose PID 1 hangs.
     pub hang_of_init: bool,
-    /// Boots of a candidate that the loader counts by itself; 0: it does not count.
-    pub tries: u8,
+}
+
+/// How often a candidate is tried that does not reach us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tries<'a> {
+    /// Who counts.
+    pub counted_by: &'a str,
+    /// How often, unless the environment says another limit.
+    pub default: u8,
 }
 
 /// A watchdog in use.
@@ -108,6 +117,11 @@ impl Board<'_> {
         out.end_object()?;
         self.environment.write(out)?;
         self.write_watchdog(out)?;
+        out.key("tries")?;
+        out.begin_object()?;
+        out.text_member("counted_by", self.tries.counted_by)?;
+        out.number_member("default", u64::from(self.tries.default))?;
+        out.end_object()?;
         self.guarantee.write_members(out)
     }
 
@@ -160,11 +174,6 @@ impl Guarantee {
             out.bool(holds)?;
         }
         out.end_object()?;
-        out.key("tries")?;
-        out.begin_object()?;
-        out.text_member("counted_by", if self.tries == 0 { "switchback" } else { "loader" })?;
-        out.number_member("limit", u64::from(if self.tries == 0 { limits::TRIES_MAX } else { self.tries }))?;
-        out.end_object()?;
         out.key("not_survived")?;
         out.begin_array()?;
         for sentence in self.not_survived().into_iter().flatten() {
@@ -190,7 +199,7 @@ mod tests {
     use super::*;
 
     const ALL: Guarantee =
-        Guarantee { torn_write: true, hang_before_linux: true, hang_of_kernel: true, hang_of_init: true, tries: 3 };
+        Guarantee { torn_write: true, hang_before_linux: true, hang_of_kernel: true, hang_of_init: true };
 
     fn text(board: Board<'_>) -> std::string::String {
         let mut text = std::string::String::new();
@@ -205,23 +214,24 @@ mod tests {
     fn what_holds_and_what_does_not_is_written() {
         let watchdog = Watchdog { identity: "w", timeout_s: 30, covers_kernel: true, reset: Reset::Watchdog };
         let environment = Environment { kind: "k", copies: 2, copy: Ok(InForce { number: 1, damaged: true }) };
-        let board = Board { name: "b", environment, guarantee: ALL, watchdog: Some(watchdog), armed_by_loader: true };
+        let (tries, watchdog) = (Tries { counted_by: "l", default: 3 }, Some(watchdog));
+        let board = Board { name: "b", environment, guarantee: ALL, tries, watchdog, armed_by_loader: true };
         assert_eq!(
             text(board),
             concat!(
                 r#"{"board":{"name":"b"},"#,
                 r#""environment":{"kind":"k","copies":2,"in_force":1,"damaged":true},"#,
                 r#""watchdog":{"driver":"w","timeout_s":30,"armed_by_loader":true,"last_reset":"by the watchdog"},"#,
+                r#""tries":{"counted_by":"l","default":3},"#,
                 r#""survives":{"torn_write":true,"hang_before_linux":true,"hang_of_kernel":true,"hang_of_init":true},"#,
-                r#""tries":{"counted_by":"loader","limit":3},"not_survived":[]}"#,
+                r#""not_survived":[]}"#,
             )
         );
-        let none = Guarantee { tries: 0, torn_write: false, hang_of_init: false, ..ALL };
+        let none = Guarantee { torn_write: false, hang_of_init: false, ..ALL };
         let environment = Environment { copy: Err(Code::EnvInvalid), ..environment };
         let text = text(Board { environment, guarantee: none, watchdog: None, ..board });
         assert!(text.contains(r#""copies":2,"code":"SB1408","reason":"both copies"#), "{text}");
-        assert!(text.contains(r#""watchdog":null,"survives":{"torn_write":false,"#), "{text}");
-        assert!(text.contains(r#""tries":{"counted_by":"switchback","limit":4}"#), "{text}");
+        assert!(text.contains(r#""watchdog":null,"tries":"#) && text.contains(r#"{"torn_write":false,"#), "{text}");
         assert!(
             text.contains(r#"["a power cut while"#) && text.contains(r#""a candidate whose PID 1 hangs:"#),
             "{text}"
@@ -246,7 +256,6 @@ mod tests {
                 hang_before_linux: holds(1),
                 hang_of_kernel: holds(2),
                 hang_of_init: holds(3),
-                tries: 3,
             };
             let said = guarantee.not_survived();
             assert!(
