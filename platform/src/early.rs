@@ -6,9 +6,9 @@
 //! more than one that stopped at a missing file system. What depends on it reports its own fault later.
 //! Not here: the partitions of the device (`main`), modules (`modules`).
 
-use crate::{kmsg, sys, wire};
+use crate::{kmsg, sys, usage, wire};
 use core::ffi::CStr;
-use log::warn;
+use log::{info, warn};
 use runtime::limits;
 use rustix::{
     fs::{Mode, OFlags},
@@ -65,6 +65,29 @@ pub fn cgroups() {
                 warn!("cgroup controller {controller} in {folder}: {error}; limits that need it will not hold");
             }
         }
+    }
+}
+
+/// Bounds what all containers together may use, so that what is ours never has to be asked for memory: neither a
+/// container without a limit of its own nor one that made itself unkillable comes near. Call it when everything is
+/// mounted that does not belong to a container; `containers` is how many there are.
+pub fn bound_containers(containers: usize) {
+    let Some(memory) = usage::memory() else {
+        return warn!("the device's memory is unknown; containers may use it up");
+    };
+    let ours = limits::MEMORY_RESERVE + limits::MEMORY_BESIDE_CONTAINER * containers as u64;
+    let bytes = (memory.available * 1024).saturating_sub(ours).max(limits::MEMORY_RESERVE);
+    match std::fs::write("/sys/fs/cgroup/switchback/memory.max", bytes.to_string()) {
+        Ok(()) => info!("memory: {} kB available; {} kB of them for containers", memory.available, bytes / 1024),
+        Err(error) => warn!("memory.max of all containers: {error}; they may use up what is ours"),
+    }
+}
+
+/// Keeps the kernel from setting memory aside because it is fragmented: what it takes at a time, 2 MB of 64, is more
+/// than an errand ever needs in one piece, and as much as is free when all containers run.
+pub fn take_no_boost() {
+    if let Err(error) = std::fs::write("/proc/sys/vm/watermark_boost_factor", "0") {
+        warn!("vm.watermark_boost_factor: {error}");
     }
 }
 

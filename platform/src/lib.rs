@@ -28,6 +28,8 @@ pub mod sockets;
 pub mod start;
 pub mod sys;
 pub mod transfer;
+pub mod turns;
+pub mod usage;
 pub mod verify;
 pub mod wait;
 pub mod watchdog;

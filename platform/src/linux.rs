@@ -18,6 +18,8 @@ use crate::{
     signals::{End, Signals, Wish, reap},
     sockets::{HOST_SOCKET, Input, Phase, Sockets, listen},
     transfer::Transfers,
+    turns::{self, Turns},
+    usage,
     wait::{Source, Waiter},
     watchdog::Watchdog,
     wire::{Buffer, KeepList, Message, Received, WireError},
@@ -25,7 +27,7 @@ use crate::{
 use boards::{Board, env::Codec};
 use log::{info, warn};
 use runtime::{
-    control::{self, Answer, Caller, Context, Download, Facts, InForce, Process, Request, Route},
+    control::{self, Answer, Caller, Context, Download, Facts, InForce, Memory, Ours, Pace, Process, Request, Route},
     fault::{Code, Refusal},
     http::{self, Head, HostRule, media},
     id::{ConnId, ContainerId, ObjectId, RevName},
@@ -144,6 +146,7 @@ pub struct Linux {
     /// What a collection spares.
     spared: KeepList,
     events: VecDeque<Event>,
+    turns: Turns,
     /// Children that were nobody's.
     orphans: u64,
     buffers: Buffers,
@@ -189,6 +192,7 @@ impl Linux {
             copy: decision.copy,
             spared: KeepList::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
+            turns: Turns::new(),
             orphans: 0,
             buffers: Buffers {
                 message: Box::new(Buffer::new()),
@@ -220,7 +224,10 @@ impl Linux {
             let mine = self.poll_at();
             let tick = machine.poll_at();
             let until = if self.events.is_empty() { [mine, tick].into_iter().flatten().min() } else { Some(now) };
-            if let Some(source) = self.waiter.next(until.map(|until| until.saturating_sub(now))) {
+            self.turns.end();
+            let source = self.waiter.next(until.map(|until| until.saturating_sub(now)));
+            self.turns.begin();
+            if let Some(source) = source {
                 self.serve(source, machine);
             }
             if self.events.is_empty() && tick.is_some_and(|tick| self::now() >= tick) {
@@ -840,7 +847,10 @@ impl World for Linux {
                 self.ask(Resident::Keeper, Work::Keep(job));
             }
             Action::Store(transition, vars) => {
-                return Some(Event::Stored(transition, self.store(transition, vars)));
+                let begun = turns::micros();
+                let stored = self.store(transition, vars);
+                self.turns.leave_out(begun);
+                return Some(Event::Stored(transition, stored));
             }
             Action::Receive(slot, conn, upload, length) => {
                 self.transfers.begin(slot, conn, upload, length);
@@ -894,14 +904,27 @@ impl Facts for Linux {
         self.orphans
     }
 
-    fn processes(&self, each: &mut dyn FnMut(&str, u32, Option<u64>)) {
-        each("init", 1, pss_kb(1));
+    fn processes(&self, each: &mut dyn FnMut(Ours<'_>)) {
+        let mut tell = |name, pid: Pid| {
+            let pid = pid.as_raw_nonzero().get().unsigned_abs();
+            each(Ours { name, pid, share: usage::share(pid) });
+        };
+        tell("init", Pid::INIT);
         for resident in Resident::ALL {
             if let Some(process) = &self.desks[resident as usize].process {
-                let pid = process.pid.as_raw_nonzero().get().unsigned_abs();
-                each(resident.word().to_str().unwrap_or(""), pid, pss_kb(pid));
+                tell(resident.word().to_str().unwrap_or(""), process.pid);
             }
         }
+        // Not the `start` errands: they live in a container's cgroup, and its memory may be all used up.
+        self.transfers.pids().for_each(|pid| tell("fetch", pid));
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        usage::memory()
+    }
+
+    fn pace(&self) -> Pace {
+        Pace { wakeups: self.waiter.wakeups(), longest_turn_us: self.turns.take_longest() }
     }
 
     fn board(&self) -> Option<control::Board<'_>> {
@@ -911,17 +934,6 @@ impl Facts for Linux {
     fn build(&self) -> &str {
         concat!("switchback ", env!("CARGO_PKG_VERSION"), "\n")
     }
-}
-
-/// A process's proportional share of memory, from the kernel's own sum.
-fn pss_kb(pid: u32) -> Option<u64> {
-    let mut path = Path::new();
-    let path = path.set(format_args!("/proc/{pid}/smaps_rollup"));
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut text = [0u8; 512]; // the sum stands in the third line
-    let length = rustix::io::read(&file, &mut text).ok()?;
-    let text = core::str::from_utf8(&text[..length]).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Pss:"))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// Monotonic milliseconds since boot.

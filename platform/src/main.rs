@@ -42,6 +42,7 @@ fn init() -> ! {
     kmsg::open("init");
     early::panic_hook();
     early::protect_from_oom();
+    early::take_no_boost();
     early::room_for_descriptors();
     #[cfg(feature = "faults")]
     let fault = platform::faults::at_start();
@@ -58,6 +59,7 @@ fn init() -> ! {
     let settings = linux::Settings::new(begun, &policy, rescue);
     let mut decision = boot::decide(&disks, &loader, &policy, watchdog.made_last_reset());
     let plan = boot::load(&mut decision, &settings.defaults);
+    early::bound_containers(plan.containers.len());
     let mut machine = Box::new(Machine::new(decision.boot, *plan));
     let mut linux =
         linux::Linux::new(settings, signals, watchdog, disks.env, &decision).expect("descriptors for the loop");

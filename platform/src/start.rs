@@ -94,7 +94,7 @@ fn start(channel: &Channel, serial: u32, mut job: Job) -> Result<Option<Fault>, 
     let conf = config_text(&job, &content)?;
     let config = Config::parse(&conf).map_err(|refusal| damaged("lxc.container.conf", &refusal))?;
 
-    become_init::expose_to_oom()?;
+    let oom_score = become_init::oom_score()?;
     become_init::limits(&config, job.container)?;
     if config.loopback {
         sys::loopback_up().step(Code::StartFailed, || "bring the loopback device up".into())?;
@@ -105,7 +105,7 @@ fn start(channel: &Channel, serial: u32, mut job: Job) -> Result<Option<Fault>, 
     become_init::name(&config, job.container)?;
     root::enter()?;
     let program = become_init::program(&config, group)?;
-    become_init::shed(&config)?;
+    become_init::shed(&config, oom_score)?;
     channel
         .send(serial, &Message::Report { code: None, step: "exec", errno: 0 }, &[])
         .map_err(|_| Fault::new(Code::Internal, "report"))?;

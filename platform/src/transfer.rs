@@ -191,6 +191,11 @@ impl Transfers {
         (outcome, conn)
     }
 
+    /// The errands that run.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> + '_ {
+        self.slots.iter().filter_map(|transfer| transfer.process.as_ref()).map(|process| process.pid)
+    }
+
     /// The next deadline.
     pub fn poll_at(&self) -> Option<Millis> {
         self.slots.iter().filter(|transfer| transfer.process.is_some()).map(|transfer| transfer.until).min()

@@ -72,12 +72,13 @@ pub struct Waiter {
     ready: Marks,
     /// Who was served last.
     last: usize,
+    wakeups: u64,
 }
 
 impl Waiter {
     /// An empty one. Allocates; everything after does not.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { poll: Poll::new()?, events: Events::with_capacity(64), ready: Marks::NONE, last: 0 })
+        Ok(Self { poll: Poll::new()?, events: Events::with_capacity(64), ready: Marks::NONE, last: 0, wakeups: 0 })
     }
 
     /// Watches a descriptor. It counts as ready once, so that what came before is not missed.
@@ -106,7 +107,9 @@ impl Waiter {
 
     /// The next source in turn that is ready, waiting at most `patience` for one.
     pub fn next(&mut self, patience: Option<Millis>) -> Option<Source> {
-        let patience = if self.ready.any() { Some(Duration::ZERO) } else { patience.map(Duration::from_millis) };
+        let patience = if self.ready.any() { Some(0) } else { patience };
+        self.wakeups += u64::from(patience != Some(0));
+        let patience = patience.map(Duration::from_millis);
         if self.poll.poll(&mut self.events, patience).is_ok() {
             for event in &self.events {
                 self.ready.set(event.token().0);
@@ -115,6 +118,11 @@ impl Waiter {
         let next = self.ready.next_after(self.last)?;
         self.last = next;
         Some(Source::from_index(next))
+    }
+
+    /// How often it waited until something came, or the time.
+    pub fn wakeups(&self) -> u64 {
+        self.wakeups
     }
 }
 

@@ -312,8 +312,12 @@ pub trait Facts {
     fn allocations(&self) -> u64;
     /// Processes that ended as nobody's child but PID 1's, because their parent in a container ended before them.
     fn orphans(&self) -> u64;
-    /// Every process of ours: name, process id and its proportional share of memory in kB, as far as it can be read.
-    fn processes(&self, each: &mut dyn FnMut(&str, u32, Option<u64>));
+    /// Every process of ours that outlives one answer, as far as it can be read.
+    fn processes(&self, each: &mut dyn FnMut(Ours<'_>));
+    /// The device's memory, if it can be read.
+    fn memory(&self) -> Option<Memory>;
+    /// How PID 1's loop runs.
+    fn pace(&self) -> Pace;
     /// The board, as it is on this boot; `None`: it is not one that is known.
     fn board(&self) -> Option<Board<'_>>;
     /// What `/buildinfo` says.
@@ -327,6 +331,35 @@ pub struct Process {
     pub pid: u32,
     /// When it was started; monotonic.
     pub started: Millis,
+}
+
+/// A process of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ours<'a> {
+    /// What it does.
+    pub name: &'a str,
+    /// Its process id.
+    pub pid: u32,
+    /// Its proportional share of memory in kB, and what nobody shares with it.
+    pub share: Option<(u64, u64)>,
+}
+
+/// The device's memory in kB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Memory {
+    /// What the kernel has to give.
+    pub total: u64,
+    /// What could be had now without ending anybody.
+    pub available: u64,
+}
+
+/// How PID 1's loop runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    /// How often it had nothing to do and was woken.
+    pub wakeups: u64,
+    /// Its longest turn since this was last asked for, without stores of the environment. Microseconds.
+    pub longest_turn_us: u64,
 }
 
 impl Answer {
@@ -489,6 +522,16 @@ fn write_status(out: &mut Writer<'_>, machine: &Machine, facts: &dyn Facts) -> f
     }
     out.number_member("allocations", facts.allocations())?;
     out.number_member("orphans", facts.orphans())?;
+    let Pace { wakeups, longest_turn_us } = facts.pace();
+    out.number_member("wakeups", wakeups)?;
+    out.number_member("longest_turn_us", longest_turn_us)?;
+    if let Some(Memory { total, available }) = facts.memory() {
+        out.key("memory")?;
+        out.begin_object()?;
+        out.number_member("total_kb", total)?;
+        out.number_member("available_kb", available)?;
+        out.end_object()?;
+    }
     write_update(out, machine, now)?;
     if let Some(board) = facts.board() {
         board.write_members(out)?;
@@ -512,13 +555,14 @@ fn write_processes(out: &mut Writer<'_>, facts: &dyn Facts) -> fmt::Result {
     out.key("processes")?;
     out.begin_array()?;
     let mut written = Ok(());
-    facts.processes(&mut |name, pid, pss_kb| {
+    facts.processes(&mut |ours| {
         written = written.and_then(|()| {
             out.begin_object()?;
-            out.text_member("name", name)?;
-            out.number_member("pid", u64::from(pid))?;
-            if let Some(pss_kb) = pss_kb {
-                out.number_member("pss_kb", pss_kb)?;
+            out.text_member("name", ours.name)?;
+            out.number_member("pid", u64::from(ours.pid))?;
+            if let Some((proportional, private)) = ours.share {
+                out.number_member("pss_kb", proportional)?;
+                out.number_member("private_kb", private)?;
             }
             out.end_object()
         });
@@ -744,9 +788,15 @@ mod tests {
         fn allocations(&self) -> u64 {
             0
         }
-        fn processes(&self, each: &mut dyn FnMut(&str, u32, Option<u64>)) {
-            each("switchback", 1, Some(500));
-            each("keeper", 20, None);
+        fn processes(&self, each: &mut dyn FnMut(Ours<'_>)) {
+            each(Ours { name: "switchback", pid: 1, share: Some((500, 400)) });
+            each(Ours { name: "keeper", pid: 20, share: None });
+        }
+        fn memory(&self) -> Option<Memory> {
+            Some(Memory { total: 40_000, available: 9_000 })
+        }
+        fn pace(&self) -> Pace {
+            Pace { wakeups: 7, longest_turn_us: 350 }
         }
         fn board(&self) -> Option<Board<'_>> {
             let watchdog = Watchdog { identity: "w", timeout_s: 30, covers_kernel: false, reset: Reset::Unknown };
@@ -849,7 +899,13 @@ mod tests {
         let status = body(Answer::Document(Request::Status));
         assert!(status.starts_with(r#"{"status":"BLOCKED","revision":"0","committed":"0","previous":"locals/old","#));
         assert!(status.contains(r#""not_survived":["a candidate that hangs before Linux runs"#), "{status}");
-        assert!(status.contains(r#"{"name":"switchback","pid":1,"pss_kb":500},{"name":"keeper","pid":20}"#));
+        assert!(
+            status
+                .contains(r#"{"name":"switchback","pid":1,"pss_kb":500,"private_kb":400},{"name":"keeper","pid":20}"#)
+        );
+        assert!(
+            status.contains(r#""wakeups":7,"longest_turn_us":350,"memory":{"total_kb":40000,"available_kb":9000}"#)
+        );
         assert!(body(Answer::Document(Request::Limits)).contains(r#"{"name":"containers","value":64,"unit":"#));
         assert_eq!(body(Answer::Document(Request::BuildInfo)), "switchback test");
         let factory = body(Answer::Document(Request::Send(Download::Progress(rev("0")))));

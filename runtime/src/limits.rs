@@ -92,6 +92,12 @@ pub const RETRY_AFTER_UPDATE_S: u16 = 600;
 pub const RETRY_AFTER_BUSY_S: u16 = 5;
 /// Time that the `start` errand has from clone to exec of the container's init, image mounts included. Milliseconds.
 pub const START_PATIENCE_MS: u64 = 30_000;
+/// Bytes of memory that containers together leave to us, of what the kernel has before the first of them is started:
+/// the budget of all our processes.
+pub const MEMORY_RESERVE: u64 = 4 * 1024 * 1024;
+/// Bytes of memory that the kernel needs for a container and does not count as the container's: the caches of its
+/// mounted image (4.5 blocks of 128 KiB), what unpacks it, its mounts and its loop device.
+pub const MEMORY_BESIDE_CONTAINER: u64 = 768 * 1024;
 /// Bytes of free storage that are kept for our own records, against uploads and containers.
 pub const FREE_FLOOR: u64 = 4 * 1024 * 1024;
 /// Bytes of the boot volume that are never given to boot assets: folders, the file system's own growth.
@@ -141,6 +147,7 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("commit-message", COMMIT_MESSAGE_MAX as u64, "bytes"),
     ("tries", TRIES_MAX as u64, "boots"),
     ("falls", FALLS_MAX as u64, "boots"),
+    ("memory-reserve", MEMORY_RESERVE, "bytes"),
     ("free-floor", FREE_FLOOR, "bytes"),
     ("log-file", LOG_FILE_MAX, "bytes"),
     ("log-rate", LOG_RATE, "bytes/s"),

@@ -11,6 +11,7 @@ pub mod containers;
 pub mod control;
 pub mod fixture;
 pub mod ground;
+pub mod memory;
 pub mod requests;
 pub mod states;
 pub mod steps;

@@ -5,9 +5,12 @@
 //! is missing and said so, never guessed; nothing here passes or fails: budgets are compared by who reads the table.
 //! Does not: build (`ci/bench` does), repeat runs to smooth times (the emulator's are upper bounds anyway).
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use boards::{Board, env::uboot::Layout};
+use platform::env::BlockRegion;
 use runtime::id::RevName;
 use runtime::port::BootEnv;
 use serde_json::{Value, json};
@@ -17,11 +20,12 @@ use crate::sim::explore::{Count, Yard};
 use crate::sim::fleet::{Quality, Revision};
 use crate::sim::r#gen::Gen;
 use crate::sim::loader::Skill;
-use crate::tour::device::{Device, Kit};
+use crate::tour::device::Kit;
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, fail};
 
 mod container;
+mod device;
 
 /// One row.
 pub struct Row {
@@ -65,22 +69,24 @@ impl Row {
     }
 }
 
-/// Measures everything and writes the rows to `json`. `x86` is the static binary for this machine.
-pub fn measure(kit: &Kit, x86: &Path, folder: &Path, json: &Path) -> Outcome<()> {
+/// Measures everything and writes the rows to `json`. `x86` is the static binary for this machine, `probe` the program
+/// of a container that asks its device.
+pub fn measure(kit: &Kit, x86: &Path, probe: &Path, folder: &Path, json: &Path) -> Outcome<()> {
     std::fs::create_dir_all(folder)?;
     let mut rows = Vec::new();
-    type Part = fn(&Kit, &Path, &Path) -> Outcome<Vec<Row>>;
-    let parts: [(&str, Part); 5] = [
-        ("size", sizes),
-        ("environment store", environment),
-        ("update", update),
-        ("container", |_, x86, folder| container::rows(x86, folder)),
-        ("device", device),
+    type Part<'a> = &'a dyn Fn() -> Outcome<Vec<Row>>;
+    let parts: [(&str, Part<'_>); 6] = [
+        ("size", &|| sizes(kit, x86)),
+        ("environment store", &|| environment(kit, folder)),
+        ("update", &update),
+        ("container", &|| container::rows(x86, folder)),
+        ("device", &|| device::rows(kit, folder)),
+        ("control requests", &|| device::requests(kit, probe, folder)),
     ];
     let mut missing = Vec::new();
     println!("{:<44} {:>12} {:<8} {:>26}  budget", "", "ours", "", "peer");
     for (name, part) in parts {
-        match part(kit, x86, folder) {
+        match part() {
             Ok(found) => {
                 found.iter().for_each(|row| println!("{}", row.line()));
                 rows.extend(found);
@@ -96,7 +102,7 @@ pub fn measure(kit: &Kit, x86: &Path, folder: &Path, json: &Path) -> Outcome<()>
     ensure(missing.is_empty(), || format!("not measured: {}", missing.join(", ")))
 }
 
-fn sizes(kit: &Kit, x86: &Path, _: &Path) -> Outcome<Vec<Row>> {
+fn sizes(kit: &Kit, x86: &Path) -> Outcome<Vec<Row>> {
     let size = |path: PathBuf| std::fs::metadata(path).map(|data| data.len() as f64 / 1e6);
     Ok(vec![
         Row::new("binary, static, arm64", size(kit.folder.join("switchback"))?, "MB").budget(1.0),
@@ -106,7 +112,7 @@ fn sizes(kit: &Kit, x86: &Path, _: &Path) -> Outcome<Vec<Row>> {
 
 /// Environment stores and syncs of a whole update, stage to commit, counted by the simulator's media: the device's own
 /// machine and procedures.
-fn update(_: &Kit, _: &Path, _: &Path) -> Outcome<Vec<Row>> {
+fn update() -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for (base, what) in [(1, "by reboot"), (0, "in place")] {
         let fleet = vec![first(), Revision::new("locals/a", Quality::Good, base, 1)];
@@ -119,39 +125,40 @@ fn update(_: &Kit, _: &Path, _: &Path) -> Outcome<Vec<Row>> {
     Ok(rows)
 }
 
-/// Boots the device and reads what it says of itself.
-fn device(kit: &Kit, _: &Path, folder: &Path) -> Outcome<Vec<Row>> {
-    let mut device = Device::new(kit, folder)?;
-    device.power_on()?;
-    let status = device.wait_status("the device READY", 120, |status| status["status"] == "READY")?;
-    let number = |value: &Value| value.as_f64().ok_or_else(|| format!("the status lacks a number: {status}"));
-    let mut rows = vec![
-        Row::new("exec of PID 1 to READY, four containers", number(&status["ready_ms"])?, "ms"),
-        Row::new("allocations of PID 1 since start-up", number(&status["allocations"])?, "").budget(0.0),
-    ];
-    let mut total = 0.0;
-    for process in status["processes"].as_array().ok_or("the status names no processes")? {
-        let pss = number(&process["pss_kb"])?;
-        total += pss;
-        let row = Row::new(format!("PSS of {}", process["name"].as_str().unwrap_or("?")), pss, "kB");
-        rows.push(if process["pid"] == 1 { row.budget(600.0) } else { row });
+/// One store of the environment, ours and fw_setenv's, on copies of the same bytes: for each way to keep it.
+fn environment(kit: &Kit, folder: &Path) -> Outcome<Vec<Row>> {
+    let disk = Disk::open(&kit.image(), kit.board()?)?;
+    let files = folder.join("environment-files");
+    let whole = std::fs::read(kit.image())?;
+    std::fs::write(&files, &whole[disk.env.start as usize..][..disk.env.length as usize])?;
+    let mut rows = stores("in FAT files", kit.board()?, &files, folder)?;
+
+    let board = boards::find("qemu-arm64-sd").ok_or("the board qemu-arm64-sd is gone")?;
+    let raw = folder.join("environment-raw");
+    let file = std::fs::File::create(&raw)?;
+    file.set_len(8 << 20)?;
+    let layout = layout_on(board, &raw)?;
+    for (copy, offset) in disk.env_bytes()?.chunks(layout.size).zip(layout.offsets()) {
+        file.write_all_at(copy, *offset)?;
     }
-    rows.push(Row::new("PSS of all our processes", total, "kB").budget(4000.0));
+    rows.extend(stores("at raw offsets", board, &raw, folder)?);
     Ok(rows)
 }
 
-/// System calls of one store of the environment: ours and fw_setenv's, on copies of the same partition.
-fn environment(kit: &Kit, _: &Path, folder: &Path) -> Outcome<Vec<Row>> {
-    let disk = Disk::open(&kit.image(), kit.board()?)?;
-    let part = folder.join("environment");
-    let whole = std::fs::read(kit.image())?;
-    std::fs::write(&part, &whole[disk.env.start as usize..][..disk.env.length as usize])?;
-    let ours = traced(folder, Command::new(std::env::current_exe()?).arg("env-store").arg(&part))?;
+/// Where a board's copies are in what holds its environment.
+fn layout_on(board: &Board, medium: &Path) -> Outcome<Layout> {
+    let mut region = BlockRegion::open(medium.to_str().ok_or("a path that is no text")?)?;
+    board.layout(&mut region).map_err(|code| format!("{code:?} while locating the environment").into())
+}
+
+/// System calls, writes and syncs of one store.
+fn stores(what: &str, board: &Board, medium: &Path, folder: &Path) -> Outcome<Vec<Row>> {
+    let ours = traced(folder, Command::new(std::env::current_exe()?).args(["env-store", board.name]).arg(medium))?;
     let ours = between(&ours, "switchback-begin", "switchback-end")?;
 
-    let layout = disk.env_layout()?;
+    let layout = layout_on(board, medium)?;
     let config = folder.join("peer.config");
-    let line = |offset: u64| format!("{} {offset:#x} {:#x}\n", part.display(), layout.size);
+    let line = |offset: u64| format!("{} {offset:#x} {:#x}\n", medium.display(), layout.size);
     std::fs::write(&config, layout.offsets().iter().map(|offset| line(*offset)).collect::<String>())?;
     let script = folder.join("peer.script");
     std::fs::write(&script, "pv_rev=1\npv_try=2\npv_prev=0\nupgrade_available=1\nbootcount=0\n")?;
@@ -163,25 +170,21 @@ fn environment(kit: &Kit, _: &Path, folder: &Path) -> Outcome<Vec<Row>> {
     let count = |calls: &[String], names: &[&str]| {
         calls.iter().filter(|call| names.iter().any(|name| call.starts_with(&format!("{name}(")))).count() as f64
     };
-    let writes = ["write", "pwrite64"];
-    let syncs = ["fsync", "fdatasync", "sync", "msync"];
+    let row = |name: &str, ours: f64, peer: f64, most: f64| {
+        Row::new(format!("environment store {what}, {name}"), ours, "").against(peer, "fw_setenv").budget(most)
+    };
+    let (writes, syncs) = (["write", "pwrite64"], ["fsync", "fdatasync", "sync", "msync"]);
     Ok(vec![
-        Row::new("environment store, system calls", ours.len() as f64, "")
-            .against(peer.len() as f64, "fw_setenv")
-            .budget(25.0),
-        Row::new("environment store, writes", count(ours, &writes), "")
-            .against(count(peer, &writes), "fw_setenv")
-            .budget(1.0),
-        Row::new("environment store, syncs", count(ours, &syncs), "")
-            .against(count(peer, &syncs), "fw_setenv")
-            .budget(1.0),
+        row("system calls", ours.len() as f64, peer.len() as f64, 25.0),
+        row("writes", count(ours, &writes), count(peer, &writes), 1.0),
+        row("syncs", count(ours, &syncs), count(peer, &syncs), 1.0),
     ])
 }
 
-/// One load and one store of the environment, as PID 1 does for a transition; between two marks in the trace.
-pub fn store_environment(part: &Path) -> Outcome<()> {
-    let board = boards::find("qemu-arm64").ok_or("the board qemu-arm64 is gone")?;
-    let path = part.to_str().ok_or("a path that is no text")?;
+/// One load and one store of a board's environment, as PID 1 does for a transition; between two marks in the trace.
+pub fn store_environment(board: &str, medium: &Path) -> Outcome<()> {
+    let board = boards::find(board).ok_or("no such board")?;
+    let path = medium.to_str().ok_or("a path that is no text")?;
     let mut env = platform::env::open_on(board, path).map_err(|code| format!("{code:?}"))?;
     let mark = |name: &str| drop(std::fs::metadata(name));
     mark("switchback-begin");

@@ -14,6 +14,7 @@ pub mod http;
 pub mod pvr;
 pub mod report;
 pub mod slow_link;
+pub mod small;
 pub mod steps;
 
 /// What a step may fail of: a sentence for a person.

@@ -19,7 +19,7 @@ use rustix::{
     system::sethostname,
     thread::{CapabilitySet, set_no_new_privs},
 };
-use std::ffi::CString;
+use std::{ffi::CString, fs::File, io::Write as _};
 
 /// Where a command without a slash is looked for, and what init gets as `PATH` if its configuration says nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -43,13 +43,19 @@ pub fn limits(config: &Config<'_>, container: PartName) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The kernel may choose the container's processes when memory runs out; ours keep what PID 1 gave them.
-pub fn expose_to_oom() -> Result<(), Fault> {
-    write("/proc/self/oom_score_adj", "0").step(Code::StartFailed, || "write oom_score_adj".into())
+/// Where this process says whether the kernel may choose it when memory runs out. Opened while the device's own /proc
+/// is there; `shed` uses it: until then this is a process of ours.
+pub fn oom_score() -> Result<File, Fault> {
+    let open = File::options().write(true).open("/proc/self/oom_score_adj");
+    open.map_err(errno).step(Code::StartFailed, || "open oom_score_adj".into())
 }
 
 fn write(path: &str, text: &str) -> Result<(), Errno> {
-    std::fs::write(path, text).map_err(|error| error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
+    std::fs::write(path, text).map_err(errno)
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
 }
 
 /// The host name, if the container has one of its own.
@@ -114,7 +120,9 @@ fn executable(path: &str) -> Result<(), Errno> {
 }
 
 /// Gives up what the configuration does not leave, and everything that init must not inherit.
-pub fn shed(config: &Config<'_>) -> Result<(), Fault> {
+pub fn shed(config: &Config<'_>, mut oom_score: File) -> Result<(), Fault> {
+    // From here on the kernel may choose it like any process of the container.
+    oom_score.write_all(b"0").map_err(errno).step(Code::StartFailed, || "write oom_score_adj".into())?;
     umask(Mode::from_raw_mode(0o022));
     sys::close_on_exec_from(3).step(Code::StartFailed, || "close descriptors".into())?;
     sys::reset_signals();

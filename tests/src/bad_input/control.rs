@@ -57,6 +57,25 @@ impl Control {
         Ok(Crowd(stream))
     }
 
+    /// What so many requests take, one after another, by the container's clock: the middle one, in microseconds.
+    pub fn timed(&self, requests: u8, bytes: &[u8]) -> Outcome<f64> {
+        let mut stream = self.open(&[&[1, requests], bytes].concat())?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        text.trim().parse().map_err(|_| format!("the container timed nothing: {text}").into())
+    }
+
+    /// Tells a container that obeys on this port of the device.
+    pub fn tell(&self, port: u16, word: &str) -> Outcome<()> {
+        let [high, low] = port.to_be_bytes();
+        let mut stream = self.open(&[&[2, high, low], word.as_bytes()].concat())?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut passed = Vec::new();
+        stream.read_to_end(&mut passed)?;
+        ensure(passed == b"+", || format!("nobody obeys on port {port}"))
+    }
+
     /// All containers by name.
     pub fn containers(&self) -> Outcome<BTreeMap<String, Value>> {
         let list = self.get("/containers")?;

@@ -2,6 +2,7 @@
 //! that hold nothing but `probe`.
 //!
 //!   `steady`   network · manager (8080, management) · visitor (8081, no role) · patient (what cases break)
+//!   `hungry`   the same, and two that take memory when they are told: glutton (no limit), bounded (a limit)
 //!   `broken`   the same, and a last group whose containers cannot live: one whose init does not exist, one whose root
 //!              is no file system, one that ends at once for ever
 //!
@@ -23,11 +24,20 @@ const MANAGER_PORT: &str = "8080";
 /// Port in the guest of the relay that may not; the third.
 const VISITOR_PORT: &str = "8081";
 
+/// Port on the device of a container that takes all memory.
+pub const GLUTTON_PORT: u16 = 8082;
+/// Port on the device of a container that takes more than its own limit.
+pub const BOUNDED_PORT: u16 = 8083;
+/// The limit of that one, as its configuration has it.
+pub const BOUND: &str = "lxc.cgroup2.memory.max = 3M\n";
+
 /// Which containers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Factory {
     /// All can live.
     Steady,
+    /// All can, and two of them take memory when they are told.
+    Hungry,
     /// Three cannot.
     Broken,
 }
@@ -54,13 +64,20 @@ pub fn build(kit: &Kit, probe: &Path, folder: &Path, factory: Factory) -> Outcom
     }
     build.probe_root(probe)?;
     let mut groups = vec![
-        json!({"name": "platform", "status_goal": "STARTED", "restart_policy": "container", "timeout": 30}),
+        json!({"name": "platform", "status_goal": "STARTED", "restart_policy": "container", "timeout": 30,
+            "auto_recovery": recovery(0)}),
         json!({"name": "app", "status_goal": "STARTED", "restart_policy": "container", "timeout": 20,
             "auto_recovery": recovery(2)}),
     ];
     build.container("manager", "app", &format!("relay {MANAGER_PORT}"), &json!({"roles": ["mgmt"]}))?;
     build.container("visitor", "app", &format!("relay {VISITOR_PORT}"), &json!({}))?;
     build.container("patient", "app", "wait", &json!({}))?;
+    if factory == Factory::Hungry {
+        build.container("glutton", "app", &format!("obey {GLUTTON_PORT}"), &json!({"auto_recovery": recovery(0)}))?;
+        build.container("bounded", "app", &format!("obey {BOUNDED_PORT}"), &json!({"auto_recovery": recovery(1)}))?;
+        let file = build.repo.join("bounded/lxc.container.conf");
+        std::fs::write(&file, std::fs::read_to_string(&file)? + BOUND)?;
+    }
     if factory == Factory::Broken {
         groups.push(json!({"name": "broken", "status_goal": "STARTED", "restart_policy": "container", "timeout": 10,
             "auto_recovery": recovery(1)}));

@@ -1,4 +1,5 @@
-//! What is done, in order: one device that is well, and one whose factory revision is not.
+//! What is done, in order: a device that is well, one with containers that take all memory, and one whose factory
+//! revision is not well.
 //!
 //! A step that does not hold is reported, and the next one is tried after a fresh start of the device, so that one
 //! fault does not hide the others.
@@ -7,7 +8,7 @@ use std::path::Path;
 
 use super::fixture::{Factory, build};
 use super::ground::Ground;
-use super::{containers, requests, states};
+use super::{containers, memory, requests, states};
 use crate::tour::device::{Device, Kit};
 use crate::tour::report::Report;
 use crate::tour::{Outcome, fail, wait_for};
@@ -32,8 +33,20 @@ pub fn walk(kit: &Kit, probe: &Path, folder: &Path, only: &[String]) -> Outcome<
         ("disk", containers::fill_the_disk),
         ("fill", containers::be_filled),
     ];
+    let hungry: [(&str, Step); 5] = [
+        ("limit", memory::end_at_its_limit),
+        ("grow", memory::end_the_glutton),
+        ("stuff", memory::outlive_files_in_memory),
+        ("breed", memory::outlive_many_processes),
+        ("cling", memory::outlive_what_cannot_be_ended),
+    ];
     let broken: [(&str, Step); 1] = [("first", containers::live_beside)];
-    for (factory, steps, name) in [(Factory::Steady, &steady[..], "steady"), (Factory::Broken, &broken, "broken")] {
+    let devices = [
+        (Factory::Steady, &steady[..], "steady"),
+        (Factory::Hungry, &hungry, "hungry"),
+        (Factory::Broken, &broken, "broken"),
+    ];
+    for (factory, steps, name) in devices {
         let wanted = |(step, _): &&(&str, Step)| only.is_empty() || only.iter().any(|word| word == step);
         let steps: Vec<_> = steps.iter().filter(wanted).copied().collect();
         if !steps.is_empty() {

@@ -4,7 +4,7 @@
 //! Needs root. The device's binary runs in a private mount namespace and root; nothing is left behind.
 
 use super::Row;
-use crate::tour::{Outcome, ensure, fail};
+use crate::tour::{Outcome, ensure, fail, wait_for};
 use platform::{
     sys,
     wire::{Buffer, Channel, Message, StartMode},
@@ -14,7 +14,8 @@ use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{Mode, OFlags, open},
     mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change},
-    process::{WaitOptions, waitpid},
+    net::SendFlags,
+    process::{Pid, Signal, WaitOptions, kill_process, waitpid},
     thread::UnshareFlags,
 };
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ pub(super) fn rows(x86: &Path, folder: &Path) -> Outcome<Vec<Row>> {
     let image = folder.join("container.squashfs");
     prepare(&prepared, &image)?;
     // A thread for each: it moves into a namespace of its own for good.
-    let (peer, (plain, imaged)) = std::thread::scope(|scope| -> Outcome<_> {
+    let (peer, (plain, imaged, start)) = std::thread::scope(|scope| -> Outcome<_> {
         let panicked = |_| "a thread of the bench panicked";
         let peer = scope.spawn(|| crun(folder, &prepared)).join().map_err(panicked)??;
         Ok((peer, scope.spawn(|| ours(x86, &prepared, &image)).join().map_err(panicked)??))
@@ -46,6 +47,8 @@ pub(super) fn rows(x86: &Path, folder: &Path) -> Outcome<Vec<Row>> {
             .against(ms(peer), "crun")
             .budget(ms(peer)),
         Row::new("container, clone to exit, from its image", ms(imaged), "ms"),
+        Row::new("PSS of start before exec, x86-64, no container beside", start.0 as f64, "kB"),
+        Row::new("private memory of start before exec, x86-64", start.1 as f64, "kB"),
     ])
 }
 
@@ -107,15 +110,16 @@ fn crun(folder: &Path, rootfs: &Path) -> Outcome<Duration> {
     })
 }
 
-/// From the prepared folder, and from the image.
-fn ours(x86: &Path, prepared: &Path, image: &Path) -> Outcome<(Duration, Duration)> {
+/// From the prepared folder, and from the image; and the memory of `start`.
+fn ours(x86: &Path, prepared: &Path, image: &Path) -> Outcome<(Duration, Duration, (u64, u64))> {
     enter(x86, prepared, image)?;
     revision("lxc.rootfs.path = dir:/prepared\n", "")?;
     let plain = middle(|| run(&[]))?;
     let overlay = "lxc.rootfs.path = overlayfs:/volumes/web/root.squashfs:/volumes/web/lxc-overlay/upper\n";
     revision(overlay, r#","root-volume":"root.squashfs","storage":{"lxc-overlay":{"persistence":"boot"}}"#)?;
     let file = open("/image", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    Ok((plain, middle(|| run(&[file.as_fd()]))?))
+    let imaged = middle(|| run(&[file.as_fd()]))?;
+    Ok((plain, imaged, footprint(file.as_fd())?))
 }
 
 /// Moves this thread into a mount namespace of its own.
@@ -159,9 +163,8 @@ fn revision(conf: &str, run: &str) -> Outcome<()> {
     Ok(fs::write(trail.join("web/c"), format!("{conf}{more}"))?)
 }
 
-/// One container, from clone to the end of its init.
-fn run(images: &[BorrowedFd<'_>]) -> Outcome<()> {
-    let (channel, theirs) = Channel::pair()?;
+/// The `start` errand of a container, with the channel to it.
+fn start(images: &[BorrowedFd<'_>], channel: &Channel, theirs: Channel) -> Outcome<Pid> {
     rustix::io::ioctl_fionbio(channel.as_fd(), false)?;
     let null: OwnedFd = open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let null = null.as_fd();
@@ -178,6 +181,29 @@ fn run(images: &[BorrowedFd<'_>]) -> Outcome<()> {
     let (Ok(rev), Ok(container)) = names else { return fail("a name that is none".into()) };
     let job = Message::Job { rev, container, mode: StartMode::Start };
     channel.send(1, &job, images).map_err(|error| format!("{error:?}"))?;
+    Ok(pid)
+}
+
+/// Memory of `start` when all its work is done, proportional and private: its channel is full, so that it waits with
+/// its report, after which it would become the container's init.
+fn footprint(image: BorrowedFd<'_>) -> Outcome<(u64, u64)> {
+    const SENDTO: &str = "44 "; // x86-64
+    let (channel, theirs) = Channel::pair()?;
+    while rustix::net::send(theirs.as_fd(), &[0], SendFlags::DONTWAIT).is_ok() {}
+    let pid = start(&[image], &channel, theirs)?;
+    let proc = format!("/proc/{}/syscall", pid.as_raw_pid());
+    let waits = wait_for("start with its report", 30, || {
+        Ok(fs::read_to_string(&proc)?.starts_with(SENDTO).then(|| platform::usage::share(pid.as_raw_pid() as u32)))
+    });
+    kill_process(pid, Signal::KILL)?;
+    waitpid(Some(pid), WaitOptions::empty())?;
+    waits?.ok_or_else(|| "the memory of start cannot be read".into())
+}
+
+/// One container, from clone to the end of its init.
+fn run(images: &[BorrowedFd<'_>]) -> Outcome<()> {
+    let (channel, theirs) = Channel::pair()?;
+    let pid = start(images, &channel, theirs)?;
     let mut buffer = Buffer::new();
     while let Some(got) = channel.receive(&mut buffer).map_err(|error| format!("{error:?}"))? {
         let good = matches!(got.message, Message::Report { code: None, .. });

@@ -1,4 +1,4 @@
-//! bench KIT X86-BINARY FOLDER JSON: measures, prints the table and writes the rows. `bench env-store FILE` is the
+//! bench KIT X86-BINARY PROBE FOLDER JSON: measures, prints the table and writes the rows. `bench env-store BOARD MEDIUM` is the
 //! one operation that it traces.
 
 use std::path::{Path, PathBuf};
@@ -11,13 +11,14 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = match words[..] {
-        ["env-store", part] => bench::store_environment(Path::new(part)),
-        [kit, x86, folder, json] => {
+        ["env-store", board, medium] => bench::store_environment(board, Path::new(medium)),
+        [kit, x86, probe, folder, json] => {
             let absolute = |path: &str| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
-            bench::measure(&Kit { folder: absolute(kit) }, Path::new(x86), &absolute(folder), Path::new(json))
+            let kit = Kit { folder: absolute(kit) };
+            bench::measure(&kit, Path::new(x86), &absolute(probe), &absolute(folder), Path::new(json))
         }
         _ => {
-            eprintln!("usage: bench KIT X86-BINARY FOLDER JSON");
+            eprintln!("usage: bench KIT X86-BINARY PROBE FOLDER JSON");
             return ExitCode::from(2);
         }
     };

@@ -4,12 +4,20 @@
 //!   probe wait         runs until it is told to end
 //!   probe end          ends at once, as a failure
 //!   probe fill         writes /data/fill until the disk is full, then runs until it is told to end
+//!   probe obey PORT    waits on this TCP port for a word, and does for ever what it says:
+//!       grow    takes memory
+//!       cling   the same, after it told the kernel never to end it
+//!       stuff   writes files in memory
+//!       breed   becomes more and more processes, each with a little memory
 //!
 //! With the relay, every byte that a test sends arrives at the real socket, from inside the container that the device
 //! knows by that socket. Bytes and the ends of both directions pass unchanged; the probe itself knows no HTTP.
 //! A connection whose first byte is zero is a crowd: the second byte says how many clients connect at once, the rest
 //! is what each of them sends. `+` comes back when all have sent it, then what all of them received, one after another.
 //! (A crowd cannot come through the emulator's network: it keeps one client waiting per port, and drops the others.)
+//! One whose first byte is one is a clock: the second byte says how often the rest is asked, one after another; what the
+//! middle one took from connect to the end of its answer comes back, in microseconds.
+//! One whose first byte is two passes an order on: the next two bytes are a port of this host, the rest goes there.
 //! It uses nothing but std, so that `rustc` alone builds it for the guest.
 //! Does not: limit clients; the guest's memory does, and a test opens some dozens.
 
@@ -34,12 +42,18 @@ fn main() -> ExitCode {
             fill();
             wait()
         }
+        ["obey", port] => obey(port),
+        ["bred"] => {
+            let piece = vec![0x5a; 1 << 20];
+            std::hint::black_box(&piece);
+            wait()
+        }
         ["end"] => {
             println!("probe: ends at once, as it was told");
             ExitCode::FAILURE
         }
         _ => {
-            eprintln!("usage: probe relay PORT | wait | end | fill");
+            eprintln!("usage: probe relay PORT | wait | end | fill | obey PORT");
             ExitCode::from(2)
         }
     }
@@ -59,12 +73,73 @@ fn fill() {
     println!("probe: the disk is full");
 }
 
-fn relay(port: &str) -> ExitCode {
+/// Does what the first client says.
+fn obey(port: &str) -> ExitCode {
+    let Some(listener) = listen(port) else { return ExitCode::FAILURE };
+    for mut client in listener.incoming().flatten() {
+        let mut word = String::new();
+        let _ = client.read_to_string(&mut word);
+        match word.as_str() {
+            "grow" => grow(),
+            "cling" => {
+                let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+                grow()
+            }
+            "stuff" => stuff(),
+            "breed" => breed(),
+            _ => {}
+        }
+    }
+    ExitCode::FAILURE
+}
+
+fn listen(port: &str) -> Option<TcpListener> {
     let listener = port.parse().ok().and_then(|port: u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).ok());
-    let Some(listener) = listener else {
+    if listener.is_none() {
         eprintln!("probe: cannot listen on port {port}");
-        return ExitCode::FAILURE;
-    };
+    }
+    listener
+}
+
+/// Takes memory and uses it, for ever.
+fn grow() -> ! {
+    let mut all = Vec::new();
+    loop {
+        let mut piece = Vec::new();
+        match piece.try_reserve_exact(64 * 1024) {
+            Ok(()) => {
+                piece.resize(64 * 1024, 0x5au8);
+                all.push(std::hint::black_box(piece));
+            }
+            Err(_) => thread::yield_now(),
+        }
+    }
+}
+
+/// Fills every file system that lies in memory.
+fn stuff() -> ! {
+    let piece = vec![0x5a; 64 * 1024];
+    loop {
+        for name in ["/run/stuff", "/tmp/stuff", "/dev/shm/stuff"] {
+            let Ok(mut file) = std::fs::File::create(name) else { continue };
+            while file.write_all(&piece).is_ok() {}
+        }
+    }
+}
+
+/// Children that do nothing but hold some memory.
+fn breed() -> ! {
+    let mut children = Vec::new();
+    loop {
+        match std::process::Command::new("/bin/probe").arg("bred").spawn() {
+            Ok(child) => children.push(child),
+            Err(_) => thread::yield_now(),
+        }
+    }
+}
+
+fn relay(port: &str) -> ExitCode {
+    let Some(listener) = listen(port) else { return ExitCode::FAILURE };
     println!("probe: relays port {port} to {SOCKET}");
     for client in listener.incoming().flatten() {
         // A client that finds no thread, or no socket, sees the end of its connection.
@@ -79,6 +154,8 @@ fn serve(mut client: TcpStream) {
     let mut first = [1];
     match client.peek(&mut first) {
         Ok(1) if first == [0] => drop(crowd(&mut client)),
+        Ok(1) if first == [1] => drop(clock(&mut client)),
+        Ok(1) if first == [2] => drop(pass_on(&mut client)),
         _ => both_ways(client),
     }
 }
@@ -101,6 +178,37 @@ fn crowd(client: &mut TcpStream) -> std::io::Result<()> {
         pass(&mut device, client);
     }
     Ok(())
+}
+
+/// One after another, timed.
+fn clock(client: &mut TcpStream) -> std::io::Result<()> {
+    let mut order = Vec::new();
+    client.read_to_end(&mut order)?;
+    let [_, count, request @ ..] = &order[..] else { return Ok(()) };
+    let mut times = Vec::new();
+    for _ in 0..*count {
+        let begun = std::time::Instant::now();
+        let mut device = UnixStream::connect(SOCKET)?;
+        device.write_all(request)?;
+        let mut answer = Vec::new();
+        device.read_to_end(&mut answer)?;
+        if !answer.starts_with(b"HTTP/1.1 200 ") {
+            return client.write_all(&answer);
+        }
+        times.push(begun.elapsed().as_micros());
+    }
+    times.sort_unstable();
+    writeln!(client, "{}", times.get(times.len() / 2).unwrap_or(&0))
+}
+
+/// To somebody else on this host.
+fn pass_on(client: &mut TcpStream) -> std::io::Result<()> {
+    let mut order = Vec::new();
+    client.read_to_end(&mut order)?;
+    let [_, high, low, words @ ..] = &order[..] else { return Ok(()) };
+    let mut other = TcpStream::connect((Ipv4Addr::LOCALHOST, u16::from_be_bytes([*high, *low])))?;
+    other.write_all(words)?;
+    client.write_all(b"+")
 }
 
 fn both_ways(client: TcpStream) {

@@ -1,24 +1,35 @@
-//! tour [--keep] KIT FOLDER: walks the tour with the device that `ci/device KIT` made; its disk and logs are in FOLDER.
+//! tour [--keep | --memory MB] KIT FOLDER: walks the tour with the device that `ci/device KIT [BOARD]` made; its disk and
+//! logs are in FOLDER.
 //!
-//! Non-zero when a step did not hold. With --keep the device stays on, and how to talk to it is printed.
+//! With --memory the device gets so many MiB, and walks the short tour with the largest set of its containers that fits,
+//! which is named. With --keep the device stays on, and how to talk to it is printed.
+//! Non-zero when a step did not hold.
+//!
+//! Examples: tour target/demo target/demo/run; tour --memory 32 target/lab target/lab/run
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tests::tour::device::Kit;
-use tests::tour::steps;
+use tests::tour::{small, steps};
 
 fn main() -> ExitCode {
-    let mut words: Vec<String> = std::env::args().skip(1).collect();
-    let keep = words.iter().any(|word| word == "--keep");
-    words.retain(|word| word != "--keep");
-    let [kit, folder] = &words[..] else {
-        eprintln!("usage: tour [--keep] KIT FOLDER");
-        return ExitCode::from(2);
-    };
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let absolute = |path: &str| std::path::absolute(Path::new(path)).unwrap_or_else(|_| PathBuf::from(path));
-    let kit = Kit { folder: absolute(kit) };
-    match steps::walk(&kit, &absolute(folder), keep) {
+    let kit = |folder: &str| Kit { folder: absolute(folder) };
+    let outcome = match words[..] {
+        ["--keep", folder, run] => steps::walk(&kit(folder), &absolute(run), true),
+        ["--memory", memory, folder, run] if memory.parse::<u32>().is_ok() => {
+            small::walk(&kit(folder), &absolute(run), memory.parse().unwrap_or_default())
+        }
+        [folder, run] if !folder.starts_with('-') => steps::walk(&kit(folder), &absolute(run), false),
+        _ => {
+            eprintln!("usage: tour [--keep | --memory MB] KIT FOLDER");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -103,6 +103,8 @@ pub struct Device {
     pub disk: Disk,
     /// Where its services are reached.
     pub ports: Ports,
+    /// Its memory in MiB; `None`: what its board has.
+    pub memory: Option<u32>,
     emulator: Option<Pid>,
     starts: u32,
 }
@@ -118,7 +120,20 @@ impl Device {
             return fail(format!("{} could not be copied", kit.image().display()));
         }
         let disk = Disk::open(&image, kit.board()?)?;
-        Ok(Self { kit: kit.clone(), folder: folder.into(), disk, ports: Ports::free()?, emulator: None, starts: 0 })
+        Ok(Self {
+            kit: kit.clone(),
+            folder: folder.into(),
+            disk,
+            ports: Ports::free()?,
+            memory: None,
+            emulator: None,
+            starts: 0,
+        })
+    }
+
+    /// The host tool that it was made with.
+    pub fn pvr(&self) -> PathBuf {
+        self.kit.pvr()
     }
 
     /// A folder for scratch files.
@@ -171,6 +186,7 @@ impl Device {
             .args(["--forward", &forward(self.ports.endpoint, 12368)])
             .args(["--forward", &forward(self.ports.web, 8080)])
             .args(["--forward", &forward(self.ports.counter, 8081)])
+            .args(self.memory.iter().flat_map(|memory| ["--memory".into(), memory.to_string()]))
             .args(emulator.iter().flat_map(|word| ["--extra", word]))
             .stdin(Stdio::null())
             .output()?;

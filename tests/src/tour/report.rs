@@ -6,7 +6,7 @@ use super::Outcome;
 
 /// The running report.
 pub struct Report {
-    what: &'static str,
+    what: String,
     started: Instant,
     last: Instant,
     lines: usize,
@@ -15,9 +15,9 @@ pub struct Report {
 
 impl Report {
     /// The report of this; nothing was seen yet.
-    pub fn of(what: &'static str) -> Self {
+    pub fn of(what: &str) -> Self {
         let now = Instant::now();
-        Self { what, started: now, last: now, lines: 0, failed: Vec::new() }
+        Self { what: what.into(), started: now, last: now, lines: 0, failed: Vec::new() }
     }
 
     /// A step that held: its name, what was seen, and the time since the line before.

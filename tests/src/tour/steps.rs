@@ -4,7 +4,7 @@
 //! next one is tried after a fresh start of the device, so that one fault does not hide the others.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use runtime::journal::Phase;
@@ -33,16 +33,17 @@ const FINAL: [&str; 4] = ["DONE", "UPDATED", "WONTGO", "ERROR"];
 /// Walks all steps; whether all held.
 pub fn walk(kit: &Kit, folder: &Path, keep: bool) -> Outcome<bool> {
     let _ = std::fs::remove_dir_all(folder);
-    let mut tour = Tour { device: Device::new(kit, folder)?, work: None, kit: kit.clone(), serial: 0 };
+    let mut tour = Tour::of(kit.clone(), Device::new(kit, folder)?);
     let mut report = Report::of("the tour");
     type Step = fn(&mut Tour, &mut Report) -> Outcome<()>;
-    let steps: [(&str, Step); 10] = [
+    let steps: [(&str, Step); 11] = [
         ("1", Tour::boots),
         ("2", Tour::changes_one_container),
         ("3", Tour::changes_the_base),
         ("4a", Tour::rolls_back_in_place),
         ("4b", Tour::rolls_back_by_reboot),
         ("5", Tour::survives_a_dead_kernel),
+        ("5b", Tour::survives_a_hang),
         ("6a", Tour::cut_while_objects_arrive),
         ("6b", Tour::installs_thirty_megabytes),
         ("6c", Tour::cut_during_a_trial),
@@ -67,7 +68,8 @@ pub fn walk(kit: &Kit, folder: &Path, keep: bool) -> Outcome<bool> {
     Ok(held)
 }
 
-struct Tour {
+/// A device on its tour.
+pub(super) struct Tour {
     kit: Kit,
     device: Device,
     work: Option<Work>,
@@ -84,13 +86,29 @@ struct Ended {
 }
 
 impl Tour {
+    /// Before its first step.
+    pub(super) fn of(kit: Kit, device: Device) -> Self {
+        Self { device, work: None, kit, serial: 0 }
+    }
+
+    /// The kernel's log.
+    pub(super) fn log(&self) -> PathBuf {
+        self.device.log()
+    }
+
     /// 1. Boots to READY.
     fn boots(&mut self, report: &mut Report) -> Outcome<()> {
+        self.boots_with(&["network", "web", "slow", "counter"], report)
+    }
+
+    /// Boots to READY with these containers.
+    pub(super) fn boots_with(&mut self, set: &[&str], report: &mut Report) -> Outcome<()> {
         self.device.power_on()?;
         let status = self.ready()?;
         let ready = status["ready_ms"].as_u64().ok_or("the status does not say when READY was reached")?;
-        for (name, goal) in [("network", "STARTED"), ("web", "STARTED"), ("slow", "READY"), ("counter", "STARTED")] {
+        for name in set {
             let container = self.container(name)?;
+            let goal = if *name == "slow" { "READY" } else { "STARTED" };
             ensure(container["status"] == goal, || format!("{name} is {} and not {goal}", container["status"]))?;
         }
         self.page_says("first page")?;
@@ -104,7 +122,11 @@ impl Tour {
         }
         report.fact(&format!("PSS in kB: {}; together {total}", words.join(", ")));
         self.is_guarded(&status, report)?;
-        report.fact(&format!("allocations of PID 1 since start-up: {}", status["allocations"]));
+        let memory = &status["memory"];
+        report.fact(&format!(
+            "memory in kB: {} of {} available; allocations of PID 1 since start-up: {}",
+            memory["available_kb"], memory["total_kb"], status["allocations"]
+        ));
         ensure(status["allocations"] == 0, || "PID 1 allocated after its start-up".into())
     }
 
@@ -126,10 +148,21 @@ impl Tour {
 
     /// 2. A file of web's page changes: only `web` restarts.
     fn changes_one_container(&mut self, report: &mut Report) -> Outcome<()> {
+        let (number, start) = (self.number("memory")?, self.number("start")?);
+        self.changes_only_web(&["network", "web", "slow", "counter"], report)?;
+        let (number_after, start_after) = (self.number("memory")?, self.number("start")?);
+        ensure(start == start_after && number_after >= number, || {
+            format!("counter was at {number} (start {start}) and is at {number_after} (start {start_after})")
+        })?;
+        report.fact(&format!("counter went on in memory from {number} to {number_after}"));
+        Ok(())
+    }
+
+    /// Changes web's page; the other containers of the set keep their processes.
+    pub(super) fn changes_only_web(&mut self, set: &[&str], report: &mut Report) -> Outcome<()> {
         let url = format!("http://127.0.0.1:{}", self.device.ports.endpoint);
         self.work = Some(Work::clone(&self.kit.pvr(), &url, self.device.folder())?);
         let before = self.containers()?;
-        let (number, start) = (self.number("memory")?, self.number("start")?);
         let boots = self.loader_starts()?;
         self.work()?.write(PAGE, page("second page"))?;
         let rev = self.post("a new page")?;
@@ -138,23 +171,18 @@ impl Tour {
         ensure(ended.seen.iter().any(|status| status == "TESTING"), || format!("TESTING not among {:?}", ended.seen))?;
         self.page_says("second page")?;
         let after = self.containers()?;
-        for name in ["network", "slow", "counter"] {
+        for name in set.iter().filter(|name| **name != "web") {
             for fact in ["pid", "started_ms"] {
-                let (old, new) = (&before[name][fact], &after[name][fact]);
+                let (old, new) = (&before[*name][fact], &after[*name][fact]);
                 ensure(!old.is_null() && old == new, || format!("{name}: {fact} was {old} and is {new}"))?;
             }
         }
         let (old, new) = (&before["web"]["pid"], &after["web"]["pid"]);
         ensure(old != new, || format!("web has still pid {old}"))?;
-        let (number_after, start_after) = (self.number("memory")?, self.number("start")?);
-        ensure(start == start_after && number_after >= number, || {
-            format!("counter was at {number} (start {start}) and is at {number_after} (start {start_after})")
-        })?;
         ensure(self.loader_starts()? == boots, || "the device rebooted".into())?;
         self.env_is(&rev, &ended)?;
         report.held("2", &format!("{rev}: {}; only web restarted, the new page is served", ended.seen.join(" > ")));
-        report
-            .fact(&format!("counter went on in memory from {number} to {number_after}; pids of the others unchanged"));
+        report.fact("pids of the others unchanged");
         Ok(())
     }
 
@@ -182,7 +210,7 @@ impl Tour {
     }
 
     /// 4. A `web` that never becomes ready, in place.
-    fn rolls_back_in_place(&mut self, report: &mut Report) -> Outcome<()> {
+    pub(super) fn rolls_back_in_place(&mut self, report: &mut Report) -> Outcome<()> {
         let old = self.committed()?;
         let boots = self.loader_starts()?;
         let content = self.work()?.read(PAGE)?;
@@ -203,7 +231,7 @@ impl Tour {
     }
 
     /// 4. The same inside a base update: rolled back by a reboot.
-    fn rolls_back_by_reboot(&mut self, report: &mut Report) -> Outcome<()> {
+    pub(super) fn rolls_back_by_reboot(&mut self, report: &mut Report) -> Outcome<()> {
         let old = self.committed()?;
         let boots = self.loader_starts()?;
         let run = self.never_ready()?;
@@ -237,6 +265,35 @@ impl Tour {
         ensure(panics >= 2, || format!("the kernel panicked {panics} times"))?;
         self.env_is(&old, &ended)?;
         report.held("5", &format!("{rev}: {panics} panics, U-Boot counted to {counted} and came back to {old}"));
+        report.fact(&format!("reason: {}", ended.reason()));
+        Ok(())
+    }
+
+    /// 5b. A PID 1 that hangs in the middle of its trial and feeds the watchdog no more: the hang that every board of
+    /// the emulator survives. One that hangs before it has opened the watchdog needs a loader that arms it.
+    fn survives_a_hang(&mut self, report: &mut Report) -> Outcome<()> {
+        let binary = std::fs::read(self.kit.folder.join("switchback"))?;
+        let file = b"/etc/switchback.fault";
+        ensure(binary.windows(file.len()).any(|part| part == file), || {
+            "this device cannot be told to hang: make it with SWITCHBACK_FEATURES=faults".into()
+        })?;
+        let old = self.committed()?;
+        let initrd = self.work()?.read(INITRD)?;
+        let hangs = self.log_count("Starve, as told by")?;
+        let mut starving = initrd.clone();
+        starving.resize(starving.len().next_multiple_of(512), 0);
+        starving.extend(cpio::archive("etc/switchback.fault", b"starve"));
+        self.work()?.write(INITRD, starving)?;
+        let rev = self.post("a PID 1 that hangs")?;
+        let ended = self.finished(&rev)?;
+        self.work()?.write(INITRD, initrd)?;
+        self.must_be(&ended, "ERROR")?;
+        self.ready()?;
+        let hangs = self.log_count("Starve, as told by")? - hangs;
+        let tries = usize::from(self.device.disk.board.guarantee.tries);
+        ensure(hangs == tries, || format!("PID 1 hung {hangs} times, not {tries}"))?;
+        self.env_is(&old, &ended)?;
+        report.held("5b", &format!("{rev}: PID 1 hung {hangs} times on its trial, the watchdog came, back to {old}"));
         report.fact(&format!("reason: {}", ended.reason()));
         Ok(())
     }

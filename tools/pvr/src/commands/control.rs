@@ -157,7 +157,9 @@ impl Port {
 /// Output and exit code, once both are complete.
 fn answer(said: &str, line: &str) -> Option<(String, u8)> {
     let text = said.replace('\r', "");
-    let start = text.rfind("[exit ").filter(|at| *at == 0 || text[..*at].ends_with('\n'))?;
+    // After a command that says nothing it stands behind the prompt, if the echo came before that.
+    let begins = |before: &str| before.is_empty() || before.ends_with('\n') || before.ends_with(PROMPT);
+    let start = text.rfind("[exit ").filter(|at| begins(&text[..*at]))?;
     let (code, _) = text[start + 6..].split_once(']')?;
     Some((behind_echoes(&text[..start], line).to_owned(), code.parse().ok()?))
 }
@@ -194,6 +196,8 @@ mod tests {
         assert_eq!(answer("\npvcontrol> pvcontrol> #a\n[mark a]\npvcontrol> status\n{}\n[exit 0]\n", "status"), good);
         assert_eq!(answer("\r\nstatus\r\npvcontrol> {}\r\n[exit 0]\r\n", "status"), good);
         assert_eq!(answer("\n#a\npvcontrol> [mark a]\nstatus\npvcontrol> {}\n[exit 0]\n", "status"), good);
+        let silent = Some((String::new(), 0));
+        assert_eq!(answer("]\r\ncontainers stop a\r\npvcontrol> [exit 0]\r\n", "containers stop a"), silent);
     }
 
     #[test]
