@@ -31,10 +31,28 @@ pub struct Board {
     pub watchdog: Watchdog,
     /// Serial console, as in `console=`.
     pub console: &'static str,
+    /// Terminal on which a device to develop on serves `pvcontrol`.
+    pub control: &'static str,
+    /// What its loader takes as a kernel.
+    pub kernel: Kernel,
+    /// Drivers that it needs besides those of every board, in the order in which they are loaded, as far as its kernel
+    /// has them as modules.
+    pub modules: &'static [&'static str],
     /// What the boot script puts on the kernel command line besides the `pv_` words.
     pub kernel_args: &'static str,
     /// The boot script and its settings as stored in the environment; empty if the loader has no scripts.
     pub env_text: &'static str,
+}
+
+/// The kinds of kernel file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kernel {
+    /// arm64's Image.
+    Image,
+    /// arm64's Image compressed by gzip, which the loader unpacks.
+    CompressedImage,
+    /// 32-bit Arm's zImage.
+    ZImage,
 }
 
 /// Partition numbers of the image, and how Linux calls them.
@@ -191,12 +209,17 @@ impl Board {
     }
 }
 
+/// `boot.scr` beside `pv.env` (the environment as the image was made): what a loader whose compiled-in environment is not
+/// ours runs when it lost the stored one. For a board with a single copy, in the partition that such a loader looks at.
+pub const FALLBACK: &str = include_str!("../uboot/fallback.scr");
+
 /// Every board that this release knows.
 pub const BOARDS: &[&Board] = &[
     &board::qemu_arm64::BOARD,
     &board::qemu_arm64::LAB,
     &board::qemu_arm64::SD,
     &board::rpi::BOARD,
+    &board::rpi::UBOOT,
     &board::imx::BOARD,
 ];
 

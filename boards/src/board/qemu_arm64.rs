@@ -4,7 +4,7 @@
 //! the same together for what it compiles in.
 
 use crate::{
-    Board, Disk, Env, Guarantee, Medium, Place, Watchdog,
+    Board, Disk, Env, Guarantee, Kernel, Medium, Place, Watchdog,
     env::uboot::{Copies, Scheme},
 };
 
@@ -39,6 +39,9 @@ pub(crate) const BOARD: Board = Board {
     // A timer of the kernel: covers a PID 1 that hangs, not a kernel that does.
     watchdog: Watchdog { driver: "softdog", timeout_s: 30, armed_by_loader: false },
     console: "ttyAMA0",
+    control: "hvc0",
+    kernel: Kernel::Image,
+    modules: &[],
     kernel_args: "console=ttyAMA0 panic=1",
     env_text: texts!("script" "qemu-arm64" "virtio"),
 };

@@ -96,11 +96,16 @@ pub fn make_fat(image: &Path, length: u64, content: &[(&str, &[u8])]) -> Result<
     Ok(())
 }
 
-/// Makes `image` (created, `length` bytes) with these contents at fixed offsets and nothing else.
-pub fn make_raw(image: &Path, length: u64, content: &[(u64, &[u8])]) -> Result<()> {
+/// Makes `image` (created, `length` bytes) with these contents at fixed offsets and nothing else: zeros on a disk, on flash what is
+/// erased.
+pub fn make_raw(image: &Path, length: u64, flash: bool, content: &[(u64, &[u8])]) -> Result<()> {
     let act = || {
         let file = File::create(image)?;
-        file.set_len(length)?;
+        if flash {
+            file.write_all_at(&vec![0xff; length as usize], 0)?
+        } else {
+            file.set_len(length)?
+        }
         content.iter().try_for_each(|(offset, bytes)| {
             assert!(offset + bytes.len() as u64 <= length, "a copy lies behind the room for it");
             file.write_all_at(bytes, *offset)

@@ -1,7 +1,7 @@
 //! `pvr`: the host tool of Switchback.
 //!
 //! Start at [`commands`]: one file per verb. Below it: [`repo`] (the folder with `.pvr`), [`canonical`] (JSON as it
-//! [`cpio`], [`modules`], [`disk`]. [`files`] writes files whole or not at all, [`error`] says what went wrong and
+//! [`cpio`], [`modules`], [`uimage`], [`disk`]. [`files`] writes files whole or not at all, [`error`] says what went wrong and
 //! with which code the program ends.
 
 pub mod canonical;
@@ -16,3 +16,4 @@ pub mod modules;
 pub mod remote;
 pub mod repo;
 pub mod squashfs;
+pub mod uimage;

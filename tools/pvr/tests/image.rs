@@ -128,8 +128,10 @@ fn an_initramfs_for_the_board() {
     // The board's own watchdog, as its driver is called, and the timer that stands in for it.
     place.write("modules/watchdog/bcm2835_wdt.ko", b"\x7fELF\0depends=\0");
     place.write("modules/watchdog/softdog.ko", b"\x7fELF\0depends=\0");
-    assert!(bsp_of(&place, "rpi", &[]).good().contains(" softdog bcm2835_wdt\n"));
-    assert!(bsp(&place, &[]).good().contains(" softdog\n"), "and nobody else's");
+    let said = bsp_of(&place, "rpi", &[]).good();
+    assert!(said.contains(" modules bcm2835_wdt squashfs ") && said.contains(" softdog\n"), "{said}");
+    let said = bsp(&place, &[]).good();
+    assert!(said.contains(" modules softdog ") && !said.contains("bcm2835"), "and nobody else's: {said}");
     assert!(bsp(&place, &["--module", "gone"]).failed(3).contains("module gone is not below"));
     place.write("kernel", "no kernel at all");
     assert!(bsp(&place, &[]).failed(3).contains("not an arm64 Image"));
@@ -283,7 +285,78 @@ fn a_card_with_the_environment_before_its_partitions() {
         assert!(bytes[first + 1024 + 120..].starts_with(name.as_bytes()));
     }
     assert!(bytes[512..0x10_0000].iter().all(|byte| *byte == 0), "nothing between table and environment");
-    assert!(make("imx").failed(2).contains("cannot be made yet"));
+    assert!(make("rpi").failed(2).contains("cannot be made yet"));
+}
+
+#[test]
+fn a_kernel_and_a_device_tree_as_the_board_wants_them() {
+    let place = Place::new();
+    place.repo("r");
+    fake_base(&place);
+    let image = fs::read(place.path("kernel")).unwrap();
+    place.write("tree.dtb", b"\xd0\x0d\xfe\xed and so on");
+    let fdt = place.path("tree.dtb");
+    bsp_of(&place, "rpi-uboot", &["--fdt", text(&fdt)]).good();
+    let mut unpacked = Vec::new();
+    let packed = fs::read(place.path("r/bsp/kernel.img")).unwrap();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed[..]), &mut unpacked).unwrap();
+    assert_eq!(unpacked, image, "compressed for a loader that unpacks");
+    assert_eq!(fs::read(place.path("r/bsp/fdt.dtb")).unwrap(), fs::read(&fdt).unwrap());
+    assert!(place.read("r/bsp/run.json").contains("\"fdt\": \"fdt.dtb\""));
+
+    assert!(bsp_of(&place, "imx", &[]).failed(3).contains("is not a zImage"));
+    let mut zimage = vec![7; 4096];
+    zimage[0x24..0x28].copy_from_slice(&0x016f_2818_u32.to_le_bytes());
+    place.write("kernel", &zimage);
+    bsp_of(&place, "imx", &[]).good();
+    assert_eq!(fs::read(place.path("r/bsp/kernel.img")).unwrap(), zimage);
+    assert!(bsp_of(&place, "imx", &["--fdt", text(&place.path("init"))]).failed(3).contains("not a device tree"));
+    assert!(bsp_of(&place, "rpi-uboot", &[]).failed(3).contains("not an arm64 Image"));
+}
+
+/// The environment of a loader with a single copy, as Debian's tool reads it.
+fn single(place: &Place, file: &str, offset: &str, size: &str) -> String {
+    place.write("fw.cfg", format!("{} {offset} {size}\n", text(&place.path(file))));
+    tool("fw_printenv", &["-c", text(&place.path("fw.cfg"))])
+}
+
+#[test]
+fn a_single_environment_and_what_is_there_when_it_is_lost() {
+    let place = Place::new();
+    small_device(&place, "r");
+    let make = |board: &str| {
+        let size = ["--size", "128M", "--boot-size", "32M"];
+        let base = ["image", "disk", "--board", board, "--repo", "r", "--out", "one.img"];
+        place.pvr("", &[&base[..], &size[..]].concat()).good()
+    };
+    make("rpi-uboot");
+    let fat = format!("{}@@1M", text(&place.path("one.img")));
+    for file in ["uboot.env", "boot.scr", "pv.env"] {
+        tool("mcopy", &["-n", "-i", &fat, &format!("::{file}"), text(&place.path(file))]);
+    }
+    let stored = single(&place, "uboot.env", "0", "0x4000");
+    assert!(stored.contains("\npv_rev=0\n") && stored.contains("\npv_dev=mmc 0:2\n"), "{stored}");
+    assert_eq!(single(&place, "pv.env", "0", "0x4000"), stored);
+    let script = fs::read(place.path("boot.scr")).unwrap();
+    assert!(script.starts_with(b"\x27\x05\x19\x56") && script.ends_with(boards::FALLBACK.as_bytes()));
+    assert!(!place.path("one.flash").exists());
+
+    let said = make("imx");
+    assert!(
+        said.contains("- environment     2 MiB in ") && said.contains("1 boot           32 MiB at 1 MiB"),
+        "{said}"
+    );
+    let flash = fs::read(place.path("one.flash")).unwrap();
+    let (before, rest) = flash.split_at(0xC_0000);
+    assert_eq!(flash.len(), 2 << 20);
+    assert!(before.iter().chain(&rest[0x2000..]).all(|byte| *byte == 0xff), "erased");
+    let stored = single(&place, "one.flash", "0xC0000", "0x2000");
+    assert!(stored.contains("\npv_rev=0\n") && stored.contains("\npv_dev=mmc 3:1\n"), "{stored}");
+    let boot = format!("{}?offset={}", text(&place.path("one.img")), 1 << 20);
+    for file in ["boot.scr", "pv.env", "last"] {
+        let list = tool("debugfs", &["-R", &format!("stat /{file}"), &boot]);
+        assert!(list.contains("Type: regular"), "{file}: {list}");
+    }
 }
 
 #[test]

@@ -125,6 +125,7 @@ fn qemu(run: &Run, log: Option<&Path>) -> Result<Command> {
     }
     let line = run.machine.command_line(|word| match word {
         "disk" => args.disk.display().to_string(),
+        "flash" => args.disk.with_extension("flash").display().to_string(),
         "loader" => args.u_boot.display().to_string(),
         "console" => console.display().to_string(),
         "log" => log.map_or("stdio".into(), |log| format!("file:{}", log.display())),

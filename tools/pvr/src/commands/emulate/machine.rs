@@ -3,6 +3,7 @@
 //! To add one, add a [`Machine`]. Nothing else knows what a board is made of.
 //! Words in braces stand for what differs from run to run:
 //! `{disk}`, `{loader}` the files that the user named; `{log}` where the first serial port's text goes, as `-serial` takes it;
+//! `{flash}` the disk's name with .flash, what the board has besides its disk;
 //! `{console}` the unix socket for pvcontrol; `{forward}` the forwarded ports, as `-netdev user` takes them.
 
 use crate::error::{Error, Result};
@@ -49,6 +50,38 @@ const LOG: &[&str] = &["-serial", "{log}"];
 /// Where boards/uboot/watchdog.env looks for it.
 const I6300ESB: &[&str] = &["-device", "i6300esb,addr=0x10", "-action", "watchdog=reset"];
 
+/// The loader is started as if the firmware had loaded it. Both of its serial ports are the machine's: the kernel's and the loader's is
+/// the second one.
+const RASPI: &[&str] = &["-M", "raspi3b", "-kernel", "{loader}"];
+const RASPI_CARD: &[&str] = &["-drive", "if=sd,format=raw,cache=writeback,file={disk}"];
+/// A network adapter on USB, with an address that Linux takes for a maker's own, so that it is called eth0.
+const USB_NET: &[&str] = &["-netdev", "user,id=net{forward}", "-device", "usb-net,netdev=net,mac=00:54:00:12:34:56"];
+/// pvcontrol on the first serial port, the log from the second.
+const CONSOLE_FIRST: &[&str] = &[
+    "-chardev",
+    "socket,id=console,server=on,wait=off,path={console}",
+    "-serial",
+    "chardev:console",
+    "-serial",
+    "{log}",
+];
+/// The loader is put where the boot ROM would put it.
+const SABRELITE: &[&str] =
+    &["-M", "sabrelite", "-device", "loader,addr=0x17800000,cpu-num=0,force-raw=on,file={loader}"];
+const SPI_FLASH: &[&str] = &["-drive", "if=mtd,format=raw,file={flash}"];
+/// The disk twice: as the card that Linux uses, and read-only as a USB disk, because Debian's loader does not see the card.
+const SABRELITE_CARD: &[&str] = &[
+    "-drive",
+    "if=none,id=disk,format=raw,cache=writeback,file={disk}",
+    "-device",
+    "sd-card,drive=disk",
+    "-drive",
+    "if=none,id=loader-disk,format=raw,read-only=on,file.locking=off,file={disk}",
+    "-device",
+    "usb-storage,drive=loader-disk,bus=usb-bus.1",
+];
+const FEC: &[&str] = &["-nic", "user{forward}"];
+
 const MACHINES: &[Machine] = &[
     Machine {
         board: "qemu-arm64",
@@ -70,6 +103,22 @@ const MACHINES: &[Machine] = &[
         memory: 64,
         sd_card: true,
         arguments: &[VIRT, SCREENLESS, SD_CARD, VIRTIO_NET, VIRTIO_CONSOLE, LOG, I6300ESB],
+    },
+    Machine {
+        board: "rpi-uboot",
+        program: "qemu-system-aarch64",
+        // Soldered on.
+        memory: 1024,
+        sd_card: true,
+        arguments: &[RASPI, SCREENLESS, RASPI_CARD, USB_NET, CONSOLE_FIRST],
+    },
+    Machine {
+        board: "imx",
+        program: "qemu-system-arm",
+        // What the loader believes that there is.
+        memory: 1024,
+        sd_card: true,
+        arguments: &[SABRELITE, SCREENLESS, SPI_FLASH, SABRELITE_CARD, FEC, CONSOLE_FIRST],
     },
 ];
 

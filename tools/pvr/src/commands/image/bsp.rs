@@ -11,13 +11,13 @@ use crate::{
     modules::{Module, Tree},
     repo::Repo,
 };
-use boards::Board;
+use boards::{Board, Kernel};
 use clap::Parser;
 use serde_json::json;
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// Write kernel and initramfs into bsp/ of this repository
@@ -31,7 +31,8 @@ use std::{
   pvr image bsp --board qemu-arm64 --switchback switchback --kernel Image --modules lib/modules/6.12.1 --dev
   pvr image bsp --board qemu-arm64 --switchback switchback --kernel Image --modules lib/modules/6.12.1 \\
       --policy PV_UPDATER_COMMIT_DELAY=5 --module dm_verity
-  pvr image bsp --board qemu-arm64-lab --switchback switchback --kernel Image")]
+  pvr image bsp --board qemu-arm64-lab --switchback switchback --kernel Image
+  pvr image bsp --board imx --switchback switchback --kernel zImage --fdt imx6q-sabrelite.dtb --modules lib/modules/6.1")]
 pub(in crate::commands) struct Args {
     /// The board that will boot it
     #[arg(long)]
@@ -39,9 +40,12 @@ pub(in crate::commands) struct Args {
     /// The static binary `switchback` for the board
     #[arg(long, value_name = "FILE")]
     switchback: PathBuf,
-    /// The kernel, as an arm64 Image, plain or compressed by gzip
+    /// The kernel: an arm64 Image, plain or compressed by gzip, or for 32-bit Arm a zImage
     #[arg(long, value_name = "FILE")]
     kernel: PathBuf,
+    /// The device tree, for a board whose loader brings none
+    #[arg(long, value_name = "FILE")]
+    fdt: Option<PathBuf>,
     /// Folder with the kernel's modules [default: none, everything is built into the kernel]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
@@ -81,9 +85,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::open()?;
     let board = super::board(&args.board)?;
     let spinner = context.spinner("packing the initramfs");
-    let kernel = kernel(args)?;
+    let kernel = kernel(board, args)?;
+    let fdt = args.fdt.as_deref().map(fdt).transpose()?;
     let modules = modules(board, args)?;
-    let policy = policy(board.name, args);
+    let policy = policy(board, args);
     let init = files::read(&args.switchback)?;
     if !init.starts_with(b"\x7fELF") {
         return Err(Error::input(format!("{} is not a Linux program", args.switchback.display())));
@@ -93,11 +98,12 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     files::create_dir(&bsp)?;
     files::write_atomic(&bsp.join("kernel.img"), 0o644, &kernel)?;
     files::write_atomic(&bsp.join("initrd.img"), 0o644, &initrd)?;
-    files::write_atomic(
-        &bsp.join("run.json"),
-        0o644,
-        b"{\n    \"initrd\": \"initrd.img\",\n    \"linux\": \"kernel.img\"\n}\n",
-    )?;
+    let mut run = json!({"initrd": "initrd.img", "linux": "kernel.img"});
+    if let Some(fdt) = &fdt {
+        files::write_atomic(&bsp.join(FDT), 0o644, fdt)?;
+        run["fdt"] = FDT.into();
+    }
+    files::write_atomic(&bsp.join("run.json"), 0o644, format!("{run:#}\n").as_bytes())?;
     spinner.finish_and_clear();
     let names: Vec<_> = modules.iter().map(|m| m.file.trim_end_matches(".ko")).collect();
     context.say(
@@ -118,36 +124,65 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The kernel as the loader wants it: the plain Image.
-fn kernel(args: &Args) -> Result<Vec<u8>> {
+/// Name of the device tree in bsp/.
+const FDT: &str = "fdt.dtb";
+
+/// The kernel as the board's loader wants it.
+fn kernel(board: &Board, args: &Args) -> Result<Vec<u8>> {
     let raw = files::read(&args.kernel)?;
+    let name = args.kernel.display();
+    if board.kernel == Kernel::ZImage {
+        const ZIMAGE: &[u8] = &0x016f_2818_u32.to_le_bytes();
+        return if raw.get(0x24..0x28) == Some(ZIMAGE) {
+            Ok(raw)
+        } else {
+            let hint = format!("{} is a 32-bit board; Debian's /boot/vmlinuz-*-armmp is a kernel for it", board.name);
+            Err(Error::input(format!("{name} is not a zImage")).hint(hint))
+        };
+    }
     let mut image = Vec::new();
     if raw.starts_with(&[0x1f, 0x8b]) {
         let unpacked = flate2::read::GzDecoder::new(&raw[..]).read_to_end(&mut image);
-        unpacked.map_err(|e| Error::input(format!("{} cannot be unpacked: {e}", args.kernel.display())))?;
+        unpacked.map_err(|e| Error::input(format!("{name} cannot be unpacked: {e}")))?;
     } else {
         image = raw;
     }
     if image.get(0x38..0x3c) != Some(b"ARM\x64") {
         let hint = "Debian's /boot/vmlinuz-*-arm64 is one; an EFI zboot image has to be unpacked first";
-        return Err(Error::input(format!("{} is not an arm64 Image", args.kernel.display())).hint(hint));
+        return Err(Error::input(format!("{name} is not an arm64 Image")).hint(hint));
     }
-    Ok(image)
+    Ok(if board.kernel == Kernel::CompressedImage { compressed(&image) } else { image })
+}
+
+/// The device tree, as it is.
+fn fdt(path: &Path) -> Result<Vec<u8>> {
+    let raw = files::read(path)?;
+    let is_tree = raw.starts_with(&0xd00d_feed_u32.to_be_bytes());
+    if is_tree { Ok(raw) } else { Err(Error::input(format!("{} is not a device tree (.dtb)", path.display()))) }
+}
+
+/// Equal input gives equal bytes: no time, no name.
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip =
+        flate2::GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), flate2::Compression::best());
+    gzip.write_all(bytes).and_then(|()| gzip.finish()).expect("a Vec takes every byte")
 }
 
 fn modules(board: &Board, args: &Args) -> Result<Vec<Module>> {
     let Some(folder) = &args.modules else { return Ok(Vec::new()) };
     let tree = Tree::open(folder)?;
     // What the default list names and the folder lacks is built into the kernel; PID 1 finds out if it is not.
-    let usual = MODULES.iter().copied().chain([board.watchdog.driver]).filter(|name| tree.knows(name));
+    // The watchdog comes first: a loader may have started it.
+    let wanted = [board.watchdog.driver].into_iter().chain(MODULES.iter().chain(board.modules).copied());
+    let usual = wanted.filter(|name| tree.knows(name));
     tree.resolve(usual.chain(args.module.iter().map(String::as_str)))
 }
 
 /// The device policy: the board's defaults, what --dev opens, then what was asked for.
-fn policy(board: &str, args: &Args) -> BTreeMap<String, String> {
-    let mut lines = vec![("switchback.board", board), ("PV_SECUREBOOT_MODE", "disabled")];
+fn policy(board: &Board, args: &Args) -> BTreeMap<String, String> {
+    let mut lines = vec![("switchback.board", board.name), ("PV_SECUREBOOT_MODE", "disabled")];
     if args.dev {
-        lines.extend([("switchback.endpoint", "0.0.0.0:12368"), ("switchback.console", "hvc0")]);
+        lines.extend([("switchback.endpoint", "0.0.0.0:12368"), ("switchback.console", board.control)]);
     }
     let mut policy: BTreeMap<_, _> = lines.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     for (key, value) in &args.policy {
@@ -171,9 +206,7 @@ fn initrd(init: &[u8], policy: &BTreeMap<String, String>, modules: &[Module]) ->
         archive.file(&format!("lib/modules/{}", module.file), 0o644, &module.content);
     }
     archive.file("init", 0o755, init);
-    let mut gzip =
-        flate2::GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), flate2::Compression::best());
-    gzip.write_all(&archive.finish()).and_then(|()| gzip.finish()).expect("a Vec takes every byte")
+    compressed(&archive.finish())
 }
 
 fn parse_policy(text: &str) -> std::result::Result<(String, String), String> {

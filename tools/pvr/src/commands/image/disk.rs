@@ -2,7 +2,9 @@
 //!
 //! In this order: the two copies of the loader's environment, a small ext4 that the loader reads (boot assets, journal,
 //! `last`), and the storage. The environment lies where the board has it: in a FAT partition of its own with nothing else
-//! in it, or at fixed offsets before the first partition. The committed state of the repository becomes revision 0.
+//! in it, or at fixed offsets before the first partition, or in flash, which is a file of its own beside the image. Where the
+//! environment has a single copy, the loader finds beside it, or on the boot partition, what it goes on with when that copy is
+//! lost. The committed state of the repository becomes revision 0.
 
 use crate::{
     canonical::{self, CANONICAL},
@@ -12,6 +14,7 @@ use crate::{
     error::{During, Error, Result},
     files,
     repo::{self, Repo, State},
+    uimage,
 };
 use boards::{Board, Env, Medium, env::uboot::Copies};
 use clap::Parser;
@@ -32,7 +35,8 @@ use std::{
 /// Holds the two copies of the loader's environment with the board's boot script (in a partition of their own or before
 /// the first one, as the board has it), a partition that the loader reads, and one with the objects and revisions. The
 /// committed state becomes revision 0. Beside the image it leaves what fw_setenv on the device needs: FILE.fw_env.config,
-/// and the same as YAML. Needs mtools and e2fsprogs, and no root.
+/// and the same as YAML, and for a board with its environment in flash what is in that: the image's name with .flash. Needs
+/// mtools and e2fsprogs, and no root.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr image disk --board qemu-arm64 --repo . --out device.img --dev
@@ -84,12 +88,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let work = tempfile::Builder::new().prefix(".pvr-disk-").tempdir_in(dir).during(|| "create a scratch folder")?;
     let content = |part: &Part| work.path().join(part.name);
     make_environment(board, &content(&parts[0]), &parts[0])?;
-    make_boot(&repo, &state, &work.path().join("2"), &content(&parts[1]), parts[1].length)?;
+    let more = if parts[0].number == 0 { fallback(board)? } else { Vec::new() };
+    make_boot(&repo, &state, &work.path().join("2"), &more, &content(&parts[1]), parts[1].length)?;
     make_storage(&repo, &state, &work.path().join("3"), &content(&parts[2]), parts[2].length)?;
     let file = files::begin(&args.out)?;
     let mut disk = file.as_file().try_clone().during(|| "open the image")?;
     disk.set_len(args.size).during(|| format!("write {}", args.out.display()))?;
-    for part in &parts {
+    let on_disk = if in_flash(board) { &parts[1..] } else { &parts[..] };
+    for part in on_disk {
         disk::copy_in(&mut disk, part.start, &content(part))?;
     }
     let numbered: Vec<_> = parts.iter().filter_map(Part::partition).collect();
@@ -97,6 +103,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     disk.rewind().and_then(|()| disk.write_all(&table)).during(|| format!("write {}", args.out.display()))?;
     drop(disk);
     files::finish(file, &args.out, 0o644)?;
+    if in_flash(board) {
+        files::write_atomic(&args.out.with_extension("flash"), 0o644, &files::read(&content(&parts[0]))?)?;
+    }
     super::fw_env::write_beside(board, &args.out)?;
     spinner.finish_and_clear();
     report(context, args, board, &parts, &state)
@@ -114,7 +123,12 @@ fn report(context: &Context, args: &Args, board: &Board, parts: &[Part; 3], stat
                 .map(|part| {
                     let number = if part.number == 0 { "-".into() } else { part.number.to_string() };
                     let (name, length, start) = (part.name, part.length / MIB, part.start / MIB);
-                    format!("\n  {number} {name:<11} {length:>5} MiB at {start} MiB")
+                    let place = if part.number == 0 && in_flash(board) {
+                        format!("in {}", args.out.with_extension("flash").display())
+                    } else {
+                        format!("at {start} MiB")
+                    };
+                    format!("\n  {number} {name:<11} {length:>5} MiB {place}")
                 })
                 .collect();
             format!(
@@ -153,14 +167,15 @@ fn partitions(board: &Board, args: &Args) -> Result<[Part; 3]> {
     let (number, start) = match board.env {
         Env::Uboot { medium: Medium::Fat(_), .. } => (board.disk.env.number, MIB),
         // Raw offsets count from the start of the disk; what is before the first copy is the partition table's.
-        Env::Uboot { medium: Medium::Raw(_), .. } => (0, 0),
+        Env::Uboot { medium: Medium::Raw(_) | Medium::Mtd(_), .. } => (0, 0),
         _ => return Err(unsupported(board)),
     };
     if board.env_text.is_empty() {
         return Err(unsupported(board));
     }
-    let env = Part { name: "environment", number, kind: FAT, start, length: ENVIRONMENT };
-    let start = env.start + env.length;
+    let length = if in_flash(board) { FLASH } else { ENVIRONMENT };
+    let env = Part { name: "environment", number, kind: FAT, start, length };
+    let start = if in_flash(board) { MIB } else { start + length };
     let boot = args.boot_size / MIB * MIB;
     let boot = Part { name: "boot", number: board.disk.boot.number, kind: LINUX, start, length: boot };
     let start = boot.start + boot.length;
@@ -178,6 +193,13 @@ fn partitions(board: &Board, args: &Args) -> Result<[Part; 3]> {
 
 /// Room for the environment.
 const ENVIRONMENT: u64 = 8 * MIB;
+/// Size of the flash that the emulator's boards have.
+const FLASH: u64 = 2 * MIB;
+
+/// Whether the environment is on another device than everything else.
+fn in_flash(board: &Board) -> bool {
+    matches!(board.env, Env::Uboot { medium: Medium::Mtd(_), .. })
+}
 
 fn unsupported(board: &Board) -> Error {
     Error::usage(format!("images for {} cannot be made yet", board.name)).hint(board.about)
@@ -189,14 +211,22 @@ fn make_environment(board: &Board, image: &Path, part: &Part) -> Result<()> {
     match board.env {
         Env::Uboot { medium: Medium::Fat(files), size } => {
             let copies = copies(board, &vars, size, &files)?;
-            let content: Vec<_> = copies.iter().map(|(file, copy)| (*file, copy.as_slice())).collect();
+            let more = fallback(board)?;
+            let all = copies.iter().chain(&more);
+            let content: Vec<_> = all.map(|(file, content)| (*file, content.as_slice())).collect();
             disk::make_fat(image, part.length, &content)?;
         }
         Env::Uboot { medium: Medium::Raw(offsets), size } => {
             let offsets = offsets.try_map(|offset| u64::try_from(offset).map_err(|_| unsupported(board)))?;
             let copies = copies(board, &vars, size, &offsets)?;
             let content: Vec<_> = copies.iter().map(|(offset, copy)| (*offset, copy.as_slice())).collect();
-            disk::make_raw(image, part.length, &content)?;
+            disk::make_raw(image, part.length, false, &content)?;
+        }
+        Env::Uboot { medium: Medium::Mtd(flash), size } => {
+            let offsets = flash.try_map(|flash| Ok::<_, Error>(flash.offset))?;
+            let copies = copies(board, &vars, size, &offsets)?;
+            let content: Vec<_> = copies.iter().map(|(offset, copy)| (*offset, copy.as_slice())).collect();
+            disk::make_raw(image, part.length, true, &content)?;
         }
         _ => return Err(unsupported(board)),
     }
@@ -226,6 +256,21 @@ fn copies<T: Copy>(board: &Board, vars: &BootVars, size: u32, places: &Copies<T>
     places.as_slice().iter().zip(places.fresh_flags()).map(make).collect()
 }
 
+/// What a loader with a single copy goes on with when it lost it: a script that its compiled-in environment looks for, and the
+/// environment as it was in the factory.
+fn fallback(board: &Board) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let Env::Uboot {
+        medium: Medium::Fat(Copies::Single(_)) | Medium::Raw(Copies::Single(_)) | Medium::Mtd(Copies::Single(_)),
+        size,
+    } = board.env
+    else {
+        return Ok(Vec::new());
+    };
+    let vars = BootVars { committed: RevName::factory(), candidate: None, previous: None };
+    let script = ("boot.scr", uimage::script("switchback", boards::FALLBACK));
+    Ok([vec![script], copies(board, &vars, size, &Copies::Single("pv.env"))?].concat())
+}
+
 const BSP_HINT: &str = "`pvr image bsp` makes it; then `pvr add .` and `pvr commit`";
 
 /// Says which files of the revision the loader needs.
@@ -234,7 +279,15 @@ fn bsp_run(state: &State) -> Result<&Value> {
 }
 
 /// What the loader reads: `bsp/run.json` of the state says which files are kernel, initramfs and device tree.
-fn make_boot(repo: &Repo, state: &State, tree: &Path, image: &Path, length: u64) -> Result<()> {
+/// `more` lies beside them, by name.
+fn make_boot(
+    repo: &Repo,
+    state: &State,
+    tree: &Path,
+    more: &[(&str, Vec<u8>)],
+    image: &Path,
+    length: u64,
+) -> Result<()> {
     let run = bsp_run(state)?;
     let (objects, trail) = (tree.join("objects"), tree.join("trails/0"));
     files::create_dir(&objects.join(".incoming"))?;
@@ -258,6 +311,9 @@ fn make_boot(repo: &Repo, state: &State, tree: &Path, image: &Path, length: u64)
     files::write_atomic(&tree.join("journal"), 0o600, &[0; runtime::journal::SIZE])?;
     // The device overwrites both in place, so they have their full size from the start.
     files::write_atomic(&tree.join("last"), 0o644, &runtime::store::last_text(RevName::factory()))?;
+    for (name, content) in more {
+        files::write_atomic(&tree.join(name), 0o644, content)?;
+    }
     Ext4 { label: "boot", length, journal_mib: 4, verity: false, owners: &[] }.make(image, tree)
 }
 
