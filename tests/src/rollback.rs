@@ -50,14 +50,13 @@ pub fn walk(kit: &Kit, folder: &Path, rows: Option<&Path>, names: &[String]) -> 
     let _ = std::fs::remove_dir_all(folder);
     let mut lab = Lab::switch_on(kit, folder)?;
     let mut report = Report::of("rollback");
-    let mut seen = Vec::new();
     for case in cases().filter(|case| names.is_empty() || names.iter().any(|name| name == case.name)) {
         let held = report.step(case.name, |report| {
             let begun = std::time::Instant::now();
             let what = (case.run)(&mut lab)?;
             report.held(case.name, &format!("{}: {what}", case.about));
-            seen.push(Row::new(&lab, &case, what, begun.elapsed()));
-            Ok(())
+            // At once: a run that is ended has still seen what it saw.
+            rows.map_or(Ok(()), |file| table::write(file, &Row::new(&lab, &case, what, begun.elapsed())))
         });
         if !held {
             println!("      the log: {}", lab.device.log().display());
@@ -66,9 +65,6 @@ pub fn walk(kit: &Kit, folder: &Path, rows: Option<&Path>, names: &[String]) -> 
                 break;
             }
         }
-    }
-    if let Some(file) = rows {
-        table::write(file, &seen)?;
     }
     let held = report.close();
     let (lines, failed) = report.counts();

@@ -56,11 +56,11 @@ impl Row {
     }
 }
 
-/// Adds a run's observations to those of earlier runs; what was seen again replaces what was seen before.
-pub fn write(file: &Path, rows: &[Row]) -> Outcome<()> {
+/// Adds an observation to those of earlier runs; what was seen again replaces what was seen before.
+pub fn write(file: &Path, row: &Row) -> Outcome<()> {
     let mut all = if file.exists() { read(file)? } else { Vec::new() };
-    all.retain(|old| !rows.iter().any(|row| row.0["case"] == old["case"] && row.0["board"] == old["board"]));
-    all.extend(rows.iter().map(|row| row.0.clone()));
+    all.retain(|old| row.0["case"] != old["case"] || row.0["board"] != old["board"]);
+    all.push(row.0.clone());
     Ok(std::fs::write(file, format!("{:#}\n", json!(all)))?)
 }
 
@@ -135,7 +135,7 @@ mod tests {
         std::fs::write(&page, format!("before\n{}STALE\n{}\nafter\n", MARKS.0, MARKS.1)).unwrap();
         let row = |seen: &str| Row(json!({"board": "qemu-arm64", "case": "panic", "seen": seen, "seconds": 7}));
         for seen in ["first", "back after 3 tries, SB1405"] {
-            write(&rows, &[row(seen)]).unwrap();
+            write(&rows, &row(seen)).unwrap();
             publish(&page, &[&rows]).unwrap();
         }
         let text = std::fs::read_to_string(&page).unwrap();
