@@ -17,8 +17,14 @@ use crate::{
     port::{BootVars, Loaded},
 };
 
-/// Versions of the boot script that this release knows to keep the protocol.
-pub const SCRIPTS: core::ops::RangeInclusive<u16> = 1..=1;
+/// Versions of the boot script that this release knows to keep the protocol. Version 1 took whatever `bootlimit` said.
+pub const SCRIPTS: core::ops::RangeInclusive<u16> = 1..=2;
+/// What the boot script obeys as `bootlimit`; for anything else it takes [`BOOTLIMIT`].
+pub const BOOTLIMITS: core::ops::RangeInclusive<u32> = 1..=15;
+/// Boots of a candidate if `bootlimit` is missing, no number, or absurd.
+pub const BOOTLIMIT: u32 = 3;
+/// The greatest boot counter that the script can read back: it compares eight digits.
+pub const BOOTCOUNT_MAX: u32 = 99_999_999;
 
 /// What the loader says on the kernel command line, and the hardware of the reset before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -238,10 +244,17 @@ pub fn step_back(vars: BootVars) -> BootVars {
 pub struct LoaderVars {
     /// `pv_rev`, `pv_try` (only with `upgrade_available=1`), `pv_prev`.
     pub vars: BootVars,
-    /// `bootcount` as stored.
+    /// `bootcount` as stored: the digits that it starts with; 0 without any.
     pub bootcount: u32,
-    /// `bootlimit`; 0: no limit.
+    /// `bootlimit` as stored; 0 if it is missing or anything but a number.
     pub bootlimit: u32,
+}
+
+impl LoaderVars {
+    /// Boots of a candidate, whatever an owner has stored.
+    pub fn limit(&self) -> u32 {
+        if BOOTLIMITS.contains(&self.bootlimit) { self.bootlimit } else { BOOTLIMIT }
+    }
 }
 
 /// What the boot script does, as a reference model for it: which revision it boots, and what it then says.
@@ -258,11 +271,10 @@ pub fn loader(
     let candidate = env.and_then(|env| env.vars.candidate);
     let mut facts =
         Facts { booted: None, candidate, bootcount: 0, canary: true, script: *SCRIPTS.end(), watchdog: false };
-    if let Some(LoaderVars { vars: BootVars { candidate: Some(candidate), .. }, bootcount, bootlimit }) = env {
-        facts.bootcount = bootcount.saturating_add(1);
-        facts.canary = count(facts.bootcount);
-        let given_up = bootlimit != 0 && facts.bootcount > bootlimit; // altbootcmd
-        if !given_up && facts.canary && loadable(&candidate) {
+    if let Some((env, candidate)) = env.and_then(|env| Some((env, env.vars.candidate?))) {
+        facts.bootcount = env.bootcount.saturating_add(1);
+        facts.canary = count(facts.bootcount) && facts.bootcount <= BOOTCOUNT_MAX;
+        if facts.bootcount <= env.limit() && facts.canary && loadable(&candidate) {
             facts.booted = Some(candidate);
             return Some(facts);
         }
@@ -499,12 +511,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_loader_tries_a_candidate_a_bounded_number_of_times() {
-        let mut stored = 0;
-        let mut boots = vec![];
-        for _ in 0..6 {
-            let env = LoaderVars { vars: vars("1 2 0"), bootcount: stored, bootlimit: 3 };
+    /// The revisions that so many boots of a loader that counts would start.
+    fn boots(bootcount: u32, bootlimit: u32, count: usize) -> Vec<&'static str> {
+        let mut stored = bootcount;
+        let mut one = || {
+            let env = LoaderVars { vars: vars("1 2 0"), bootcount: stored, bootlimit };
             let facts = loader(
                 Some(env),
                 |count| {
@@ -514,10 +525,24 @@ mod tests {
                 |_| true,
                 None,
             );
-            boots.push(facts.unwrap().booted.unwrap());
+            if facts.unwrap().booted == Some(rev("2")) { "2" } else { "1" }
+        };
+        (0..count).map(|_| one()).collect()
+    }
+
+    #[test]
+    fn the_loader_tries_a_candidate_a_bounded_number_of_times() {
+        assert_eq!(boots(0, 3, 6), ["2", "2", "2", "1", "1", "1"]);
+        assert_eq!(boots(2, 3, 2), ["2", "1"]);
+        assert_eq!(boots(0, 1, 3), ["2", "1", "1"]);
+        // Whatever an owner writes into the counter or the limit, and whatever its text is worth as a number.
+        for bootlimit in [0, 1, 2, 3, 15, 16, 1000, u32::MAX] {
+            let limit = if (1..=15).contains(&bootlimit) { bootlimit as usize } else { 3 };
+            for bootcount in [0, 1, 14, 15, 16, BOOTCOUNT_MAX - 1, BOOTCOUNT_MAX, u32::MAX - 1, u32::MAX] {
+                let tried = boots(bootcount, bootlimit, 20).iter().filter(|name| **name == "2").count();
+                assert_eq!(tried, limit.saturating_sub(bootcount as usize), "{bootcount} {bootlimit}");
+            }
         }
-        let names: Vec<&str> = boots.iter().map(RevName::as_str).collect();
-        assert_eq!(names, ["2", "2", "2", "1", "1", "1"]);
     }
 
     #[test]

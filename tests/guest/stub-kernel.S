@@ -1,5 +1,5 @@
 // A kernel for tests of the loader: looks like an arm64 Image, prints the command line that the loader gave it, and
-// then powers off, or resets as a panicking kernel would (-DRESET). Assembled by the test that uses it.
+// then powers off, resets as a panicking kernel would (-DRESET), or hangs (-DHANG). Assembled by the test that uses it.
 // Knows QEMU's virt machine only: PL011 at 0x09000000, PSCI by hvc.
         .text
         .global _start
@@ -38,6 +38,10 @@ missing: adr    x22, none
         bl      print
 end:    adr     x22, newline
         bl      print
+#ifdef HANG
+sleep:  wfi
+        b       sleep
+#endif
 #ifdef RESET
         mov     w0, #0x84000000
         add     w0, w0, #9              // PSCI SYSTEM_RESET

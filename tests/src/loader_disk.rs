@@ -20,8 +20,11 @@ use std::{
 /// Where the environment partition starts.
 const ENV_START: u64 = 1 << 20;
 const ENV_LENGTH: u64 = 4 << 20;
-const BOOT_START: u64 = ENV_START + ENV_LENGTH;
+/// Behind the environment, in a partition as at raw offsets.
+const BOOT_START: u64 = 8 << 20;
 const BOOT_LENGTH: u64 = 16 << 20;
+/// An SD card's size is a power of two.
+const LENGTH: u64 = 32 << 20;
 /// Longest that a guest may take. One boot takes about a second.
 const PATIENCE: &str = "60";
 
@@ -65,6 +68,8 @@ pub enum Kernel {
     Off,
     /// Resets, as a kernel that panics.
     Reset,
+    /// Does nothing more, for ever.
+    Hang,
     /// Is not an arm64 kernel.
     Junk,
 }
@@ -82,9 +87,9 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-/// U-Boot as `ci/u-boot` builds it, once.
-pub fn loader() -> String {
-    run(&mut Command::new(root().join("ci/u-boot"))).lines().last().unwrap().to_owned()
+/// U-Boot of a board as `ci/u-boot` builds it, once.
+pub fn loader(board: &str) -> String {
+    run(Command::new(root().join("ci/u-boot")).arg(board)).lines().last().unwrap().to_owned()
 }
 
 /// Assembles a stub kernel into `out`.
@@ -95,8 +100,10 @@ fn stub(folder: &Path, kernel: Kernel, out: &Path) {
     let elf = folder.join("stub.elf");
     let mut compile = Command::new("aarch64-linux-gnu-gcc");
     compile.args(["-nostdlib", "-nostartfiles", "-static", "-Wl,--build-id=none,-Ttext=0", "-o"]).arg(&elf);
-    if kernel == Kernel::Reset {
-        compile.arg("-DRESET");
+    match kernel {
+        Kernel::Reset => _ = compile.arg("-DRESET"),
+        Kernel::Hang => _ = compile.arg("-DHANG"),
+        Kernel::Off | Kernel::Junk => {}
     }
     run(compile.arg(root().join("tests/guest/stub-kernel.S")));
     run(Command::new("aarch64-linux-gnu-objcopy").args(["-O", "binary"]).arg(&elf).arg(out));
@@ -111,13 +118,18 @@ pub struct LoaderDisk {
 impl LoaderDisk {
     /// A disk with these revisions, `last` in `boot/last` unless it is empty, and `vars` in the environment.
     pub fn new(name: &str, revisions: &[(&str, Kernel)], last: &str, vars: &BootVars) -> Self {
+        Self::on("qemu-arm64", name, revisions, last, vars)
+    }
+
+    /// The same for another board on QEMU's `virt` machine.
+    pub fn on(board: &str, name: &str, revisions: &[(&str, Kernel)], last: &str, vars: &BootVars) -> Self {
         let folder = std::env::temp_dir().join(format!("switchback-loader-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("boot")).unwrap();
-        let disk = Self { folder, board: boards::find("qemu-arm64").unwrap() };
+        let disk = Self { folder, board: boards::find(board).unwrap() };
         let image = File::create(disk.image()).unwrap();
-        image.set_len(BOOT_START + BOOT_LENGTH).unwrap();
-        image.write_all_at(&partition_table(), 446).unwrap();
+        image.set_len(LENGTH).unwrap();
+        image.write_all_at(&disk.partition_table(), 446).unwrap();
         disk.make_env(vars);
         disk.make_boot(revisions, last);
         disk
@@ -128,9 +140,14 @@ impl LoaderDisk {
         self.folder.join("disk.img")
     }
 
-    /// The environment partition.
+    /// Where the environment's region starts: its partition, or the disk.
+    fn env_start(&self) -> u64 {
+        if self.board.disk.env.number == 0 { 0 } else { ENV_START }
+    }
+
+    /// The region that holds the environment.
     pub fn region(&self) -> FileRegion {
-        FileRegion::open(&self.image(), ENV_START)
+        FileRegion::open(&self.image(), self.env_start())
     }
 
     /// Where the loader's environment copies are in [`LoaderDisk::region`].
@@ -147,9 +164,15 @@ impl LoaderDisk {
     /// What a configuration for `fw_printenv` says for this image.
     pub fn fw_config(&self) -> PathBuf {
         let (layout, path) = (self.layout(), self.folder.join("fw_env.config"));
-        let line = |offset: u64| format!("{} {:#x} {:#x}\n", self.image().display(), ENV_START + offset, layout.size);
+        let start = self.env_start();
+        let line = |offset: u64| format!("{} {:#x} {:#x}\n", self.image().display(), start + offset, layout.size);
         fs::write(&path, layout.offsets().iter().copied().map(line).collect::<String>()).unwrap();
         path
+    }
+
+    /// Stores a variable as an owner does it while the device is off. An empty value deletes it.
+    pub fn set(&self, name: &str, value: &str) {
+        run(Command::new("fw_setenv").arg("-c").arg(self.fw_config()).args([name, value]));
     }
 
     /// Damages both copies.
@@ -221,30 +244,70 @@ impl LoaderDisk {
         let machine = "-M virt -cpu cortex-a53 -m 64 -display none -monitor none -serial stdio -nic none";
         let mut command = Command::new("timeout");
         command.args([PATIENCE, "qemu-system-aarch64"]).args(machine.split(' '));
-        command.args(["-bios", &loader()]).args(drive).args(["-device", "virtio-blk-device,drive=d"]);
+        command.args(["-bios", &loader(self.board.name)]).args(drive);
+        match self.board.env {
+            boards::Env::Uboot { medium: Medium::Raw(_), .. } => {
+                command.args(["-device", "sdhci-pci,capareg=0x157834b4", "-device", "sd-card,drive=d"])
+            }
+            _ => command.args(["-device", "virtio-blk-device,drive=d"]),
+        };
+        if self.board.watchdog.armed_by_loader {
+            command.args(["-device", "i6300esb,addr=0x10", "-action", "watchdog=reset"]);
+        }
         command.stdin(Stdio::null());
         command
     }
 
     fn make_env(&self, vars: &BootVars) {
-        let boards::Env::Uboot { medium: Medium::Fat(files), size } = self.board.env else {
-            panic!("not a FAT environment")
-        };
-        let partition = format!("{}@@{ENV_START}", self.image().display());
-        let mtools = |program: &str| {
-            let mut command = Command::new(program);
-            command.env("MTOOLS_SKIP_CHECK", "1").args(["-i", &partition]);
-            command
-        };
-        let sectors = (ENV_LENGTH / 512).to_string();
-        run(mtools("mformat").args(["-T", &sectors, "-h", "64", "-s", "32", "-c", "8", "-R", "8", "-r", "4", "::"]));
-        for (file, flags) in files.as_slice().iter().zip(files.fresh_flags()) {
+        let boards::Env::Uboot { medium, size } = self.board.env else { panic!("not U-Boot's environment") };
+        let copy = |flags| {
             let mut copy = vec![0; size as usize];
             uboot::initial(self.board.env_text, vars, flags, &mut copy).unwrap();
-            let path = self.folder.join(file);
-            fs::write(&path, copy).unwrap();
-            run(mtools("mcopy").arg(path).arg("::"));
+            copy
+        };
+        match medium {
+            Medium::Fat(files) => {
+                self.make_fat();
+                for (file, flags) in files.as_slice().iter().zip(files.fresh_flags()) {
+                    let path = self.folder.join(file);
+                    fs::write(&path, copy(flags)).unwrap();
+                    run(self.mtools("mcopy").arg(path).arg("::"));
+                }
+            }
+            Medium::Raw(offsets) => {
+                for (offset, flags) in offsets.as_slice().iter().zip(offsets.fresh_flags()) {
+                    self.region().write_at(u64::try_from(*offset).unwrap(), &copy(flags)).unwrap();
+                }
+            }
+            _ => panic!("no environment on a disk"),
         }
+    }
+
+    fn make_fat(&self) {
+        let sectors = (ENV_LENGTH / 512).to_string();
+        let pages = ["-c", "8", "-R", "8", "-r", "4"];
+        run(self.mtools("mformat").args(["-T", &sectors, "-h", "64", "-s", "32"]).args(pages).arg("::"));
+    }
+
+    fn mtools(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("MTOOLS_SKIP_CHECK", "1").arg("-i").arg(format!("{}@@{ENV_START}", self.image().display()));
+        command
+    }
+
+    /// The entries of an MBR's partition table, and its signature.
+    fn partition_table(&self) -> [u8; 66] {
+        let env = (self.board.disk.env.number, 0x0c, ENV_START, ENV_LENGTH);
+        let boot = (self.board.disk.boot.number, 0x83, BOOT_START, BOOT_LENGTH);
+        let mut table = [0; 66];
+        for (number, kind, start, length) in [env, boot].into_iter().filter(|(number, ..)| *number > 0) {
+            let entry = &mut table[16 * (usize::from(number) - 1)..][..16];
+            entry[4] = kind;
+            entry[8..12].copy_from_slice(&((start / 512) as u32).to_le_bytes());
+            entry[12..16].copy_from_slice(&((length / 512) as u32).to_le_bytes());
+        }
+        table[64..].copy_from_slice(&[0x55, 0xaa]);
+        table
     }
 
     fn make_boot(&self, revisions: &[(&str, Kernel)], last: &str) {
@@ -291,19 +354,4 @@ fn parse_write_log(log: &[u8]) -> Vec<(u64, Vec<u8>)> {
         }
     }
     writes
-}
-
-/// Two entries of an MBR's partition table, and its signature.
-fn partition_table() -> [u8; 66] {
-    let mut table = [0; 66];
-    for (slot, (kind, start, length)) in
-        [(0x0c, ENV_START, ENV_LENGTH), (0x83, BOOT_START, BOOT_LENGTH)].into_iter().enumerate()
-    {
-        let entry = &mut table[16 * slot..][..16];
-        entry[4] = kind;
-        entry[8..12].copy_from_slice(&((start / 512) as u32).to_le_bytes());
-        entry[12..16].copy_from_slice(&((length / 512) as u32).to_le_bytes());
-    }
-    table[64..].copy_from_slice(&[0x55, 0xaa]);
-    table
 }

@@ -50,7 +50,9 @@ pub(crate) const BOARD: Board = Board {
 pub(crate) const LAB: Board = Board {
     name: "qemu-arm64-lab",
     about: "QEMU virt, arm64, one virtio disk, U-Boot with its environment in FAT, own kernel, hardware watchdog",
-    watchdog: Watchdog { driver: "i6300esb", timeout_s: 30, armed_by_loader: false },
+    guarantee: Guarantee { hang_before_linux: true, ..BOARD.guarantee },
+    watchdog: Watchdog { driver: "i6300esb", timeout_s: 30, armed_by_loader: true },
+    env_text: texts!("script" "qemu-arm64" "virtio" "watchdog"),
     ..BOARD
 };
 
@@ -69,6 +71,6 @@ pub(crate) const SD: Board = Board {
         medium: Medium::Raw(Copies::Redundant([0x10_0000, 0x50_0000], Scheme::Incremental)),
         size: 0x4000,
     },
-    env_text: texts!("script" "qemu-arm64" "sd"),
+    env_text: texts!("script" "qemu-arm64" "sd" "watchdog"),
     ..LAB
 };

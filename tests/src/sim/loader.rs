@@ -18,8 +18,8 @@ use runtime::{
 pub const LAYOUT: Layout = Layout { copies: Copies::Redundant(OFFSETS, Scheme::Incremental), size: 1024 };
 /// Where the copies are.
 pub const OFFSETS: [u64; 2] = [0, 1024];
-/// Boots of a candidate before `altbootcmd`.
-pub const BOOTLIMIT: u32 = 3;
+/// Boots of a candidate before the loader gives it up.
+pub const BOOTLIMIT: u32 = boot::BOOTLIMIT;
 
 /// How well the loader does its part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
