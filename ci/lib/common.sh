@@ -32,8 +32,10 @@ kept() {
         flock 8
         if [ ! -d "$folder" ]; then
             making=$(mktemp -d "$cache/.making.XXXXXX")
-            # Not as a condition of `if`: that would switch off -e inside the maker.
-            ("$@" "$making") >&2
+            # Not as a condition: that would switch off -e inside the maker. Its end is looked at here, because a command
+            # substitution, from which this is called, does not stop at it.
+            (set -e; "$@" "$making") >&2 &
+            wait $! || { rm -rf "$making"; return 1; }
             chmod 755 "$making"
             mv "$making" "$folder"
         fi
