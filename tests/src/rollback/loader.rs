@@ -62,6 +62,9 @@ fn failing(lab: &Lab, sectors: &[u64], once: bool) -> Outcome<Vec<String>> {
 /// The first sector of each copy of the environment on the disk.
 fn copies(lab: &Lab) -> Outcome<Vec<u64>> {
     let disk = &lab.device.disk;
+    ensure(disk.flash().is_none(), || {
+        "only writes to a disk can be made to fail; this environment is in flash".into()
+    })?;
     Ok(disk.env_layout()?.offsets().iter().map(|offset| (disk.env.start + offset) / SECTOR).collect())
 }
 

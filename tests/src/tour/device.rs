@@ -114,10 +114,13 @@ impl Device {
     pub fn new(kit: &Kit, folder: &Path) -> Outcome<Self> {
         std::fs::create_dir_all(folder)?;
         let image = folder.join("disk.img");
-        let _ = std::fs::remove_file(&image);
-        let copied = Command::new("cp").arg("--sparse=always").arg(kit.image()).arg(&image).status()?;
-        if !copied.success() {
-            return fail(format!("{} could not be copied", kit.image().display()));
+        // Beside the disk there may be flash.
+        for name in ["disk.img", "disk.flash"].map(Path::new) {
+            let (from, to) = (kit.folder.join(name), folder.join(name));
+            let _ = std::fs::remove_file(&to);
+            if from.exists() && !Command::new("cp").arg("--sparse=always").arg(&from).arg(&to).status()?.success() {
+                return fail(format!("{} could not be copied", from.display()));
+            }
         }
         let disk = Disk::open(&image, kit.board()?)?;
         Ok(Self {

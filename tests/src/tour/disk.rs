@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use boards::{Board, env::uboot};
+use boards::{Board, Flash, Medium, env::uboot};
 use runtime::fault::Code;
 use runtime::journal::{self, Record};
 use runtime::port::Region;
@@ -39,8 +39,10 @@ pub struct Disk {
     pub image: PathBuf,
     /// The board that boots it.
     pub board: &'static Board,
-    /// What holds the environment: a partition, or the whole disk.
+    /// What holds the environment: a partition, the whole disk, or flash beside it.
     pub env: Part,
+    /// The file that `env` is a part of.
+    pub env_image: PathBuf,
     /// The ext4 partition that the loader reads.
     pub boot: Part,
     /// The ext4 partition with objects, trails and volumes.
@@ -80,10 +82,23 @@ impl Disk {
         if sector[510..] != [0x55, 0xaa] || [env, boot, storage].iter().any(|part| part.length == 0) {
             return fail(format!("{}: no partition table of {}", image.display(), board.name));
         }
-        Ok(Self { image: image.into(), board, env, boot, storage })
+        let disk = Self { image: image.into(), board, env, env_image: image.into(), boot, storage };
+        let Some(flash) = disk.flash() else { return Ok(disk) };
+        let env_image = image.with_extension("flash");
+        let whole = Part { start: 0, length: std::fs::metadata(&env_image)?.len() };
+        ensure(flash.offset < whole.length, || format!("{} is too small", env_image.display()))?;
+        Ok(Self { env: whole, env_image, ..disk })
     }
 
-    /// Both copies of the environment, raw: equal bytes mean that nobody stored anything.
+    /// Where the environment is in flash, if it is there.
+    pub fn flash(&self) -> Option<Flash> {
+        match self.board.env {
+            boards::Env::Uboot { medium: Medium::Mtd(copies), .. } => copies.as_slice().first().copied(),
+            _ => None,
+        }
+    }
+
+    /// All copies of the environment, raw: equal bytes mean that nobody stored anything.
     pub fn env_bytes(&self) -> Outcome<Vec<u8>> {
         let (layout, mut region) = self.layout()?;
         let mut all = Vec::new();
@@ -100,11 +115,11 @@ impl Disk {
         let (layout, _) = self.layout()?;
         let all = self.env_bytes()?;
         let copies: Vec<&[u8]> = all.chunks(layout.size).collect();
-        let flags = [uboot::flags_of(copies[0]), uboot::flags_of(copies[1])];
+        let flags = [0, 1].map(|index| copies.get(index).and_then(|copy| layout.flags(copy)));
         let Some(chosen) = layout.select(flags) else {
-            return fail("both copies of the environment are bad".into());
+            return fail("every copy of the environment is bad".into());
         };
-        let data = &copies[chosen][uboot::HEADER..];
+        let data = &copies[chosen][layout.header()..];
         let text = |name: &str| {
             uboot::value(data, name).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
         };
@@ -131,8 +146,10 @@ impl Disk {
     fn fw_config(&self, scratch: &Path) -> Outcome<PathBuf> {
         let (layout, _) = self.layout()?;
         let config = scratch.join("fw_env.config");
-        let line =
-            |offset: u64| format!("{} {:#x} {:#x}\n", self.image.display(), self.env.start + offset, layout.size);
+        // Flash is erased before it is written: the tool has to know in which pieces.
+        let erase = self.flash().map_or(String::new(), |flash| format!(" {:#x}", flash.erase));
+        let file = self.env_image.display();
+        let line = |offset: u64| format!("{file} {:#x} {:#x}{erase}\n", self.env.start + offset, layout.size);
         std::fs::write(&config, layout.offsets().iter().map(|offset| line(*offset)).collect::<String>())?;
         Ok(config)
     }
@@ -178,7 +195,7 @@ impl Disk {
 
     fn layout(&self) -> Outcome<(uboot::Layout, Window)> {
         let board = self.board;
-        let mut region = Window { file: File::open(&self.image)?, part: self.env };
+        let mut region = Window { file: File::open(&self.env_image)?, part: self.env };
         let layout = board.layout(&mut region).map_err(|code| format!("{code:?} while locating the environment"))?;
         Ok((layout, region))
     }
