@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(answer("\r\nstatus\r\npvcontrol> {}\r\n[exit 0]\r\n", "status"), good);
         assert_eq!(answer("\n#a\npvcontrol> [mark a]\nstatus\npvcontrol> {}\n[exit 0]\n", "status"), good);
         let silent = Some((String::new(), 0));
-        assert_eq!(answer("]\r\ncontainers stop a\r\npvcontrol> [exit 0]\r\n", "containers stop a"), silent);
+        assert_eq!(answer("\r\ncontainers stop a\r\npvcontrol> [exit 0]\r\n", "containers stop a"), silent);
     }
 
     #[test]
