@@ -9,17 +9,14 @@
 //!   starve   PID 1 runs on and never again comes to where it feeds the watchdog
 //!   block    PID 1 waits in a system call that never ends
 //!
-//! The last two strike in the middle of a trial: the watchdog is open, containers are starting.
+//! The last two strike in the middle of a trial: it is recorded, the watchdog is open, containers are about to start.
 //! Does not: break anything outside PID 1; write anything.
 
 use log::warn;
-use runtime::port::Millis;
 use std::time::Duration;
 
 /// The file with the word.
 const FILE: &str = "/etc/switchback.fault";
-/// How long the loop turns before it is struck.
-const TURNS_FOR: Millis = 2_000;
 
 /// What waits to strike in the loop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,9 +48,9 @@ pub fn at_start() -> Fault {
 }
 
 impl Fault {
-    /// Strikes when the loop has turned for long enough. `begun`: when PID 1 was executed.
-    pub fn in_loop(self, begun: Millis, now: Millis) {
-        if self == Self::None || now < begun + TURNS_FOR {
+    /// Strikes once the boot decision is carried out.
+    pub fn in_loop(self, has_settled: bool) {
+        if self == Self::None || !has_settled {
             return;
         }
         warn!("{self:?}, as told by {FILE}");

@@ -66,7 +66,7 @@ fn init() -> ! {
     alloc::seal();
     loop {
         #[cfg(feature = "faults")]
-        fault.in_loop(begun, linux::now());
+        fault.in_loop(machine.update().has_settled());
         let event = linux.wait(&mut machine);
         turn(&mut machine, &mut linux, linux::now(), event);
     }

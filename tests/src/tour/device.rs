@@ -173,6 +173,17 @@ impl Device {
             std::fs::rename(self.log(), self.folder.join(format!("serial.{}.log", self.starts)))?;
         }
         self.starts += 1;
+        let mut started = self.emulate(emulator);
+        // A port that this device gave back when it went off may have been taken meanwhile.
+        if started.as_ref().is_err_and(|error| error.to_string().contains("forwarding rule")) {
+            self.ports = Ports::free()?;
+            started = self.emulate(emulator);
+        }
+        self.emulator = started?;
+        Ok(())
+    }
+
+    fn emulate(&self, emulator: &[String]) -> Outcome<Option<Pid>> {
         let forward = |host: u16, guest: u16| format!("{host}:{guest}");
         let pid_file = self.folder.join("qemu.pid");
         let output = Command::new(self.kit.pvr())
@@ -196,8 +207,7 @@ impl Device {
         if !output.status.success() {
             return fail(format!("pvr emulate: {}", String::from_utf8_lossy(&output.stderr).trim()));
         }
-        self.emulator = std::fs::read_to_string(pid_file)?.trim().parse().ok().and_then(Pid::from_raw);
-        Ok(())
+        Ok(std::fs::read_to_string(pid_file)?.trim().parse().ok().and_then(Pid::from_raw))
     }
 
     /// Cuts its power. Nothing happens if it is off.
