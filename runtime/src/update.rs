@@ -397,7 +397,7 @@ impl Update {
 
     /// Restarts in a row that a fallen container forced.
     pub fn falls(&self) -> u8 {
-        self.last.map_or(0, |last| last.falls)
+        self.last_of_running().map_or(0, |last| last.falls)
     }
 
     /// Whether falls of containers no longer restart the device.
@@ -429,6 +429,12 @@ impl Update {
     /// The last update that ended.
     pub fn last(&self) -> Option<Record> {
         self.last
+    }
+
+    /// The same, if what runs is what it ended with. An owner may have committed something else since, and restarts
+    /// are counted for what runs: the boot decision asks for that.
+    fn last_of_running(&self) -> Option<Record> {
+        self.last.filter(|last| last.committed() == self.running)
     }
 
     /// Revisions that must not be collected or overwritten.
@@ -585,12 +591,13 @@ impl Update {
         }
     }
 
-    /// A restart is to help: counted first, in the record of the last update, or in one that stands for none.
+    /// A restart is to help: counted first, in the record of the last update if that ended with what runs, else in one
+    /// that stands for none.
     fn fall(&mut self, name: PartName, code: Code, out: &mut Commands) -> State {
         let (candidate, previous) = (self.running, self.running);
         let none =
             Record { candidate, previous, kind: Kind::Reboot, phase: Phase::Done { cold_pending: false }, falls: 0 };
-        let last = self.last.unwrap_or(none);
+        let last = self.last_of_running().unwrap_or(none);
         let record = Record { falls: last.falls.saturating_add(1), ..last };
         push(out, Command::Keep(Job::Record(record)));
         State::Falling { record, name, code }
@@ -601,7 +608,7 @@ impl Update {
         let met_at = self.calm.map_or(now, |calm| calm.met_at);
         let at = (met_at + self.boot.commit_delay_ms).max(stable_at);
         self.calm = Some(Calm { met_at, at });
-        match self.last {
+        match self.last_of_running() {
             Some(last) if now >= at => {
                 let record = Record { falls: 0, ..last };
                 push(out, Command::Keep(Job::Record(record)));

@@ -2,6 +2,7 @@
 //! is seen as one.
 
 use super::*;
+use crate::{boot::Facts, port::Loaded};
 use std::{fmt::Write, path::Path, vec::Vec};
 
 const NOW: Millis = 1_000_000;
@@ -39,10 +40,10 @@ fn boot() -> Boot {
     Boot { choice, vars: vars(), may_arm: Ok(()), degraded: false, commit_delay_ms: 25_000 }
 }
 
-/// The record of an update that ended long ago, and of restarts since.
+/// The record of an update to what runs that ended long ago, and of restarts since.
 fn fallen(falls: u8) -> Record {
-    let [.., cold] = trials();
-    Record { falls, ..cold.1.with(Phase::Done { cold_pending: false }) }
+    let phase = Phase::Done { cold_pending: false };
+    Record { candidate: rev("1"), previous: rev("0"), kind: Kind::Reboot, phase, falls }
 }
 
 /// Boots of every kind, for the states before anything runs.
@@ -346,6 +347,42 @@ fn falls_are_counted_and_forgotten() {
     assert!(update.is_degraded());
     update.handle(late + 6, Input::Recorded(Err(Code::StorageIo)), &mut out);
     assert!(!update.is_degraded() && update.is_steady() && update.falls() == 0);
+}
+
+/// An owner commits to other revisions with the loader's tools: restarts count for the revision that fell, and for no
+/// other one that the last record is about.
+#[test]
+fn falls_are_of_the_revision_that_runs() {
+    let chosen = |name: &str, journal| {
+        let vars = BootVars { committed: rev(name), candidate: None, previous: None };
+        let loaded = Loaded { vars, bootcount: 0, named: [None; 6], complete: true, active: 1, damaged: false };
+        let (booted, candidate) = (Some(rev(name)), None);
+        let facts = Facts { booted, candidate, bootcount: 0, canary: true, script: 1, watchdog: false };
+        boot::choose(Some(loaded), &facts, journal)
+    };
+    let steady = |choice| Update { state: State::Steady, ..Update::new(Boot { choice, ..boot() }) };
+    let mut out = Commands::new();
+    for before in [0, limits::FALLS_MAX] {
+        let mut journal = Some(Record { candidate: rev("3"), ..fallen(before) });
+        for falls in 1..=limits::FALLS_MAX {
+            let choice = chosen("2", journal);
+            assert!(!choice.is_degraded(), "fall {falls} after {before} of another revision");
+            let mut update = steady(choice);
+            assert_eq!(update.falls(), falls - 1);
+            update.handle(NOW, Input::Fell(part("web"), Code::ContainerExited), &mut out);
+            let [Command::Keep(Job::Record(counted))] = out[..] else { panic!("{out:?}") };
+            assert_eq!((counted.committed(), counted.falls), (rev("2"), falls));
+            out.clear();
+            journal = Some(counted);
+        }
+        assert!(chosen("2", journal).is_degraded(), "after {before} of another revision");
+        // Back on the other one: nothing of it fell, so there is nothing to forget either.
+        let choice = chosen("3", journal);
+        assert!(!choice.is_degraded());
+        let mut update = steady(choice);
+        update.handle(NOW, Input::Standing(Standing::Met { stable_at: NOW }), &mut out);
+        assert_eq!((update.falls(), update.poll_at(), out.len()), (0, None, 0));
+    }
 }
 
 #[test]
