@@ -43,20 +43,27 @@ pub fn cases() -> impl Iterator<Item = Case> {
     [candidates::CASES, loader::CASES, owner::CASES].into_iter().flatten().copied()
 }
 
-/// Runs the cases of these names, or all if none is named, on one device; writes what was seen to `rows`, if given.
+/// Runs the cases of these names, or all if none is named, on one device; writes what was seen to `rows`, if given, in
+/// place of what was seen of these cases before.
 pub fn walk(kit: &Kit, folder: &Path, rows: Option<&Path>, names: &[String]) -> Outcome<bool> {
     let unknown = names.iter().find(|name| !cases().any(|case| case.name == **name));
     ensure(unknown.is_none(), || format!("there is no case `{}`", unknown.map_or("", String::as_str)))?;
     let _ = std::fs::remove_dir_all(folder);
+    let wanted: Vec<Case> =
+        cases().filter(|case| names.is_empty() || names.iter().any(|name| name == case.name)).collect();
+    // First: whatever becomes of this run, nothing older is shown in its place.
+    rows.map_or(Ok(()), |file| table::forget(file, kit.board()?.name, &wanted))?;
     let mut lab = Lab::switch_on(kit, folder)?;
     let mut report = Report::of("rollback");
-    for case in cases().filter(|case| names.is_empty() || names.iter().any(|name| name == case.name)) {
+    for case in wanted {
         let held = report.step(case.name, |report| {
             let begun = std::time::Instant::now();
-            let what = (case.run)(&mut lab)?;
-            report.held(case.name, &format!("{}: {what}", case.about));
+            let ended = (case.run)(&mut lab);
+            let seen = ended.as_ref().map_or(Seen::DidNotHold, Seen::clone);
             // At once: a run that is ended has still seen what it saw.
-            rows.map_or(Ok(()), |file| table::write(file, &Row::new(&lab, &case, what, begun.elapsed())))
+            rows.map_or(Ok(()), |file| table::write(file, &Row::new(&lab, &case, &seen, begun.elapsed())))?;
+            report.held(case.name, &format!("{}: {}", case.about, ended?));
+            Ok(())
         });
         if !held {
             println!("      the log: {}", lab.device.log().display());
