@@ -198,9 +198,10 @@ pub struct Watchdog {
 
 impl Board {
     /// Who counts the boots of a candidate that do not reach us. A loader that counts runs `altbootcmd` above the limit;
-    /// a script for one that does not has none.
+    /// a script for one that does not has none. The flag of a Raspberry Pi's firmware counts to one, without a script.
     pub fn counter(&self) -> Counter {
-        let counts_itself = env::uboot::text_value(self.env_text, "altbootcmd").is_some();
+        let counts_itself =
+            matches!(self.env, Env::Tryboot { .. }) || env::uboot::text_value(self.env_text, "altbootcmd").is_some();
         match self.guarantee.tries {
             0 => Counter::Nobody,
             _ if counts_itself => Counter::Loader,
@@ -247,6 +248,8 @@ mod tests {
         assert_eq!(board.counter(), Counter::Loader);
         let script = Board { env_text: "bootlimit=3\nbootcmd=run pv_count\n", ..*board };
         assert_eq!(script.counter(), Counter::Script);
+        let flag = find("rpi").unwrap();
+        assert_eq!((flag.counter(), flag.guarantee), (Counter::Loader, env::tryboot::GUARANTEE));
         let nobody = Guarantee { tries: 0, ..board.guarantee };
         assert_eq!(Board { guarantee: nobody, ..*board }.counter(), Counter::Nobody);
     }

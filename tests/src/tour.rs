@@ -1,7 +1,7 @@
 //! The tour: a real device in the emulator lives through good updates, bad updates and power cuts, and every claim
 //! about it is observed from outside.
 //!
-//! Reading order: `steps` (the seven steps), `device` (the emulated device and its console), `disk` (what its disk
+//! Reading order: `steps` (the eleven steps), `device` (the emulated device and its console), `disk` (what its disk
 //! holds), `pvr` (the working copy of its state). The rest are small tools.
 //! Invariants: the tools and the device are run as the binaries that users get, never linked; a line is printed after
 //! what it says was seen; nothing waits without a deadline; only processes that the tour started are ended.

@@ -1,7 +1,10 @@
 //! Raspberry Pi 3, with one of two loaders: U-Boot, which the emulator runs, and the firmware's own A/B switch, which it cannot:
 //! it has neither the firmware nor the register that survives a reset.
 
-use crate::{Board, Disk, Env, Guarantee, Kernel, Medium, Place, Watchdog, env::uboot::Copies};
+use crate::{
+    Board, Disk, Env, Guarantee, Kernel, Medium, Place, Watchdog,
+    env::{tryboot, uboot::Copies},
+};
 
 /// The firmware alone. Not exercised: read from its documentation.
 pub(crate) const BOARD: Board = Board {
@@ -21,8 +24,8 @@ pub(crate) const BOARD: Board = Board {
         // The firmware does not start the watchdog by itself.
         hang_before_linux: false,
         hang_after_linux: true,
-        // The flag is one-shot: the firmware goes back at the next reset, it does not count.
-        tries: 0,
+        // The flag is one-shot: one boot for each time that it is set.
+        tries: tryboot::GUARANTEE.tries,
     },
     // The counter has 20 bits of 16 us: a little under 16 s.
     watchdog: Watchdog { driver: "bcm2835_wdt", timeout_s: 15, armed_by_loader: false },

@@ -1,4 +1,4 @@
-//! The seven steps of the tour.
+//! The eleven steps of the tour, numbered 1 to 7.
 //!
 //! Each step begins with a device that is READY and leaves one behind. A step that does not hold is reported and the
 //! next one is tried after a fresh start of the device, so that one fault does not hide the others.
