@@ -32,6 +32,6 @@ pub(crate) const BOARD: Board = Board {
     kernel: Kernel::ZImage,
     // The GPIOs tell that a card is there.
     modules: &["gpio_mxc", "anatop_regulator", "sdhci_esdhc_imx", "spi_imx", "spi_nor", "fec"],
-    kernel_args: "console=ttymxc1,115200 panic=1",
+    kernel_args: "console=ttymxc1,115200 panic=1 watchdog.open_timeout=120",
     env_text: concat!(include_str!("../../uboot/counted.env"), include_str!("../../uboot/imx.env")),
 };
