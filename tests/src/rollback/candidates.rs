@@ -76,9 +76,13 @@ fn cut_kernel(lab: &Lab, parts: usize, of: usize) -> Outcome<Change> {
     Ok(vec![(KERNEL, kernel)])
 }
 
-/// The code of a candidate that the watchdog ended: a driver that forgets this in a reset cannot tell.
+/// The code of a candidate that the watchdog ended: a driver that forgets this in a reset cannot tell. The emulated chip of
+/// i.MX clears its flag, as the real one does not.
 pub fn hung(lab: &Lab) -> Code {
-    if lab.board.watchdog.driver == "softdog" { Code::TriesExhausted } else { Code::WatchdogReset }
+    match lab.board.watchdog.driver {
+        "softdog" | "imx2_wdt" => Code::TriesExhausted,
+        _ => Code::WatchdogReset,
+    }
 }
 
 /// A kernel that the loader takes for one, and that does nothing for ever.

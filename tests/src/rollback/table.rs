@@ -107,6 +107,7 @@ fn reason(board: &Board, case: &str) -> &'static str {
         "cut-tail" if is_packed => "its kernel is packed, a part of it is found out: as `cut-kernel`",
         "dead" if board.kernel == Kernel::ZImage => "the dead kernel is made for 64-bit Arm",
         "dead" if is_packed => "not run, nothing ends a hang before Linux there: softdog begins later",
+        "starve" if board.kernel == Kernel::ZImage => "not run; it takes three times the minute of the chip's watchdog",
         "block" if is_packed => "not run; it needs the same watchdog as `starve`",
         "script" if is_packed => "not run; PID 1 decides, as on the other boards",
         owner if is_packed && owner.starts_with("owner-") => {
