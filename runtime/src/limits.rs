@@ -93,8 +93,9 @@ pub const RETRY_AFTER_BUSY_S: u16 = 5;
 /// Time that the `start` errand has from clone to exec of the container's init, image mounts included. Milliseconds.
 pub const START_PATIENCE_MS: u64 = 30_000;
 /// Bytes of memory that containers together leave to us, of what the kernel has before the first of them is started:
-/// the budget of all our processes.
-pub const MEMORY_RESERVE: u64 = 4 * 1024 * 1024;
+/// the private memory of all errands (0.7 MB) and of four transfers (0.4 MB), and their stacks and tables in the kernel.
+/// Not more: the cache of what containers read counts as theirs, and with too little of it they only wait for the disk.
+pub const MEMORY_RESERVE: u64 = 2 * 1024 * 1024;
 /// Bytes of memory that the kernel needs for a container and does not count as the container's: the caches of its
 /// mounted image (4.5 blocks of 128 KiB), what unpacks it, its mounts and its loop device.
 pub const MEMORY_BESIDE_CONTAINER: u64 = 768 * 1024;
