@@ -13,6 +13,7 @@ pub mod error;
 pub mod files;
 pub mod fw_env;
 pub mod modules;
+pub mod parts;
 pub mod remote;
 pub mod repo;
 pub mod squashfs;

@@ -7,6 +7,7 @@
 //! Two `pvr` that change the same repository wait for each other (a lock on the folder `.pvr`).
 //! Not done: history, branches, collecting what is unused in the pool.
 
+pub use crate::parts::in_part;
 use crate::{
     canonical::{self, CANONICAL},
     error::{During, Error, Result},
@@ -399,10 +400,4 @@ pub fn merge_patch(from: &Value, to: &Value) -> Result<Value> {
     }
     patch.extend(old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null)));
     Ok(Value::Object(patch))
-}
-
-/// Whether key `key` belongs to part `part`: it is it, or lies below it.
-pub fn in_part(key: &str, part: &str) -> bool {
-    let part = part.trim_end_matches('/');
-    key == part || key.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'))
 }

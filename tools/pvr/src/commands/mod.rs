@@ -41,6 +41,24 @@ struct Global {
     /// Bearer token for every request
     #[arg(long, short = 'a', env = "PVR_ACCESSTOKEN", hide_env_values = true, value_name = "TOKEN")]
     access_token: Option<String>,
+    /// Address of the hub's API
+    #[arg(long, short = 'b', env = "PVR_BASEURL", value_name = "URL")]
+    baseurl: Option<String>,
+    /// Address below which USER/DEVICE is looked up
+    #[arg(long, short = 'r', env = "PVR_REPO_BASEURL", value_name = "URL")]
+    repo_baseurl: Option<String>,
+    /// Proxy: system (what the environment says), no, or a URL
+    #[arg(long, env = "PVR_HTTP_PROXY", default_value = "system", value_name = "PROXY")]
+    http_proxy: String,
+    /// Show the requests and answers on the standard error; tokens are left out
+    #[arg(long, short = 'd', env = "PVR_DEBUG", value_parser = clap::builder::FalseyValueParser::new())]
+    debug: bool,
+    /// Do not check who the other side is: anybody on the way can read and change what is sent
+    #[arg(long, short = 'i', env = "PVR_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
+    insecure: bool,
+    /// Accepted and without effect: this program never replaces itself
+    #[arg(long, env = "PVR_DISABLE_SELF_UPGRADE", hide = true, num_args = 0..=1, default_missing_value = "true")]
+    disable_self_upgrade: Option<String>,
     /// Print results as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -78,6 +96,16 @@ enum Command {
 pub struct Context {
     config_dir: PathBuf,
     access_token: Option<String>,
+    /// Address of the hub's API, if it was given.
+    pub baseurl: Option<String>,
+    /// Address below which USER/DEVICE is looked up, if it was given.
+    pub repo_baseurl: Option<String>,
+    /// `system`, `no`, or the URL of a proxy.
+    pub http_proxy: String,
+    /// Show requests and answers.
+    pub debug: bool,
+    /// Do not check who the other side is.
+    pub insecure: bool,
     json: bool,
 }
 
@@ -86,7 +114,8 @@ pub fn run(cli: Cli) -> Result<u8> {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".pvr"));
     let config_dir = cli.global.config_dir.or_else(home);
     let config_dir = config_dir.ok_or_else(|| Error::usage("HOME is not set").hint("give --config-dir"))?;
-    let context = Context { config_dir, access_token: cli.global.access_token, json: cli.global.json };
+    let Global { access_token, baseurl, repo_baseurl, http_proxy, debug, insecure, json, .. } = cli.global;
+    let context = Context { config_dir, access_token, baseurl, repo_baseurl, http_proxy, debug, insecure, json };
     let done = match &cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Add(args) => add::run(&context, args),
