@@ -13,6 +13,7 @@
 //! | [`boot`], [`journal`], [`store`] | durable: which revision boots and why, how revisions come and go |
 //! | [`machine`], [`turn`] | what happens to the device: every event and action, and the engine |
 //! | [`container`], [`order`], [`update`], [`intake`] | the machine's parts, a table each |
+//! | [`admit`], [`change`] | whether a revision is taken, and what it changes: asked by the device and by `pvr plan` |
 //! | [`control`], [`progress`] | what clients ask, and what they are told |
 //!
 //! The laws, each with its observer in the simulator:
@@ -28,7 +29,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::large_enum_variant)] // there is no heap to box a variant on; values lie in tables
 
+pub mod admit;
 pub mod boot;
+pub mod change;
 pub mod container;
 pub mod control;
 pub mod fault;

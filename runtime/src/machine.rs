@@ -8,6 +8,7 @@
 //! What it does not do: no file, no process, no clock; those are behind `turn::World`.
 
 use crate::{
+    change,
     container::{self, Effect, State, Then},
     control::{Act, Answer, Caller, Download, Request, Upload},
     fault::{Code, Refusal},
@@ -15,7 +16,7 @@ use crate::{
     intake::{self, Intake},
     journal::{Kind, Record},
     limits,
-    order::{self, Order, Standing},
+    order::{Order, Standing},
     port::{BootVars, Millis},
     progress::Progress,
     state::{self, Goal, Plan, RestartPolicy},
@@ -430,10 +431,7 @@ impl Machine {
     /// How the candidate would be tried.
     fn kind(&self) -> Kind {
         let (running, candidate) = (&self.plans[self.running], &self.plans[1 - self.running]);
-        match order::needs_reboot(running, candidate) || !self.order.fits(candidate) {
-            true => Kind::Reboot,
-            false => Kind::InPlace,
-        }
+        change::kind(&self.order, running, candidate)
     }
 
     /// Stops everything; then `last`.

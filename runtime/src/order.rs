@@ -13,7 +13,7 @@ use crate::{
     id::{ContainerId, PartName},
     limits,
     port::Millis,
-    state::{self, Plan, RestartPolicy},
+    state::Plan,
 };
 
 /// What a container needs, or tells, and which one it is.
@@ -252,17 +252,6 @@ impl Default for Order {
     }
 }
 
-/// Whether trying `candidate` takes a reboot, decided before anything stops: its base differs, or a container that
-/// differs says so, in its old or its new form. Reference: device-formats 3.4.
-pub fn needs_reboot(running: &Plan, candidate: &Plan) -> bool {
-    let differs = |spec: &&state::Container, other: &Plan| {
-        other.container(spec.name.as_str()).is_none_or(|twin| twin.digest != spec.digest)
-    };
-    let old = running.containers.iter().filter(|spec| differs(spec, candidate));
-    let new = candidate.containers.iter().filter(|spec| differs(spec, running));
-    running.base != candidate.base || old.chain(new).any(|spec| spec.restart == RestartPolicy::System)
-}
-
 /// What a plan means for a container that is there.
 fn next(container: &Container, plan: &Plan) -> Next {
     let spec = container.spec();
@@ -284,7 +273,7 @@ mod tests {
     use crate::{
         id::RevName,
         lxc::Summary,
-        state::{Goal, Group, Recovery},
+        state::{self, Goal, Group, Recovery, RestartPolicy},
     };
 
     fn plan(base: u8, containers: &[(&str, u8, RestartPolicy)]) -> Plan {
@@ -309,26 +298,6 @@ mod tests {
             launch: Summary::DEFAULT,
         }));
         plan
-    }
-
-    #[test]
-    fn whether_a_change_takes_a_reboot() {
-        use RestartPolicy::{Container as C, System as S};
-        let running = plan(1, &[("a", 1, C), ("b", 1, S)]);
-        for (candidate, reboot, why) in [
-            (plan(1, &[("a", 1, C), ("b", 1, S)]), false, "nothing changed"),
-            (plan(2, &[("a", 1, C), ("b", 1, S)]), true, "the base"),
-            (plan(1, &[("a", 2, C), ("b", 1, S)]), false, "a container that may be replaced"),
-            (plan(1, &[("a", 1, C), ("b", 2, S)]), true, "one that may not"),
-            (plan(1, &[("a", 2, S), ("b", 1, S)]), true, "its new form may not"),
-            (plan(1, &[("a", 1, C), ("b", 2, C)]), true, "its old form may not"),
-            (plan(1, &[("a", 1, C)]), true, "removed, and may not be"),
-            (plan(1, &[("b", 1, S)]), false, "removed, and may be"),
-            (plan(1, &[("a", 1, C), ("b", 1, S), ("c", 1, S)]), true, "added, and may not be"),
-            (plan(1, &[("a", 1, C), ("b", 1, S), ("c", 1, C)]), false, "added, and may be"),
-        ] {
-            assert_eq!(needs_reboot(&running, &candidate), reboot, "{why}");
-        }
     }
 
     #[test]

@@ -677,6 +677,11 @@ impl Plan {
         self.containers.iter().find(|container| container.name.as_str() == name)
     }
 
+    /// Whether a key belongs to one of its containers; what does not is the base.
+    pub fn owns(&self, key: &str) -> bool {
+        self.container(owner(key)).is_some()
+    }
+
     /// The group of a container.
     pub fn group_of(&self, container: &Container) -> Option<&Group> {
         self.groups.get(usize::from(container.group))

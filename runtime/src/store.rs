@@ -20,12 +20,13 @@
 //! What it does not do: it does not download or hash, and it decides nothing about updates.
 
 use crate::{
+    admit::{Candidate, Shelf, admit},
     fault::{Code, Refusal},
     id::{ObjectId, RevName, Text},
     journal::{self, Phase, Record},
-    limits, lxc,
+    limits,
     port::{Dir, Disk, Name, Region, Stage, Volume},
-    state::{BootAssets, Defaults, Plan, Spans, State, Value},
+    state::{BootAssets, Plan, Spans, State, Value},
 };
 use core::fmt::Write;
 
@@ -88,7 +89,8 @@ pub fn stage<D: Disk>(
 ) -> Result<(), Refusal> {
     let rev = step.rev;
     let Scratch { state: standing, conf, spans, plan, .. } = scratch;
-    let state = check(disk, &step, conf, spans, plan)?;
+    let candidate = Candidate { rev, state: step.state, message: step.message };
+    let state = admit(&mut Held(disk), candidate, conf, spans, plan)?;
     let live = Name::Trail(Volume::Storage, Stage::Live, rev);
     let replaces = disk.exists(live)?;
     if replaces && is_staged(disk, rev, step.state, &state, standing)? {
@@ -284,34 +286,19 @@ fn objects<'a>(state: &State<'a>) -> impl Iterator<Item = ObjectId> + use<'a> {
     })
 }
 
-/// Everything that can be refused about a step, without changing anything.
-fn check<'s, D: Disk>(
-    disk: &mut D,
-    step: &Step<'s>,
-    conf: &mut [u8],
-    spans: &'s mut Spans,
-    plan: &mut Plan,
-) -> Result<State<'s>, Refusal> {
-    if step.message.len() > limits::COMMIT_MESSAGE_MAX {
-        return Err(Code::MessageTooLong.into());
+/// The objects that are on storage, under their name or still coming in.
+struct Held<'d, D>(&'d mut D);
+
+impl<D: Disk> Shelf for Held<'_, D> {
+    fn size(&mut self, id: ObjectId) -> Result<u64, Code> {
+        let file = held(self.0, id)?;
+        self.0.size(file)
     }
-    let state = Plan::parse(step.state, step.rev, &Defaults::default(), plan, spans)?;
-    for entry in state.entries() {
-        if let Value::Object(id) = entry.value {
-            held(disk, id).map_err(|code| Refusal { at: entry.at as u32, ..Refusal::key(code, entry.key) })?;
-        }
+
+    fn read(&mut self, id: ObjectId, out: &mut [u8]) -> Result<usize, Code> {
+        let file = held(self.0, id)?;
+        self.0.read(file, out)
     }
-    for container in &plan.containers {
-        if let Some(id) = state.container(container.name)?.config()?.and_then(|file| file.object) {
-            let file = held(disk, id)?;
-            if disk.size(file)? > conf.len() as u64 {
-                return Err(Refusal::key(Code::LxcTooLarge, container.name.as_str()));
-            }
-            let length = disk.read(file, conf)?;
-            lxc::Config::parse(&conf[..length])?;
-        }
-    }
-    Ok(state)
 }
 
 /// Where an object is now.
