@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 /// Writes a file of this mode, whole or not at all.
 pub fn write_atomic(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
@@ -35,6 +35,80 @@ pub fn finish(file: NamedTempFile, path: &Path, mode: u32) -> Result<()> {
         Ok(())
     };
     act().during(|| format!("write {}", path.display()))
+}
+
+/// Writes a file that may be lost, but is never half there under its name unless the power fails.
+pub fn write_unsynced(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = begin(path)?;
+    file.write_all(content).during(|| format!("write {}", path.display()))?;
+    file.persist(path).map_err(|e| e.error).during(|| format!("write {}", path.display()))?;
+    Ok(())
+}
+
+/// Makes the names in a folder durable.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).during(|| format!("sync {}", dir.display()))
+}
+
+/// Files that are complete under temporary names, and get their own names together once all of them are durable.
+#[derive(Default)]
+pub struct Batch {
+    files: Vec<(TempPath, PathBuf)>,
+}
+
+/// Up to here each file is synced by itself; beyond, one sync of the file system is cheaper.
+const SYNC_EACH_MAX: usize = 8;
+
+impl Batch {
+    /// Adds a finished file of this mode.
+    pub fn push(&mut self, file: NamedTempFile, path: &Path, mode: u32) -> Result<()> {
+        let set = file.as_file().set_permissions(fs::Permissions::from_mode(mode));
+        set.during(|| format!("write {}", path.display()))?;
+        self.files.push((file.into_temp_path(), path.to_owned()));
+        Ok(())
+    }
+
+    /// Takes in another batch.
+    pub fn append(&mut self, mut other: Self) {
+        self.files.append(&mut other.files);
+    }
+
+    /// Makes all contents durable, then gives the names. A failure leaves the files that are not renamed yet as they
+    /// were.
+    pub fn finish(self) -> Result<()> {
+        let Some((first, _)) = self.files.first() else { return Ok(()) };
+        if self.files.len() <= SYNC_EACH_MAX {
+            for (file, path) in &self.files {
+                let sync = File::open(file).and_then(|file| file.sync_all());
+                sync.during(|| format!("write {}", path.display()))?;
+            }
+        } else {
+            let sync = File::open(first).and_then(|file| Ok(rustix::fs::syncfs(&file)?));
+            sync.during(|| format!("write {}", first.display()))?;
+        }
+        for (file, path) in self.files {
+            persist(file, &path).during(|| format!("write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Renames; where the folder is on another file system than the temporary file, by a copy beside the name.
+fn persist(file: TempPath, path: &Path) -> io::Result<()> {
+    match file.persist(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.error.kind() == io::ErrorKind::CrossesDevices => {
+            let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let mut copy = tempfile::Builder::new().prefix(".pvr-").tempfile_in(dir)?;
+            let mut source = File::open(&e.path)?;
+            io::copy(&mut source, &mut copy)?;
+            copy.as_file().set_permissions(source.metadata()?.permissions())?;
+            copy.as_file().sync_all()?;
+            copy.persist(path).map_err(|e| e.error)?;
+            Ok(())
+        }
+        Err(e) => Err(e.error),
+    }
 }
 
 /// The hex sha256 of everything in `reader`, which is copied to `out` on the way.
@@ -65,7 +139,9 @@ pub fn hash_bytes(bytes: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
 }
 
 /// Reads a whole file.

@@ -5,6 +5,7 @@
 //! with which code the program ends.
 
 pub mod canonical;
+pub mod checkout;
 pub mod commands;
 pub mod cpio;
 pub mod device;
@@ -12,9 +13,14 @@ pub mod disk;
 pub mod error;
 pub mod files;
 pub mod fw_env;
+pub mod hashes;
+pub mod history;
 pub mod modules;
 pub mod parts;
+pub mod pool;
 pub mod remote;
 pub mod repo;
 pub mod squashfs;
+pub mod state;
 pub mod uimage;
+pub mod worktree;

@@ -4,15 +4,17 @@ use crate::{
     commands::Context,
     error::{Error, Result},
     files,
-    repo::{Added, Repo},
+    repo::{self, Added, Repo, State},
 };
 use clap::Parser;
 use glob::{MatchOptions, Pattern};
+use serde_json::json;
 
 /// Track new files with the next commit
 ///
 /// Without patterns, or with `.`, every file. A pattern is compared with the whole path; `*` does not cross a `/`;
-/// the name of a folder means everything below it. Changed and removed files need no add.
+/// the name of a folder means everything below it. Changed and removed files need no add. A tracked file that is named
+/// replaces its object in the pool if that is missing or damaged.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr add .
@@ -23,7 +25,7 @@ pub(super) struct Args {
     #[arg(value_name = "PATTERN")]
     patterns: Vec<String>,
     /// Keep JSON files as objects, not inside the state
-    #[arg(long, short, env = "PVR_ADD_RAW")]
+    #[arg(long, short, env = "PVR_ADD_RAW", value_parser = clap::builder::FalseyValueParser::new())]
     raw: bool,
 }
 
@@ -34,20 +36,42 @@ const MATCH: MatchOptions =
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::open()?;
     let _lock = repo.lock()?;
-    let (pristine, mut index) = (repo.pristine()?, repo.index()?);
+    let (mut index, pristine) = repo.load()?;
     let chosen = Chosen::parse(&args.patterns)?;
     let mut met = vec![false; args.patterns.len()];
-    for key in repo.files()? {
-        if !chosen.matches(&key, &mut met) || pristine.contains_key(&key) && !args.raw {
-            continue;
-        }
-        let sha = files::hash(&repo.root().join(&key))?;
-        index.insert(key, Added { force_object: args.raw, sha });
+    let mut keys = repo.files()?;
+    keys.retain(|key| chosen.matches(key, &mut met));
+    if let Chosen::Some(_) = chosen {
+        repair(&repo, &pristine, &keys)?;
     }
-    for (pattern, _) in args.patterns.iter().zip(met).filter(|(_, met)| !met) {
+    keys.retain(|key| !pristine.contains_key(key) || args.raw);
+    keys.iter().try_for_each(|key| repo::check_key(key))?;
+    let hashes = repo.hash(&keys.iter().map(String::as_str).collect::<Vec<_>>())?;
+    for (key, sha) in keys.iter().zip(hashes) {
+        index.insert(key.clone(), Added { force_object: args.raw, sha });
+    }
+    let missed: Vec<_> = args.patterns.iter().zip(met).filter(|(_, met)| !met).map(|(pattern, _)| pattern).collect();
+    for pattern in &missed {
         context.warn(&format!("warning: {pattern} matches no file"));
     }
-    repo.write_index(&index)
+    repo.write_index(&index)?;
+    if context.json {
+        context.say(json!({"added": keys, "unmatched": missed}), String::new);
+    }
+    Ok(())
+}
+
+/// Brings the objects of tracked files that were named back into the pool, where they are missing or damaged.
+fn repair(repo: &Repo, pristine: &State, keys: &[String]) -> Result<()> {
+    for key in keys {
+        let Some(value) = pristine.get(key) else { continue };
+        let Some(sha) = repo::object_of(key, value)?.filter(|sha| !repo.pool().is_whole(sha)) else { continue };
+        let path = repo.root().join(key);
+        if files::hash(&path)? == sha {
+            repo.store(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the arguments choose.
@@ -72,7 +96,8 @@ impl Chosen {
     fn matches(&self, key: &str, met: &mut [bool]) -> bool {
         let Self::Some(patterns) = self else {
             met.fill(true);
-            return true;
+            // As the original: what begins like its own folders is never meant by "everything".
+            return !key.starts_with(".pv");
         };
         let mut any = false;
         for ((pattern, folder), met) in patterns.iter().zip(met) {

@@ -23,8 +23,8 @@ pub(super) struct Args {
 
 pub(super) fn run(_context: &Context, _args: &Args) -> Result<()> {
     let repo = Repo::open()?;
-    let pristine = repo.pristine()?;
-    let working = repo.working(&pristine, &repo.index()?)?;
+    let (index, pristine) = repo.load()?;
+    let working = repo.working(&pristine, &index)?;
     let patch = repo::merge_patch(&Value::Object(pristine), &Value::Object(working.state))?;
     print(&canonical::write(&patch, TABS_ESCAPED)?);
     Ok(())

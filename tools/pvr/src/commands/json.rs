@@ -22,7 +22,8 @@ pub(super) struct Args {
 
 pub(super) fn run(_context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::open()?;
-    let working = repo.working(&repo.pristine()?, &repo.index()?)?;
+    let (index, pristine) = repo.load()?;
+    let working = repo.working(&pristine, &index)?;
     let layout = if args.canonical { CANONICAL } else { TABS };
     print(&canonical::write(&Value::Object(working.state), layout)?);
     Ok(())

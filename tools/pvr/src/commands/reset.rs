@@ -2,29 +2,39 @@
 
 use crate::{
     commands::Context,
-    error::Result,
-    repo::{self, Checkout, Repo},
+    error::{Error, Result},
+    repo::{Checkout, Repo},
 };
 use clap::Parser;
-use std::collections::BTreeMap;
+use serde_json::json;
+use std::io::{IsTerminal, Write};
 
 /// Write the files of the committed state
 ///
-/// Changed files are overwritten. Files that the state does not have are left alone. Nothing stays added.
+/// Changed files are overwritten; files that only the state before had are removed; untracked files stay. Nothing stays
+/// added. Before a file would be lost whose content is nowhere else (untracked and in the way, or changed and not in
+/// the new state) it asks; without a terminal it refuses, unless --force says otherwise.
+///
+/// With --hardlink a file is its object: read-only, because whoever writes it would change the object of every
+/// repository. An editor that replaces files works; `pvr reset` makes copies again.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr reset
-  pvr checkout --canonical")]
+  pvr checkout --canonical
+  pvr reset --hardlink --force")]
 pub(super) struct Args {
-    /// Link objects to the pool instead of copying them, and make them read-only
+    /// Link objects to the pool instead of copying them, and make them read-only (also -hl)
     #[arg(long, visible_alias = "hl")]
     hardlink: bool,
     /// Write JSON in the form that is hashed and signed
-    #[arg(long, short, env = "PVR_CANONICAL_JSON")]
+    #[arg(long, short, env = "PVR_CANONICAL_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     canonical: bool,
+    /// Do not ask before a file is lost
+    #[arg(long, short)]
+    force: bool,
 }
 
-pub(super) fn run(_context: &Context, args: &Args) -> Result<()> {
+pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let how = match (args.hardlink, args.canonical) {
         (true, _) => Checkout::HardLink,
         (false, true) => Checkout::Canonical,
@@ -32,15 +42,40 @@ pub(super) fn run(_context: &Context, args: &Args) -> Result<()> {
     };
     let repo = Repo::open()?;
     let _lock = repo.lock()?;
-    checkout(&repo, how)
+    let plan = repo.plan_checkout(how)?;
+    if !args.force && !plan.lost.is_empty() && !agreed(context, &plan.lost)? {
+        return Err(would_be_lost(&plan.lost));
+    }
+    repo.checkout(&plan)?;
+    if context.json {
+        context.say(json!({"removed": plan.removed, "lost": plan.lost}), String::new);
+    }
+    Ok(())
 }
 
-/// Writes every file of the committed state.
+/// Writes every file of the committed state into a folder in which there is nothing to lose.
 pub(super) fn checkout(repo: &Repo, how: Checkout) -> Result<()> {
-    let state = repo.pristine()?;
-    repo::check_keys(&state)?;
-    for (key, value) in repo::entries(&state) {
-        repo.checkout(key, value, how)?;
+    repo.checkout(&repo.plan_checkout(how)?)
+}
+
+/// Asks on a terminal; elsewhere nobody can agree.
+fn agreed(context: &Context, lost: &[String]) -> Result<bool> {
+    if context.json || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(false);
     }
-    repo.write_index(&BTreeMap::new())
+    for key in lost {
+        context.warn(&format!("would be lost: {key}"));
+    }
+    eprint!("Go on? [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
+    read.map_err(|e| Error::host(format!("cannot read the answer: {e}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn would_be_lost(lost: &[String]) -> Error {
+    let shown: Vec<_> = lost.iter().take(10).map(String::as_str).collect();
+    let more = if lost.len() > shown.len() { format!(" and {} more", lost.len() - shown.len()) } else { String::new() };
+    Error::input(format!("these files would be lost: {}{more}; nothing was changed", shown.join(", ")))
+        .hint("move them away or commit them; --force gives them up")
 }

@@ -19,8 +19,8 @@ pub(super) struct Args {}
 
 pub(super) fn run(context: &Context, _args: &Args) -> Result<()> {
     let repo = Repo::open()?;
-    let pristine = repo.pristine()?;
-    let working = repo.working(&pristine, &repo.index()?)?;
+    let (index, pristine) = repo.load()?;
+    let working = repo.working(&pristine, &index)?;
     let changes = repo::changes(&pristine, &working.state)?;
     let groups = [('A', &changes.added), ('D', &changes.removed), ('C', &changes.changed), ('?', &working.untracked)];
     if context.json {
