@@ -127,6 +127,32 @@ pub fn copy_hashed(reader: &mut impl Read, out: &mut impl Write) -> io::Result<(
     }
 }
 
+/// Hashes what is read through it.
+pub struct Hashing<R> {
+    from: R,
+    hash: Sha256,
+}
+
+impl<R> Hashing<R> {
+    /// Around a reader.
+    pub fn new(from: R) -> Self {
+        Self { from, hash: Sha256::new() }
+    }
+
+    /// The hex sha256 of what was read.
+    pub fn sha(self) -> String {
+        hex(&self.hash.finalize())
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(buffer)?;
+        self.hash.update(&buffer[..n]);
+        Ok(n)
+    }
+}
+
 /// The hex sha256 of a file.
 pub fn hash(path: &Path) -> Result<String> {
     let act = || Ok(copy_hashed(&mut File::open(path)?, &mut io::sink())?.0);

@@ -1,9 +1,12 @@
 //! `pvr`: the host tool of Switchback.
 //!
-//! Start at [`commands`]: one file per verb. Below it: [`repo`] (the folder with `.pvr`), [`canonical`] (JSON as it
-//! [`cpio`], [`modules`], [`uimage`], [`disk`]. [`files`] writes files whole or not at all, [`error`] says what went wrong and
-//! with which code the program ends.
+//! Start at [`commands`]: one file per verb. Below them: [`repo`] (the folder with `.pvr`), with [`worktree`] (its files),
+//! [`checkout`] (writing them), [`pool`] (objects), [`history`]; [`state`] and [`parts`] (pure functions of states),
+//! [`archive`] (exports), [`remote`] (devices and hubs); for images [`cpio`], [`modules`], [`squashfs`], [`uimage`],
+//! [`disk`]. [`canonical`] writes JSON to the byte, [`files`] writes files whole or not at all, [`error`] says what went
+//! wrong and with which code the program ends.
 
+pub mod archive;
 pub mod canonical;
 pub mod checkout;
 pub mod commands;
@@ -18,6 +21,7 @@ pub mod history;
 pub mod modules;
 pub mod parts;
 pub mod pool;
+pub mod registry;
 pub mod remote;
 pub mod repo;
 pub mod squashfs;

@@ -115,6 +115,20 @@ impl Pool {
         Ok((sha, staged))
     }
 
+    /// Refuses what the disk has no room for, before it is filled.
+    pub fn has_room_for(&self, size: u64) -> Result<()> {
+        files::create_dir(&self.dir)?;
+        let disk = rustix::fs::statvfs(&self.dir).map_err(std::io::Error::from);
+        let disk = disk.during(|| format!("look at the disk of {}", self.dir.display()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if size > free {
+            let dir = self.dir.display();
+            return Err(Error::host(format!("an object has {size} bytes, and the disk of {dir} has room for {free}"))
+                .hint("`pvr gc --dry-run` shows what of the pool nobody needs"));
+        }
+        Ok(())
+    }
+
     /// Gives staged objects their names, once all of them are durable.
     pub fn publish(&self, staged: Staged) -> Result<()> {
         if staged.count == 0 {

@@ -1,9 +1,11 @@
 //! `pvr clone`.
 
 use crate::{
+    archive,
     commands::{Context, reset},
     error::{During, Error, Result},
     files,
+    parts::Parts,
     remote::{Reference, Remote},
     repo::{self, Checkout, Repo, State},
 };
@@ -11,8 +13,7 @@ use clap::Parser;
 use serde_json::json;
 use std::{
     fs::{self, File},
-    io::Read,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 /// Make a repository from a device, another repository or an exported archive
@@ -123,45 +124,10 @@ fn from_folder(repo: &Repo, folder: &Path, parts: &[&str]) -> Result<State> {
     Ok(state)
 }
 
-/// A `pvrexport`: `json` and `objects/<sha256>`. Every other member is refused, as is content that does not match.
+/// A `pvrexport`, of which everything is checked.
 fn from_archive(repo: &Repo, path: &Path, parts: &[&str]) -> Result<State> {
-    let what = || format!("read {}", path.display());
-    let mut file = std::io::BufReader::new(File::open(path).during(what)?);
-    let gzip = std::io::BufRead::fill_buf(&mut file).during(what)?.starts_with(&[0x1f, 0x8b]);
-    let reader: Box<dyn Read> = if gzip { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let (mut archive, mut state) = (tar::Archive::new(reader), None);
-    for member in archive.entries().during(what)? {
-        let mut member = member.during(what)?;
-        let name = member.path().during(what)?.into_owned();
-        let parts: Vec<_> = name.components().filter(|c| *c != Component::CurDir).collect();
-        match parts[..] {
-            [] => {}
-            [Component::Normal(dir)] if dir == "objects" => {}
-            [Component::Normal(json)] if json == "json" => {
-                let mut text = Vec::new();
-                member.read_to_end(&mut text).during(what)?;
-                match repo::parse(&text, path)? {
-                    serde_json::Value::Object(found) => state = Some(found),
-                    _ => return Err(Error::input(format!("{}: json is not a state", path.display()))),
-                }
-            }
-            [Component::Normal(dir), Component::Normal(sha)] if dir == "objects" => {
-                let sha = sha.to_str().filter(|sha| repo::is_sha(sha)).ok_or_else(|| strange(path, &name))?;
-                repo.store_from(&mut member, &name.display().to_string(), Some(sha))?;
-            }
-            _ => return Err(strange(path, &name)),
-        }
-    }
-    let state = state.ok_or_else(|| Error::input(format!("{} has no state: no member json", path.display())))?;
-    let state = select(state, parts)?;
-    match repo::objects(&state)?.iter().find(|sha| !repo.object(sha).exists()) {
-        Some(sha) => Err(Error::input(format!("{} lacks object {sha}", path.display()))),
-        None => Ok(state),
-    }
-}
-
-fn strange(path: &Path, member: &Path) -> Error {
-    Error::input(format!("{} has a member {} that no export has", path.display(), member.display()))
+    let parts = Parts::of(parts)?;
+    parts.select(&archive::read(repo, path, &parts)?)
 }
 
 /// Whether the pool has the object with the content that its name says. A damaged one is removed.

@@ -3,22 +3,41 @@
 mod add;
 mod clone;
 mod commit;
+mod completion;
 mod control;
+mod deploy;
 mod diff;
 mod emulate;
 mod export;
+mod gc;
+mod global_config;
 mod image;
+mod import;
 mod init;
+mod inspect;
 mod json;
+mod log;
 mod post;
 mod reset;
+mod show;
 mod status;
+mod undo;
+mod version;
 
-use crate::error::{Error, Result};
+pub use completion::names_after;
+
+use crate::{
+    error::{Error, Result},
+    registry::Registry,
+};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use std::{io::IsTerminal, path::PathBuf, time::Duration};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Git-like command line of a device's state, and the maker and emulator of images
 #[derive(Parser, Debug)]
@@ -80,8 +99,18 @@ enum Command {
     Reset(reset::Args),
     #[command(visible_alias = "j")]
     Json(json::Args),
-    #[command(visible_alias = "g")]
     Export(export::Args),
+    Import(import::Args),
+    Inspect(inspect::Args),
+    Deploy(deploy::Args),
+    Log(log::Args),
+    Show(show::Args),
+    Undo(undo::Args),
+    Gc(gc::Args),
+    GlobalConfig(global_config::Args),
+    #[command(visible_alias = "com")]
+    Completion(completion::Args),
+    Version(version::Args),
     #[command(visible_alias = "po")]
     Post(post::Args),
     Clone(clone::Args),
@@ -125,12 +154,26 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Reset(args) => reset::run(&context, args),
         Command::Json(args) => json::run(&context, args),
         Command::Export(args) => export::run(&context, args),
+        Command::Import(args) => import::run(&context, args),
+        Command::Inspect(args) => inspect::run(&context, args),
+        Command::Deploy(args) => deploy::run(&context, args),
+        Command::Gc(args) => gc::run(&context, args),
+        Command::Log(args) => log::run(&context, args),
+        Command::Show(args) => show::run(&context, args),
+        Command::Undo(args) => undo::run(&context, args),
+        Command::GlobalConfig(args) => global_config::run(&context, args),
+        Command::Completion(args) => completion::run(&context, args),
+        Command::Version(args) => version::run(&context, args),
         Command::Post(args) => post::run(&context, args),
         Command::Clone(args) => clone::run(&context, args),
         Command::Image(command) => image::run(&context, command),
         Command::Emulate(args) => emulate::run(&context, args),
         Command::Control(args) => return control::run(&context, args),
     };
+    // Whoever works in a repository has it noted, for `gc`; that it could not be is no failure of the verb.
+    if let Ok(here) = std::env::current_dir() {
+        context.note_repository(&here);
+    }
     done.map(|()| 0)
 }
 
@@ -138,6 +181,13 @@ impl Context {
     /// The object pool that repositories share unless they are told otherwise.
     fn shared_pool(&self) -> PathBuf {
         self.config_dir.join("objects")
+    }
+
+    /// Notes that there is a repository, so that `gc` keeps its objects.
+    fn note_repository(&self, root: &Path) {
+        if root.join(".pvr/json").is_file() {
+            let _ = Registry::of(&self.config_dir).note(root);
+        }
     }
 
     /// Prints a result: as JSON where that was asked for, else for people.

@@ -1,0 +1,32 @@
+//! `pvr import`.
+
+use crate::{archive, commands::Context, error::Result, history, parts::Parts, repo::Repo};
+use clap::Parser;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Take the state and the objects of an archive
+///
+/// Replaces the committed state; files are left as they are until `pvr reset`. The whole archive is checked first: if
+/// anything in it is wrong, nothing of it is kept.
+#[derive(Parser, Debug)]
+#[command(after_help = "Examples:
+  pvr import device.pvrexport.tgz
+  pvr import device.pvrexport.tgz && pvr reset")]
+pub(super) struct Args {
+    /// The archive
+    file: PathBuf,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
+    let repo = Repo::open()?;
+    let _lock = repo.lock()?;
+    let state = archive::read(&repo, &args.file, &Parts::default())?;
+    repo.advance(&state, "import", &args.file.display().to_string())?;
+    if context.json {
+        context.say(json!({"state-sha": history::id(&state)?}), String::new);
+    } else {
+        context.warn("Imported; `pvr status` shows what differs from your files, `pvr reset` writes them");
+    }
+    Ok(())
+}
