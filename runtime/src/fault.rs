@@ -90,7 +90,7 @@ codes! {
     UpdateBusy = 1402 "another update is running" 503;
     UpdateRestarted = 1403 "the update was interrupted before its trial" 500;
     TriesExhausted = 1404 "the candidate was booted too often without being committed" 500;
-    LoaderGaveUp = 1405 "the loader gave the candidate up: it never reached our first instruction" 500;
+    LoaderGaveUp = 1405 "the loader gave the candidate up: it began no trial that could be recorded" 500;
     LoaderCannotCount = 1406 "the loader could not save its boot counter" 500;
     ScriptUnknown = 1407 "the loader's boot script has a version that this device does not know" 500;
     EnvInvalid = 1408 "both copies of the loader's environment are invalid" 500;
@@ -102,7 +102,7 @@ codes! {
     EnvUnsupported = 1414 "this kind of loader environment is not implemented" 500;
     EnvLayout = 1415 "the place of the loader's environment is not as the board's description says: files, sizes, offsets" 500;
     WatchdogReset = 1416 "the candidate hung and the watchdog reset the device" 500;
-    WatchdogEarly = 1417 "the candidate hung before our first instruction and the watchdog reset the device" 500;
+    WatchdogEarly = 1417 "the candidate hung before its trial was recorded, and the watchdog reset the device" 500;
     EnvFull = 1418 "the variables do not fit into the loader's environment" 500;
     EnvCopyDamaged = 1419 "one of the two copies of the loader's environment is damaged; the other one is in force" 500;
     // 15xx: control requests

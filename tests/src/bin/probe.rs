@@ -24,11 +24,14 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::thread;
 
 /// Where a container finds its control socket.
 const SOCKET: &str = "/pantavisor/pv-ctrl";
+/// Where a program lies that the kernel cannot take back: a file system in memory, without swap.
+const COPY: &str = "/run/probe";
 /// Stack of a thread that only copies; many of them share 64 MB with everything else.
 const STACK: usize = 32 * 1024;
 
@@ -42,7 +45,8 @@ fn main() -> ExitCode {
             fill();
             wait()
         }
-        ["obey", port] => obey(port),
+        ["obey", port] => stay_in_memory(port),
+        ["obeys", port] => obey(port),
         ["bred"] => {
             let piece = vec![0x5a; 1 << 20];
             std::hint::black_box(&piece);
@@ -71,6 +75,18 @@ fn fill() {
     let piece = vec![0x5a; 256 * 1024];
     while file.write_all(&piece).is_ok() && file.sync_data().is_ok() {}
     println!("probe: the disk is full");
+}
+
+/// Goes on to obey from a copy that lies in memory. The kernel takes a program's text back when its container is at its
+/// limit, and reads it again from the image, over and over: it may take minutes until it ends such a program, or for
+/// ever. What is to be ended for taking memory must not depend on that.
+fn stay_in_memory(port: &str) -> ExitCode {
+    let error = match std::fs::copy("/bin/probe", COPY) {
+        Ok(_) => Command::new(COPY).args(["obeys", port]).exec(),
+        Err(error) => error,
+    };
+    eprintln!("probe: {COPY}: {error}");
+    ExitCode::FAILURE
 }
 
 /// Does what the first client says.
@@ -131,7 +147,7 @@ fn stuff() -> ! {
 fn breed() -> ! {
     let mut children = Vec::new();
     loop {
-        match std::process::Command::new("/bin/probe").arg("bred").spawn() {
+        match Command::new(COPY).arg("bred").spawn() {
             Ok(child) => children.push(child),
             Err(_) => thread::yield_now(),
         }
