@@ -77,6 +77,19 @@ pub fn stay_root_with(kept: CapabilitySet) -> io::Result<()> {
     set_no_new_privs(true)
 }
 
+/// Gives up, in a process that anybody may have started, what a client of the control socket does not need: every
+/// capability, every file that is not open, and other system calls. Its user stays, which without those can do nothing.
+pub fn forgo() -> io::Result<()> {
+    match drop_bounding_set(CapabilitySet::empty()) {
+        Err(Errno::PERM) => {} // there is nothing that an exec could give
+        other => other?,
+    }
+    keep_capabilities(CapabilitySet::empty())?;
+    set_no_new_privs(true)?;
+    close_files(None)?;
+    restrict(Calls::Client)
+}
+
 /// Takes every capability but `kept` out of the set that an exec can give.
 pub fn drop_bounding_set(kept: CapabilitySet) -> io::Result<()> {
     for number in 0..=CAPABILITY_LAST {
@@ -119,6 +132,7 @@ pub fn restrict(calls: Calls) -> io::Result<()> {
         Calls::Keeper => KEEPER,
         Calls::Console => CONSOLE,
         Calls::Endpoint => ENDPOINT,
+        Calls::Client => CLIENT,
     })
 }
 
@@ -137,6 +151,8 @@ pub enum Calls {
     Console,
     /// Accepts clients and speaks to the control socket.
     Endpoint,
+    /// Speaks to the control socket and reads what it opened before.
+    Client,
 }
 
 /// What memory, time, the end of a process and the socket to PID 1 need, in any errand. No `sendmsg`: it could pass a
@@ -183,6 +199,19 @@ const LOG: &[sock_filter] = table!(every_errand![
 ]);
 
 const CONSOLE: &[sock_filter] = table!(every_errand![
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockopt,
+    libc::SYS_recvfrom,
+    abi::RECV,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+    abi::FCNTL,
+]);
+
+const CLIENT: &[sock_filter] = table!(every_errand![
+    libc::SYS_pread64,
     libc::SYS_socket,
     libc::SYS_connect,
     libc::SYS_setsockopt,
@@ -303,7 +332,7 @@ mod tests {
     fn tables_allow_what_they_list_and_refuse_the_rest() {
         let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
         let allow = libc::SECCOMP_RET_ALLOW;
-        for table in [VERIFY, FETCH, LOG, KEEPER, CONSOLE, ENDPOINT] {
+        for table in [VERIFY, FETCH, LOG, KEEPER, CONSOLE, ENDPOINT, CLIENT] {
             assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_read as u32), allow);
             assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_exit_group as u32), allow);
             for call in [libc::SYS_execve, libc::SYS_bind, libc::SYS_ptrace, libc::SYS_clone, libc::SYS_mount] {
@@ -312,13 +341,13 @@ mod tests {
             assert_eq!(verdict(table, 0x4000_0003, libc::SYS_read as u32), refuse, "another ABI");
             assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_read as u32 | 0x4000_0000), refuse, "x32");
         }
-        for table in [VERIFY, FETCH, LOG, CONSOLE, ENDPOINT] {
+        for table in [VERIFY, FETCH, LOG, CONSOLE, ENDPOINT, CLIENT] {
             assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_sendmsg as u32), refuse, "no descriptor leaves");
         }
         for table in [VERIFY, FETCH, LOG, KEEPER] {
             assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_socket as u32), refuse);
         }
-        for table in [VERIFY, FETCH, CONSOLE, ENDPOINT] {
+        for table in [VERIFY, FETCH, CONSOLE, ENDPOINT, CLIENT] {
             assert_eq!(verdict(table, abi::AUDIT_ARCH, libc::SYS_openat as u32), refuse);
         }
         assert_eq!(verdict(VERIFY, abi::AUDIT_ARCH, libc::SYS_openat as u32), refuse);

@@ -6,7 +6,7 @@
 //!
 //! Invariants: every exchange has a deadline; nothing larger than a state JSON is held in memory. What went
 //! wrong is one line of the error output, with the code of the device, and the exit code.
-//! Not here: `steps install`, metadata, daemons, the commands that the device does not serve yet: they are refused by name.
+//! Not here: metadata, daemons, the commands that the device does not serve yet: they are refused by name.
 
 use runtime::{
     http::Reply,
@@ -21,6 +21,8 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
+
+mod install;
 
 /// Where the socket is looked for without `-s`.
 const SOCKETS: [&str; 3] = ["/run/pantavisor/pv/pv-ctrl", "/pv/pv-ctrl", "/pantavisor/pv-ctrl"];
@@ -64,6 +66,8 @@ Commands:
   steps ls                          revisions on the device
   steps get REVISION                its state JSON; `current` is the one that runs
   steps put FILE locals/NAME        FILE may be -: the input
+  steps install FILE [locals/NAME]  an exported revision from a file, tar or tgz: everything is checked, then sent
+                                    [default: locals/ and the sha256 of FILE]; prints its name
   steps show-progress REVISION      how its update fared
   storage gc                        remove what no kept revision needs
   limits                            every bound of this device
@@ -73,7 +77,8 @@ Options:
   -s SOCKET   control socket [default: the first of
               /run/pantavisor/pv/pv-ctrl, /pv/pv-ctrl, /pantavisor/pv-ctrl]
   -f FILE     write the answer to FILE
-  -m MESSAGE  commit message, for steps put
+  -m MESSAGE  commit message, for steps put and install
+  --run       after steps install: try the revision, as cmd run does
   --json      answers and refusals as the device sends them
   -v          print the request and the status of its answer
   -h, --help  this text
@@ -86,6 +91,7 @@ Examples:
   pvcontrol containers restart web
   pvcontrol objects put page.html $(sha256sum page.html | cut -d' ' -f1)
   pvcontrol -m 'new page' steps put state.json locals/page && pvcontrol cmd run locals/page
+  pvcontrol steps install --run device.pvrexport.tgz locals/page
 ";
 
 /// The program. Its arguments are those of the process; `pvcontrol` in front is skipped.
@@ -104,13 +110,15 @@ pub fn main() -> ExitCode {
 pub struct Powers {
     /// Name files and sockets of this process. Without it, only the first default socket and no `-f`, `-s`, FILE.
     pub files: bool,
+    /// The process is for this command line alone: before it reads what others made it gives up all that it does not need.
+    pub alone: bool,
 }
 
 impl Powers {
     /// A shell of its own.
-    pub const ALL: Self = Self { files: true };
+    pub const ALL: Self = Self { files: true, alone: true };
     /// A line from a terminal that runs nothing else.
-    pub const NO_FILES: Self = Self { files: false };
+    pub const NO_FILES: Self = Self { files: false, alone: false };
 }
 
 /// Runs one command; its exit code.
@@ -120,6 +128,14 @@ pub fn run(args: &[String], powers: Powers, input: &mut dyn Read, out: &mut dyn 
         if options.help || words.is_empty() {
             out.write_all(HELP.as_bytes()).map_err(Trouble::output)?;
             return if options.help { Ok(()) } else { Err(Trouble::Usage("which command?".into())) };
+        }
+        if let ["steps", "install", file, ref rev @ ..] = words[..]
+            && rev.len() <= 1
+        {
+            if !powers.files {
+                return Err(Trouble::Usage("no files can be named here".into()));
+            }
+            return install::run(&options, file, rev.first().copied(), powers.alone, out, err);
         }
         let plan = plan(&words, &options)?;
         if !powers.files && plan.iter().any(|request| matches!(request.body, Body::File(_))) {
@@ -176,13 +192,14 @@ impl Trouble {
 
 type Outcome<T> = Result<T, Trouble>;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Options {
     words: Vec<String>,
     socket: Option<String>,
     file: Option<String>,
     message: Option<String>,
     json: bool,
+    run: bool,
     verbose: bool,
     help: bool,
 }
@@ -203,6 +220,7 @@ impl Options {
                 "-m" => options.message = value()?,
                 "-v" => options.verbose = true,
                 "--json" => options.json = true,
+                "--run" => options.run = true,
                 "-h" | "--help" => options.help = true,
                 "--" => options.words.extend(args.by_ref().cloned()),
                 word if word.starts_with('-') && word[1..].bytes().any(|byte| !byte.is_ascii_digit()) => {

@@ -122,6 +122,11 @@ codes! {
     ErrandDied = 1601 "a helper process ended before its job was done" 500;
     ErrandTimeout = 1602 "a helper process did not answer in time" 500;
     Internal = 1603 "internal error" 500;
+    // 17xx: exported revisions
+    ArchiveInvalid = 1701 "not an exported revision: a tar, plain or gzip, that begins with json" 422;
+    ArchiveMember = 1702 "the archive has a member that is neither its state nor an object that its state names" 422;
+    ArchiveTruncated = 1703 "the archive ends in the middle" 422;
+    ArchiveTooLarge = 1704 "the archive holds more than the device accepts" 422;
 }
 
 impl fmt::Display for Code {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`id`], [`limits`], [`fault`] | the words: names that are valid by construction, every bound, every code |
 //! | [`port`] | the doors: disk, raw bytes, the loader's environment |
-//! | [`json`], [`state`], [`lxc`], [`http`] | the formats: total, bounded parsers of what comes from outside |
+//! | [`json`], [`state`], [`lxc`], [`http`], [`archive`] | the formats: total, bounded parsers of what comes from outside |
 //! | [`boot`], [`journal`], [`store`] | durable: which revision boots and why, how revisions come and go |
 //! | [`machine`], [`turn`] | what happens to the device: every event and action, and the engine |
 //! | [`container`], [`order`], [`update`], [`intake`] | the machine's parts, a table each |
@@ -30,6 +30,7 @@
 #![allow(clippy::large_enum_variant)] // there is no heap to box a variant on; values lie in tables
 
 pub mod admit;
+pub mod archive;
 pub mod boot;
 pub mod change;
 pub mod container;

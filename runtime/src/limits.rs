@@ -53,6 +53,9 @@ pub const TRANSFER_PATIENCE_MS: u64 = 60_000;
 pub const TRANSFERS_MAX: usize = 4;
 /// Commit message of a revision, bytes. Reference: device-formats 6.2.
 pub const COMMIT_MESSAGE_MAX: usize = 256;
+/// Bytes of an exported revision, unpacked: more than the storage of any board holds, and little enough that what
+/// unpacks to more is found out in minutes.
+pub const ARCHIVE_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Value of one variable of the loader's environment that we write.
 pub const ENV_VALUE_MAX: usize = 96;
 /// Size of the loader's environment that we can hold. The original boards use 0x4000; 64 KiB is the largest in-tree default.
@@ -145,6 +148,7 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("http-body", HTTP_BODY_MAX as u64, "bytes"),
     ("connection-patience", CONNECTION_PATIENCE_MS, "ms"),
     ("transfers", TRANSFERS_MAX as u64, "transfers"),
+    ("archive", ARCHIVE_MAX, "bytes"),
     ("commit-message", COMMIT_MESSAGE_MAX as u64, "bytes"),
     ("tries", TRIES_MAX as u64, "boots"),
     ("falls", FALLS_MAX as u64, "boots"),
