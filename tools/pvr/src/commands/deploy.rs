@@ -4,13 +4,12 @@
 //! files that a loader reads under fixed names.
 
 use crate::{
-    archive,
-    commands::{Context, inspect, reset},
+    commands::{Context, reset},
     error::{During, Error, Result},
     files,
-    parts::Parts,
-    remote::{Reference, Remote},
+    reference::Reference,
     repo::{self, Checkout, DEFAULT_SPEC, Repo, State},
+    source::Source,
 };
 use clap::Parser;
 use serde_json::{Value, json};
@@ -44,10 +43,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let _lock = repo.lock()?;
     let mut state = repo.pristine()?;
     for source in &args.sources {
-        let (place, fragment) = source.split_once('#').unwrap_or((source, ""));
-        let parts = Parts::parse(fragment)?;
-        let there = bring(context, &repo, source, place, &parts)?;
-        state = if args.nomerge { parts.get(&state, &there)? } else { parts.merge(&state, &there)? };
+        let reference = Reference::parse(source, &context.http())?;
+        let source = Source::open(&context.http(), &reference)?;
+        let bar = context.bar("downloading", 0);
+        source.supply(&repo, &reference.parts, &bar)?;
+        bar.finish_and_clear();
+        let (parts, there) = (&reference.parts, &source.state);
+        state = if args.nomerge { parts.get(&state, there)? } else { parts.merge(&state, there)? };
     }
     let links = boot_links(&repo, &state)?;
     repo.advance(&state, "deploy", &args.sources.join(" "))?;
@@ -76,37 +78,6 @@ fn open_or_make(context: &Context, dir: &Path) -> Result<Repo> {
     files::create_dir(dir)?;
     let state = State::from_iter([("#spec".to_owned(), json!(DEFAULT_SPEC))]);
     Repo::create(dir, &context.shared_pool(), &state)
-}
-
-/// The state of a source, with the objects of its parts in our pool.
-fn bring(context: &Context, repo: &Repo, source: &str, place: &str, parts: &Parts) -> Result<State> {
-    let path = Path::new(place);
-    if path.is_file() {
-        return archive::read(repo, path, parts);
-    }
-    if path.is_dir() {
-        let from = inspect::repository(path)?;
-        let state = from.pristine()?;
-        repo::check_keys(&state)?;
-        for (key, value) in repo::entries(&parts.select(&state)?) {
-            let Some(sha) = repo::object_of(key, value)?.filter(|sha| !repo.pool().is_whole(sha)) else { continue };
-            let mut object = from.pool().open(sha, key)?;
-            repo.store_from(&mut object, &format!("object {sha}"), Some(sha))?;
-        }
-        return Ok(state);
-    }
-    let reference = Reference::parse(source)?;
-    let remote = Remote::find(&reference.url, context.access_token.as_deref())?;
-    let state = remote.state()?;
-    repo::check_keys(&state)?;
-    let bar = context.spinner("downloading");
-    for sha in repo::objects(&parts.select(&state)?)? {
-        if !repo.pool().is_whole(&sha) {
-            remote.fetch(repo, &sha, &bar)?;
-        }
-    }
-    bar.finish_and_clear();
-    Ok(state)
 }
 
 /// Names in `.pv` and the objects that stand behind them. The names are those of the original; which file stands behind

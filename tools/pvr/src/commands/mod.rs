@@ -9,7 +9,9 @@ mod deploy;
 mod diff;
 mod emulate;
 mod export;
+mod fastcopy;
 mod gc;
+mod get;
 mod global_config;
 mod image;
 mod import;
@@ -18,6 +20,8 @@ mod inspect;
 mod json;
 mod log;
 mod post;
+mod put;
+mod remoteinfo;
 mod reset;
 mod show;
 mod status;
@@ -28,6 +32,7 @@ pub use completion::names_after;
 
 use crate::{
     error::{Error, Result},
+    http,
     registry::Registry,
 };
 use clap::{Parser, Subcommand};
@@ -113,7 +118,21 @@ enum Command {
     Version(version::Args),
     #[command(visible_alias = "po")]
     Post(post::Args),
+    #[command(visible_alias = "c")]
     Clone(clone::Args),
+    Get(get::GetArgs),
+    #[command(visible_alias = "m")]
+    Merge(get::MergeArgs),
+    #[command(visible_alias = "p")]
+    Put(put::Args),
+    #[command(name = "putobjects")]
+    PutObjects(put::ObjectsArgs),
+    #[command(visible_alias = "fcp")]
+    Fastcopy(fastcopy::Args),
+    #[command(visible_alias = "ri", name = "remoteinfo")]
+    RemoteInfo(remoteinfo::RemoteArgs),
+    #[command(visible_alias = "si", name = "stepinfo")]
+    StepInfo(remoteinfo::StepInfoArgs),
     /// Make images: a container's root, a board's kernel and initramfs, a whole disk
     #[command(subcommand)]
     Image(image::Command),
@@ -166,6 +185,13 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Version(args) => version::run(&context, args),
         Command::Post(args) => post::run(&context, args),
         Command::Clone(args) => clone::run(&context, args),
+        Command::Get(args) => get::get(&context, args),
+        Command::Merge(args) => get::merge(&context, args),
+        Command::Put(args) => put::put(&context, args),
+        Command::PutObjects(args) => put::put_objects(&context, args),
+        Command::Fastcopy(args) => fastcopy::run(&context, args),
+        Command::RemoteInfo(args) => remoteinfo::remote_info(&context, args),
+        Command::StepInfo(args) => remoteinfo::step_info(&context, args),
         Command::Image(command) => image::run(&context, command),
         Command::Emulate(args) => emulate::run(&context, args),
         Command::Control(args) => return control::run(&context, args),
@@ -187,6 +213,19 @@ impl Context {
     fn note_repository(&self, root: &Path) {
         if root.join(".pvr/json").is_file() {
             let _ = Registry::of(&self.config_dir).note(root);
+        }
+    }
+
+    /// How devices and hubs are spoken to.
+    fn http(&self) -> http::Options {
+        http::Options {
+            access_token: self.access_token.clone().filter(|token| !token.is_empty()),
+            config_dir: self.config_dir.clone(),
+            baseurl: self.baseurl.clone().unwrap_or_else(|| "https://api.pantahub.com".into()),
+            repo_baseurl: self.repo_baseurl.clone().unwrap_or_else(|| "https://pvr.pantahub.com".into()),
+            proxy: self.http_proxy.clone(),
+            insecure: self.insecure,
+            debug: self.debug,
         }
     }
 

@@ -5,12 +5,12 @@ use crate::{
     commands::Context,
     device,
     error::{Error, Result},
-    remote::{Reference, Remote},
+    reference::Reference,
+    remote::{Remote, outgoing},
     repo::{self, Repo, State},
 };
 use clap::Parser;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fs};
 
 /// Send the committed state to a device, which tries it
 ///
@@ -21,11 +21,22 @@ use std::{collections::BTreeMap, fs};
 #[command(after_help = "Examples:
   pvr post http://192.168.1.7:12368 -m 'new page'
   pvr post 192.168.1.7
+  pvr post user/device --rev 12
   pvr post")]
 pub(super) struct Args {
-    /// The device: URL or IP address [default: the one that was last posted to]
+    /// The device: URL or IP address, or USER/DEVICE of a hub [default: the one that was last posted to]
     #[arg(value_name = "DEVICE")]
     to: Option<String>,
+    #[command(flatten)]
+    step: StepArgs,
+    /// Upload objects although the device has them
+    #[arg(long, short)]
+    force: bool,
+}
+
+/// What stands around the state of a posted revision.
+#[derive(Parser, Debug)]
+pub(super) struct StepArgs {
     /// What the revision is about
     #[arg(long = "commit-msg", visible_alias = "message", short)]
     message: Option<String>,
@@ -35,102 +46,81 @@ pub(super) struct Args {
     /// Further members of the request, as a JSON object
     #[arg(long, short, value_name = "JSON")]
     envelope: Option<String>,
-    /// Upload objects although the device has them
-    #[arg(long, short)]
-    force: bool,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::open()?;
     let to = args.to.clone().or_else(|| repo.url("DefaultPostUrl"));
     let to = to.ok_or_else(|| Error::usage("no device given").hint("pvr post http://ADDRESS:12368"))?;
-    let reference = Reference::parse(&to)?;
+    let (url, _) = Reference::remote(&to, &context.http())?;
     let state = repo.pristine()?;
     repo::check_keys(&state)?;
     let text = canonical::write(&Value::Object(state.clone()), CANONICAL)?;
-    let files = files_to_send(&repo, &state)?;
-    let remote = Remote::find(&reference.url, context.access_token.as_deref())?;
+    args.step.body(&state, "state")?;
+    let mut objects = outgoing(&repo, &state)?;
+    let remote = Remote::find(&context.http(), &url)?;
     if remote.is_device {
-        device::check(&repo, text.as_bytes(), args.message.as_deref())?;
+        device::check(&repo, text.as_bytes(), args.step.message.as_deref())?;
     }
-    let request = request(args, &state, remote.state_key())?;
-    send_objects(context, args, &repo, &remote, files)?;
-    let answer = remote.post_step(request.as_bytes())?;
-    repo.remember(&reference.url, &["DefaultPostUrl"])?;
-    let (rev, sha, trail) = accepted(&answer)?;
-    let short = sha.get(..8).unwrap_or(&sha);
-    context.say(json!({"revision": rev, "state-sha": sha, "trail-id": trail}), || {
-        format!("Successfully posted Revision {rev} ({short}) to device id {trail}")
-    });
-    Ok(())
-}
-
-/// Each object of the state with one of its names and its size. An object that is not here cannot be sent.
-fn files_to_send(repo: &Repo, state: &State) -> Result<BTreeMap<String, (String, u64)>> {
-    let mut files = BTreeMap::new();
-    for (key, value) in repo::entries(state) {
-        let Some(sha) = repo::object_of(key, value)? else { continue };
-        let size = fs::metadata(repo.object(sha)).map_err(|e| {
-            let hint = "`pvr commit` the file again, or clone the device anew";
-            Error::input(format!("object {sha} of {key} is not in the pool: {e}")).hint(hint)
-        })?;
-        files.insert(sha.to_owned(), (key.clone(), size.len()));
-    }
-    Ok(files)
-}
-
-/// Sends what the device's running state does not have.
-fn send_objects(
-    context: &Context,
-    args: &Args,
-    repo: &Repo,
-    remote: &Remote,
-    mut files: BTreeMap<String, (String, u64)>,
-) -> Result<()> {
-    if !args.force {
-        let there = repo::objects(&remote.state()?)?;
-        files.retain(|sha, _| !there.contains(sha));
-    }
-    let bar = context.bar("uploading", files.values().map(|(_, size)| size).sum());
-    for (sha, (name, size)) in &files {
-        match remote.announce(name, sha, *size, args.force)? {
-            Some(url) => remote.upload(&url, name, &repo.object(sha), &bar)?,
-            None => bar.inc(*size),
-        }
-    }
+    let there = repo::objects(&remote.state()?)?;
+    objects.retain(|object| args.force || !there.contains(&object.sha));
+    let bar = context.bar("uploading", 0);
+    remote.send_all(&objects, args.force, &bar)?;
     bar.finish_and_clear();
-    Ok(())
+    let posted = args.step.post(context, &remote, &state);
+    if posted.is_ok() {
+        let _lock = repo.lock()?;
+        repo.remember(&url, &["DefaultPostUrl"])?;
+    }
+    posted
 }
 
-/// The body that posts the revision, in canonical form.
-fn request(args: &Args, state: &State, state_key: &str) -> Result<String> {
-    let mut body = match &args.envelope {
-        None => State::new(),
-        Some(text) => match serde_json::from_str(text) {
-            Ok(Value::Object(envelope)) => envelope,
-            _ => return Err(Error::usage("--envelope is not a JSON object")),
-        },
-    };
-    if let Some(message) = &args.message {
-        body.insert("commit-msg".into(), json!(message));
+impl StepArgs {
+    /// Posts this state as a new revision, and says so.
+    pub(super) fn post(&self, context: &Context, remote: &Remote, state: &State) -> Result<()> {
+        let answer = remote.post_step(self.body(state, remote.state_key())?.as_bytes())?;
+        let (rev, sha, trail) = accepted(&answer)?;
+        let short = sha.get(..8).unwrap_or(&sha);
+        context.say(json!({"revision": rev, "state-sha": sha, "trail-id": trail}), || {
+            format!("Successfully posted Revision {rev} ({short}) to device id {trail}")
+        });
+        Ok(())
     }
-    match args.rev.parse::<i64>() {
-        Ok(0) => {}
-        Ok(number) => drop(body.insert("rev".into(), json!(number))),
-        Err(_) => {
-            runtime::id::RevName::parse(&args.rev).map_err(|_| {
-                Error::usage(format!("{} is not the name of a revision", args.rev)).hint("a number, or locals/NAME")
-            })?;
-            body.insert("rev".into(), json!(args.rev));
+
+    /// The body that posts the revision, in canonical form.
+    fn body(&self, state: &State, state_key: &str) -> Result<String> {
+        let mut body = match &self.envelope {
+            None => State::new(),
+            Some(text) => match serde_json::from_str(text) {
+                Ok(Value::Object(envelope)) => envelope,
+                _ => {
+                    let hint = r#"for example --envelope '{"meta":{"reason":"test"}}'"#;
+                    return Err(Error::usage("--envelope is not a JSON object").hint(hint));
+                }
+            },
+        };
+        if let Some(message) = &self.message {
+            body.insert("commit-msg".into(), json!(message));
         }
+        match self.rev.parse::<i64>() {
+            Ok(0) => {}
+            Ok(number) => drop(body.insert("rev".into(), json!(number))),
+            Err(_) => {
+                runtime::id::RevName::parse(&self.rev).map_err(|_| {
+                    Error::usage(format!("{} is not the name of a revision", self.rev)).hint("a number, or locals/NAME")
+                })?;
+                body.insert("rev".into(), json!(self.rev));
+            }
+        }
+        body.insert(state_key.to_owned(), Value::Object(state.clone()));
+        canonical::write(&Value::Object(body), CANONICAL)
     }
-    body.insert(state_key.to_owned(), Value::Object(state.clone()));
-    canonical::write(&Value::Object(body), CANONICAL)
 }
 
-/// Name, state hash and trail of an accepted revision.
+/// Name, state hash and trail of an accepted revision. They are shown, so they must be what they seem.
 fn accepted(answer: &Value) -> Result<(String, String, String)> {
-    let text = |name: &str| answer[name].as_str().map(str::to_owned);
+    let plain = |text: &&str| !text.is_empty() && text.len() < 256 && text.chars().all(|c| c.is_ascii_graphic());
+    let text = |name: &str| answer[name].as_str().filter(plain).map(str::to_owned);
     let rev = match answer["rev"].as_i64() {
         Some(-1) => text("revlocal"),
         Some(number) => Some(number.to_string()),
@@ -138,7 +128,11 @@ fn accepted(answer: &Value) -> Result<(String, String, String)> {
     };
     match (rev, text("state-sha"), text("trail-id")) {
         (Some(rev), Some(sha), Some(trail)) => Ok((rev, sha, trail)),
-        _ => Err(Error::remote(format!("the revision was accepted with an answer that is not understood: {answer}"))),
+        _ => {
+            let shown: String = answer.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
+            Err(Error::remote(format!("the revision was accepted with an answer that is not understood: {shown}"))
+                .hint("it names no rev, state-sha or trail-id; look there what has become of the revision"))
+        }
     }
 }
 
@@ -146,14 +140,14 @@ fn accepted(answer: &Value) -> Result<(String, String, String)> {
 mod tests {
     use super::*;
 
-    fn args(rev: &str) -> Args {
-        Args::parse_from(["post", "-m", "x", "--rev", rev, "-e", r#"{"a":1.0}"#])
+    fn args(rev: &str) -> StepArgs {
+        Args::parse_from(["post", "-m", "x", "--rev", rev, "-e", r#"{"a":1.0}"#]).step
     }
 
     #[test]
     fn the_request_is_canonical_and_names_the_revision() {
         let state = State::from_iter([("#spec".to_owned(), json!("s"))]);
-        let body = |rev| request(&args(rev), &state, "state");
+        let body = |rev| args(rev).body(&state, "state");
         assert_eq!(body("-1").unwrap(), r##"{"a":1,"commit-msg":"x","rev":-1,"state":{"#spec":"s"}}"##);
         assert_eq!(body("0").unwrap(), r##"{"a":1,"commit-msg":"x","state":{"#spec":"s"}}"##);
         assert!(body("locals/x").unwrap().contains(r#""rev":"locals/x""#));
@@ -168,6 +162,11 @@ mod tests {
             Ok("locals/a".into())
         );
         assert_eq!(accept(json!({"rev": 7, "state-sha": "s", "trail-id": "t"})), Ok("7".into()));
-        assert!(accept(json!({"rev": "7"})).is_err());
+        for wrong in
+            [json!({"rev": "7"}), json!(null), json!([]), json!({"rev": -1, "state-sha": "s", "trail-id": "t"})]
+        {
+            assert!(accept(wrong).is_err());
+        }
+        assert!(accept(json!({"rev": 7, "state-sha": "\u{1b}[2J", "trail-id": "t"})).is_err());
     }
 }

@@ -1,6 +1,8 @@
 //! Runs the real `pvr` in scratch folders.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod hub;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -114,4 +116,19 @@ pub(crate) fn small_device(place: &Place, folder: &str) {
     );
     write("web/root.squashfs", "image");
     place.commit(folder, "first");
+}
+
+/// A device whose state is what a repository committed, with every object of the shared pool.
+pub(crate) fn hub_of(place: &Place, folder: &str) -> hub::Hub {
+    hub::Hub::start(world_of(place, folder))
+}
+
+/// What such a device holds.
+pub(crate) fn world_of(place: &Place, folder: &str) -> hub::World {
+    let state = serde_json::from_str(&place.read(&format!("{folder}/.pvr/json"))).unwrap();
+    let objects = fs::read_dir(place.path("home/.pvr/objects")).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+    });
+    hub::World { state, objects: objects.collect(), ..hub::World::default() }
 }
