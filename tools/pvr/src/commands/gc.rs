@@ -63,8 +63,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
             .hint("run it in a repository, or give --config-dir"));
     }
     let registry = Registry::of(&context.config_dir);
-    let real = |dir: &PathBuf| fs::canonicalize(dir).unwrap_or_else(|_| files::absolute(dir));
-    registry.forget(&args.forget.iter().map(real).collect::<Vec<_>>())?;
+    registry.forget(&args.forget.iter().map(|dir| real(dir)).collect::<Vec<_>>())?;
     for dir in &args.scan {
         scan(&files::absolute(dir), context)?;
     }
@@ -74,6 +73,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     report.pool = pool.dir().to_owned();
     context.say(report.json(), || report.text());
     Ok(())
+}
+
+/// The path without links and `..`, also of a folder that is gone.
+fn real(dir: &Path) -> PathBuf {
+    let dir = files::absolute(dir);
+    let parent = || Some(fs::canonicalize(dir.parent()?).ok()?.join(dir.file_name()?));
+    fs::canonicalize(&dir).ok().or_else(parent).unwrap_or(dir)
 }
 
 /// The pool without anybody who stores into it.
@@ -216,7 +222,6 @@ fn entries(dir: &Path) -> Result<Vec<(String, PathBuf, Metadata)>> {
 /// The objects that the known repositories of this pool need.
 fn needed(pool: &Pool, registry: &Registry, report: &mut Report) -> Result<BTreeSet<String>> {
     let mut needed = BTreeSet::new();
-    let real = |dir: &Path| fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
     let this = real(pool.dir());
     for root in registry.list()? {
         let hint = |error: Error| {
