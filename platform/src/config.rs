@@ -24,6 +24,10 @@ pub struct Policy {
     pub board: Value,
     /// `switchback.endpoint`: address on which `pvr` is served; absent: closed.
     pub endpoint: Option<Value>,
+    /// `switchback.endpoint-access`: who is served there; closed to strangers unless it says otherwise.
+    pub access: Access,
+    /// `switchback.endpoint-names`: names besides its own by which clients may call it, separated by commas.
+    pub names: Value,
     /// `switchback.console`: terminal on which `pvcontrol` is served; absent: none.
     pub console: Option<Value>,
     /// `PV_SECUREBOOT_MODE`.
@@ -34,11 +38,40 @@ pub struct Policy {
     pub goals_timeout_s: u32,
 }
 
+/// Whom the endpoint serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// `paired`: who was paired with a code shown on the device, over TLS only. A binary without TLS serves nobody.
+    Paired,
+    /// `paired-plain`: the same, and over plain HTTP too, where whoever listens on the way reads the token.
+    PairedPlain,
+    /// `open`: everybody, over plain HTTP. For development.
+    Open,
+}
+
+impl Access {
+    /// From its word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Paired, Self::PairedPlain, Self::Open].into_iter().find(|access| access.word() == word)
+    }
+
+    /// As the policy says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Paired => "paired",
+            Self::PairedPlain => "paired-plain",
+            Self::Open => "open",
+        }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
             board: Text::EMPTY,
             endpoint: None,
+            access: Access::Paired,
+            names: Text::EMPTY,
             console: None,
             secureboot: Text::clip("strict"),
             commit_delay_s: limits::COMMIT_DELAY_S,
@@ -84,6 +117,8 @@ impl Policy {
         match key {
             "switchback.board" => self.board = Value::new(value)?,
             "switchback.endpoint" => self.endpoint = Some(Value::new(value)?).filter(|_| !value.is_empty()),
+            "switchback.endpoint-access" => self.access = Access::from_word(value)?,
+            "switchback.endpoint-names" => self.names = Value::new(value)?,
             "switchback.console" => self.console = Some(Value::new(value)?).filter(|_| !value.is_empty()),
             "PV_SECUREBOOT_MODE" => self.secureboot = Value::new(value)?,
             "PV_UPDATER_COMMIT_DELAY" => self.commit_delay_s = value.parse().ok()?,
@@ -140,10 +175,11 @@ mod tests {
     fn a_policy_is_read_line_by_line() {
         let policy = Policy::parse(
             "# made by pvr image\nswitchback.board=qemu-arm64\nPV_SECUREBOOT_MODE=disabled\n\
-             switchback.endpoint=0.0.0.0:12368\nswitchback.console=hvc0\nPV_UPDATER_COMMIT_DELAY=3\nX=1\nno value\n",
+             switchback.endpoint=0.0.0.0:12368\nswitchback.endpoint-access=open\nswitchback.console=hvc0\nPV_UPDATER_COMMIT_DELAY=3\nX=1\nno value\n",
         );
         assert_eq!(policy.board.as_str(), "qemu-arm64");
         assert_eq!(policy.endpoint.unwrap().as_str(), "0.0.0.0:12368");
+        assert_eq!(policy.access, Access::Open);
         assert_eq!(policy.console.unwrap().as_str(), "hvc0");
         assert_eq!(policy.secureboot.as_str(), "disabled");
         assert_eq!((policy.commit_delay_s, policy.goals_timeout_s), (3, limits::GOALS_TIMEOUT_S));
@@ -151,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_bad_value_leaves_the_safe_default() {
-        let policy = Policy::parse("PV_UPDATER_COMMIT_DELAY=-1\nswitchback.endpoint=\n");
+        let policy =
+            Policy::parse("PV_UPDATER_COMMIT_DELAY=-1\nswitchback.endpoint=\nswitchback.endpoint-access=Open\n");
         assert_eq!(policy, Policy::default());
     }
 

@@ -12,7 +12,7 @@ use crate::{
     confine,
     disk::Volumes,
     env::BlockRegion,
-    wire::{Buffer, Channel, KeepList, Message, WireError},
+    wire::{Buffer, Channel, KeepList, MEMORY_MAX, Message, WireError},
 };
 use runtime::{
     fault::{Code, Refusal},
@@ -37,6 +37,8 @@ mod lists;
 const FOLDERS: [&str; 2] = ["/storage", "/boot"];
 /// Objects on their way in.
 const INCOMING: &str = "/storage/objects/.incoming";
+/// What the endpoint has kept: its key and the hashes of the tokens that it gave.
+const MEMORY: &str = "/storage/endpoint";
 /// Folders that hold something for each revision besides its trail.
 const PER_REVISION: [&str; 2] = ["/storage/logs", "/storage/disks/rev"];
 
@@ -50,6 +52,12 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
     channel.send(0, &Message::Ready, &[])?;
     let mut buffer = Buffer::new();
     while let Some(request) = channel.receive(&mut buffer)? {
+        if let Message::Recall = request.message {
+            let kept = recall();
+            let answer = kept.as_ref().map_or_else(|code| Message::refused(*code), |bytes| Message::Memory { bytes });
+            channel.send(request.serial, &answer, &[])?;
+            continue;
+        }
         let outcome = keeper.answer(&request.message, request.fds.first());
         match outcome {
             Ok(Answer { value, file: Some(file) }) => {
@@ -117,6 +125,7 @@ impl Keeper {
             Message::OpenObject { object } => self.open_object(*object),
             Message::OpenState { rev } => self.open_state(*rev),
             Message::OpenFile { rev, key } => self.open_file(*rev, key),
+            Message::Remember { bytes } => self.remember(bytes),
             Message::ListObjects => self.list(lists::objects),
             Message::ListSteps => self.list(lists::steps),
             _ => Err(Code::Internal.into()),
@@ -233,6 +242,23 @@ impl Keeper {
         Ok(0.into())
     }
 
+    /// Keeps what the endpoint wants kept: as a whole or not at all, for root alone.
+    fn remember(&self, bytes: &[u8]) -> Outcome {
+        let [next, file] = [format!("{MEMORY}.new"), MEMORY.into()];
+        let _ = fs::unlinkat(CWD, &next, AtFlags::empty()); // of a request that was cut
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = fs::openat(CWD, &next, flags, Mode::from_raw_mode(0o600)).map_err(code)?;
+        let mut at = 0;
+        while at < bytes.len() {
+            at += io::pwrite(&opened, &bytes[at..], at as u64).map_err(code)?;
+        }
+        fs::fsync(&opened).map_err(code)?;
+        fs::renameat(CWD, &next, CWD, &file).map_err(code)?;
+        let folder = fs::openat(CWD, FOLDERS[0], OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        folder.and_then(fs::fsync).map_err(code)?;
+        Ok(0.into())
+    }
+
     /// A new file for `length` bytes that will arrive. Its blocks are taken now, so that a disk that is too full
     /// is known before the first byte, and never eats what our own records need.
     fn create(&mut self, name: &str, length: u64) -> Outcome {
@@ -328,6 +354,16 @@ impl Space {
     fn scratch(&mut self) -> Scratch<'_> {
         let Self { state, marks, conf, spans, plan } = self;
         Scratch { state, marks, conf, spans, plan }
+    }
+}
+
+/// What is kept for the endpoint; nothing if there is nothing.
+fn recall() -> Result<Vec<u8>, Code> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match fs::openat(CWD, MEMORY, flags, Mode::empty()) {
+        Ok(file) => read_bounded(file.as_fd(), MEMORY_MAX)?.ok_or(Code::StorageDamaged),
+        Err(Errno::NOENT) => Ok(Vec::new()),
+        Err(errno) => Err(code(errno)),
     }
 }
 

@@ -9,7 +9,7 @@
 use crate::{
     alloc,
     boot::Decision,
-    config::{Policy, Value},
+    config::{Access, Policy, Value},
     containers::Containers,
     early,
     env::EnvRegion,
@@ -22,7 +22,7 @@ use crate::{
     usage,
     wait::{Source, Waiter},
     watchdog::Watchdog,
-    wire::{Buffer, KeepList, Message, Received, WireError},
+    wire::{Buffer, KeepList, MEMORY_MAX, Message, Received, WireError},
 };
 use boards::{Board, env::Codec};
 use log::{info, warn};
@@ -75,6 +75,10 @@ enum Work {
     Open(ContainerId, ObjectId),
     /// Open or list what a client wants.
     Download(ConnId, Download),
+    /// What is kept for the endpoint.
+    Recall,
+    /// Keep what the endpoint said.
+    Remember,
     /// Hash the part file of an upload.
     HashPart(Slot),
     /// Hash the image of a container that was opened last.
@@ -84,7 +88,7 @@ enum Work {
 impl Work {
     fn patience(&self) -> Millis {
         match self {
-            Self::Recover | Self::Keep(_) => KEEP_PATIENCE_MS,
+            Self::Recover | Self::Keep(_) | Self::Remember => KEEP_PATIENCE_MS,
             Self::HashPart(_) | Self::HashImage(_) => HASH_PATIENCE_MS,
             _ => OPEN_PATIENCE_MS,
         }
@@ -100,6 +104,8 @@ pub struct Settings {
     pub begun: Millis,
     /// Address that the endpoint serves.
     pub endpoint: Option<Value>,
+    /// Whom it serves, and by which names it may be called.
+    pub access: (Access, Value),
     /// Terminal that the console serves.
     pub console: Option<Value>,
     /// What a revision leaves open.
@@ -115,7 +121,8 @@ impl Settings {
     pub fn new(begun: Millis, policy: &Policy, rescue: Option<Code>) -> Self {
         let defaults = Defaults { goals_timeout_s: policy.goals_timeout_s };
         let board = policy.known_board();
-        Self { begun, endpoint: policy.endpoint, console: policy.console, defaults, board, rescue }
+        let access = (policy.access, policy.names);
+        Self { begun, endpoint: policy.endpoint, access, console: policy.console, defaults, board, rescue }
     }
 }
 
@@ -149,6 +156,8 @@ pub struct Linux {
     turns: Turns,
     /// Children that were nobody's.
     orphans: u64,
+    /// What the endpoint wants kept, until it is.
+    memory: heapless::Vec<u8, MEMORY_MAX>,
     buffers: Buffers,
 }
 
@@ -194,6 +203,7 @@ impl Linux {
             events: VecDeque::with_capacity(EVENTS_MAX),
             turns: Turns::new(),
             orphans: 0,
+            memory: heapless::Vec::new(),
             buffers: Buffers {
                 message: Box::new(Buffer::new()),
                 state: vec![0; limits::STATE_MAX + 1].into_boxed_slice(),
@@ -298,7 +308,9 @@ impl Linux {
         let watched = self.waiter.watch(&process.channel, Source::Resident(resident)).is_ok();
         let told = match (resident, &self.settings) {
             (Resident::Endpoint, Settings { endpoint: Some(address), .. }) => {
-                process.channel.send(0, &Message::Serve { what: address.as_str() }, &[])
+                let (access, names) = &self.settings.access;
+                let order = Message::Listen { address: address.as_str(), access: *access, names: names.as_str() };
+                process.channel.send(0, &order, &[])
             }
             (Resident::Console, Settings { console: Some(name), .. }) => {
                 let mut path = Path::new();
@@ -425,6 +437,21 @@ impl Linux {
             Message::Done { ok: true, value, .. } => Ok((fd, value, None)),
             Message::Done { ok: false, refusal, .. } => Err(refusal),
             Message::Digest { object, length } => Ok((None, length, Some(object))),
+            Message::Memory { bytes } if resident == Resident::Keeper => {
+                let asked = matches!(desk.answered(serial), Some(Work::Recall));
+                if !asked {
+                    return desk.end("it answered what nobody asked");
+                }
+                tell(&self.desks[Resident::Endpoint as usize], &Message::Memory { bytes });
+                return self.pump(resident);
+            }
+            Message::Recall if resident == Resident::Endpoint => return self.ask(Resident::Keeper, Work::Recall),
+            Message::Remember { bytes } if resident == Resident::Endpoint => {
+                if !self.memory.is_empty() || self.memory.extend_from_slice(bytes).is_err() {
+                    return tell(desk, &Message::refused(Code::Busy)); // it has one wish at a time
+                }
+                return self.ask(Resident::Keeper, Work::Remember);
+            }
             _ => return desk.end("it said something that is no answer"),
         };
         match desk.answered(serial) {
@@ -496,6 +523,8 @@ impl Linux {
             Work::Download(_, Download::Progress(rev)) => (Message::OpenFile { rev, key: ".pv/progress" }, None),
             Work::Download(_, Download::Objects) => (Message::ListObjects, None),
             Work::Download(_, Download::Steps) => (Message::ListSteps, None),
+            Work::Recall => (Message::Recall, None),
+            Work::Remember => (Message::Remember { bytes: &self.memory }, None),
             Work::HashPart(id) => (Message::Hash, Some(self.transfers.file(id)?)),
             Work::HashImage(id) => (Message::Hash, Some(self.containers.unhashed(id)?)),
         })
@@ -514,6 +543,7 @@ impl Linux {
             }
             Work::Download(conn, _) => self.refuse(conn, code.into()),
             Work::HashPart(slot) => self.push(Event::Hashed(slot, Err(code))),
+            Work::Recall | Work::Remember => self.remembered(work, &Message::refused(code)),
         }
     }
 
@@ -529,7 +559,8 @@ impl Linux {
             },
         };
         match (work, fd, digest) {
-            (Work::Recover, ..) => {}
+            (Work::Recover | Work::Recall, ..) => {}
+            (Work::Remember, ..) => self.remembered(work, &Message::done(0)),
             (Work::Keep(job), ..) => self.kept(job, Ok(())),
             (Work::Create(slot), Some(file), _) => self.receive(slot, file),
             (Work::Load(rev), Some(file), _) => {
@@ -555,6 +586,14 @@ impl Linux {
             (Work::Download(conn, what), Some(file), _) => self.download(conn, what, file, value),
             (work, ..) => self.failed(work, Code::Internal), // an answer without what was asked for
         }
+    }
+
+    /// Tells the endpoint how its wish ended. If it died meanwhile, its successor asks what was kept.
+    fn remembered(&mut self, work: Work, outcome: &Message<'_>) {
+        if matches!(work, Work::Remember) {
+            self.memory.clear();
+        }
+        tell(&self.desks[Resident::Endpoint as usize], outcome);
     }
 
     fn kept(&mut self, job: Job, result: Result<(), Refusal>) {
@@ -683,6 +722,23 @@ impl Linux {
         }
     }
 
+    /// Gives a connection to the endpoint, with what was read of it.
+    fn pass(&mut self, id: ConnId) {
+        let desk = &self.desks[Resident::Endpoint as usize];
+        let input = self.sockets.input(id);
+        let passed = match (&desk.process, self.sockets.socket(id)) {
+            (Some(process), Some(socket)) if desk.is_ready() && input.len() <= limits::HTTP_HEAD_MAX => {
+                process.channel.send(0, &Message::Pass { already: input }, &[socket]).is_ok()
+            }
+            _ => false,
+        };
+        if passed {
+            return self.sockets.close(id, &mut self.waiter);
+        }
+        let code = if self.is_wanted(Resident::Endpoint) { Code::Busy } else { Code::EndpointClosed };
+        self.refuse(id, code.into());
+    }
+
     fn refuse(&mut self, id: ConnId, refusal: Refusal) {
         let mut body = SmallPage::small();
         let _ = http::write_refusal(&mut body, &refusal);
@@ -809,6 +865,13 @@ impl Linux {
     }
 }
 
+/// Says something to an errand that nothing is answered to; one that cannot be told is at its end anyway.
+fn tell(desk: &Desk<Work>, message: &Message<'_>) {
+    if let Some(process) = &desk.process {
+        let _ = process.channel.send(0, message, &[]);
+    }
+}
+
 /// A journal record as a message carries it; the keeper gives it its sequence.
 fn encoded<'a>(record: &journal::Record, slot: &'a mut [u8; journal::SLOT]) -> &'a [u8] {
     *slot = journal::encode(0, record);
@@ -858,6 +921,7 @@ impl World for Linux {
             }
             Action::Hash(slot) => self.ask(Resident::Verify, Work::HashPart(slot)),
             Action::Send(conn, download) => self.ask(Resident::Keeper, Work::Download(conn, download)),
+            Action::Pass(conn) => self.pass(conn),
             Action::Answer(conn, answer) => self.answer(machine, conn, answer),
             Action::Reboot(reason) => {
                 note_reboot(reason);
@@ -932,7 +996,11 @@ impl Facts for Linux {
     }
 
     fn build(&self) -> &str {
-        concat!("switchback ", env!("CARGO_PKG_VERSION"), "\n")
+        // The host tool looks for the second line in the binary.
+        match cfg!(feature = "tls") {
+            true => concat!("switchback ", env!("CARGO_PKG_VERSION"), "\nprofile full\n"),
+            false => concat!("switchback ", env!("CARGO_PKG_VERSION"), "\nprofile small\n"),
+        }
     }
 }
 

@@ -59,6 +59,7 @@ Commands:
   groups ls                         groups and their goals
   signal ready                      tell that this container is ready
   cmd run locals/NAME               try a revision; it is committed when its goals are met
+  cmd rollback                      go back to the revision before, as an update that is tried like any other
   cmd reboot | poweroff | run-gc
   objects ls
   objects get SHA256                its content, to the output or -f FILE
@@ -69,6 +70,9 @@ Commands:
   steps install FILE [locals/NAME]  an exported revision from a file, tar or tgz: everything is checked, then sent
                                     [default: locals/ and the sha256 of FILE]; prints its name
   steps show-progress REVISION      how its update fared
+  endpoint ls                       whom the endpoint serves: its certificate, and the tokens that it gave
+  endpoint pair                     show a code for `pvr device pair`; it is good once, for five minutes
+  endpoint revoke ID|all            take a token back
   storage gc                        remove what no kept revision needs
   limits                            every bound of this device
   buildinfo                         what this system was built from
@@ -295,6 +299,10 @@ fn plan(words: &[&str], options: &Options) -> Outcome<Vec<Request>> {
         ["cmd", "reboot", ref message @ ..] => command("REBOOT_DEVICE", &message.join(" ")),
         ["cmd", "poweroff", ref message @ ..] => command("POWEROFF_DEVICE", &message.join(" ")),
         ["cmd", "run-gc"] => command("RUN_GC", ""),
+        ["cmd", "rollback"] => send("POST", "/rollback", Body::None),
+        ["endpoint"] | ["endpoint", "ls"] => get("/endpoint"),
+        ["endpoint", "pair"] => send("POST", "/endpoint/pair", Body::None),
+        ["endpoint", "revoke", token] => send("DELETE", format!("/endpoint/tokens/{}", part(token)?), Body::None),
         ["storage", "gc"] => send("POST", "/storage/gc", Body::None),
         ["objects", "ls"] => get("/objects"),
         ["objects", "get", sha] => {

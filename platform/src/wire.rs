@@ -9,7 +9,7 @@
 //! Fault model: a peer that was compromised may send anything; it gets `WireError` and is ended.
 //! Not here: who sends what when (`errand`), deadlines, restarts.
 
-use crate::kmsg::Why;
+use crate::{config::Access, kmsg::Why};
 use core::fmt;
 use runtime::{
     fault::{Code, Refusal},
@@ -38,6 +38,8 @@ pub const MESSAGE_MAX: usize = HEADER + PAYLOAD_MAX;
 pub const FDS_MAX: usize = 16;
 /// Revisions that one collection can be told to keep.
 pub const KEEP_MAX: usize = 24;
+/// Bytes that the endpoint may have kept for it.
+pub const MEMORY_MAX: usize = 2048;
 
 const _: () = assert!(limits::HTTP_HEAD_MAX + 64 <= PAYLOAD_MAX, "what was read of an upload travels with it");
 const _: () = assert!(KEEP_MAX * (2 + limits::REV_NAME_MAX) < PAYLOAD_MAX);
@@ -213,10 +215,36 @@ pub enum Message<'a> {
         /// How far.
         mode: StartMode,
     },
-    /// `endpoint` (address) and `console` (device name; fds: the device): what to serve.
+    /// `console`: what to serve. Fds: the device.
     Serve {
-        /// Address or device.
+        /// Its name.
         what: &'a str,
+    },
+    /// `endpoint`: where to listen and for whom.
+    Listen {
+        /// Address and port.
+        address: &'a str,
+        /// Who is served.
+        access: Access,
+        /// Names of the device, separated by commas.
+        names: &'a str,
+    },
+    /// `endpoint`: answer this client of the control socket. Fds: its connection. No answer.
+    Pass {
+        /// What PID 1 has read of its request: at least the head.
+        already: &'a [u8],
+    },
+    /// `endpoint` to PID 1 to `keeper`: what was kept for the endpoint. Answered by `Memory`.
+    Recall,
+    /// The answer to `Recall`; empty if nothing was kept.
+    Memory {
+        /// What the endpoint said last.
+        bytes: &'a [u8],
+    },
+    /// `endpoint` to PID 1 to `keeper`: keep this for the endpoint in place of what was kept. Answered by `Done`.
+    Remember {
+        /// At most `MEMORY_MAX`.
+        bytes: &'a [u8],
     },
 }
 
@@ -297,6 +325,11 @@ impl<'a> Message<'a> {
             Self::Watch { .. } => 65,
             Self::Job { .. } => 66,
             Self::Serve { .. } => 67,
+            Self::Listen { .. } => 68,
+            Self::Pass { .. } => 69,
+            Self::Recall => 70,
+            Self::Memory { .. } => 71,
+            Self::Remember { .. } => 72,
         }
     }
 
@@ -315,7 +348,7 @@ impl<'a> Message<'a> {
 
     fn payload(&self, to: &mut Writer<'_>) -> Option<()> {
         match self {
-            Self::Ready | Self::Recover | Self::Hash | Self::ListObjects | Self::ListSteps => Some(()),
+            Self::Ready | Self::Recover | Self::Hash | Self::ListObjects | Self::ListSteps | Self::Recall => Some(()),
             Self::Done { ok, refusal, value } => to
                 .u8(u8::from(*ok))?
                 .u16(refusal.code as u16)?
@@ -355,6 +388,9 @@ impl<'a> Message<'a> {
                 to.text(rev.as_str())?.text(container.as_str())?.u8(u8::from(*mode == StartMode::Mount))?.end()
             }
             Self::Serve { what } => to.text(what)?.end(),
+            Self::Listen { address, access, names } => to.text(address)?.text(access.word())?.text(names)?.end(),
+            Self::Memory { bytes } | Self::Remember { bytes } if bytes.len() > MEMORY_MAX => None,
+            Self::Pass { already: bytes } | Self::Memory { bytes } | Self::Remember { bytes } => to.bytes(bytes)?.end(),
         }
     }
 
@@ -428,6 +464,15 @@ impl<'a> Message<'a> {
                 mode: if from.flag()? { StartMode::Mount } else { StartMode::Start },
             },
             67 => Self::Serve { what: from.text()? },
+            68 => Self::Listen {
+                address: from.text()?,
+                access: Access::from_word(from.text()?).ok_or(WireError::Value)?,
+                names: from.text()?,
+            },
+            69 => Self::Pass { already: from.bytes()? },
+            70 => Self::Recall,
+            71 => Self::Memory { bytes: from.memory()? },
+            72 => Self::Remember { bytes: from.memory()? },
             _ => return Err(WireError::Kind),
         })
     }
@@ -513,6 +558,9 @@ impl<'a> Reader<'a> {
     fn bytes(&mut self) -> Result<&'a [u8], WireError> {
         let length = self.u16()?;
         self.raw(length.into())
+    }
+    fn memory(&mut self) -> Result<&'a [u8], WireError> {
+        self.bytes().and_then(|bytes| if bytes.len() <= MEMORY_MAX { Ok(bytes) } else { Err(WireError::Value) })
     }
     fn text(&mut self) -> Result<&'a str, WireError> {
         core::str::from_utf8(self.bytes()?).map_err(|_| WireError::Value)
@@ -681,7 +729,12 @@ mod tests {
             Message::Hash,
             Message::Watch { rev: rev(), container },
             Message::Job { rev: rev(), container, mode: StartMode::Mount },
-            Message::Serve { what: "0.0.0.0:12368" },
+            Message::Serve { what: "hvc0" },
+            Message::Listen { address: "0.0.0.0:12368", access: Access::Paired, names: "dev" },
+            Message::Pass { already: b"GET /endpoint HTTP/1.1\r\n\r\n" },
+            Message::Recall,
+            Message::Memory { bytes: b"m" },
+            Message::Remember { bytes: &[9; MEMORY_MAX] },
         ]
     }
 

@@ -56,6 +56,10 @@ pub enum Request {
     Act(PartName, Act),
     /// `POST /commands LOCAL_RUN`
     Run(RevName),
+    /// `POST /rollback`, an addition of ours: `Run` of the revision before
+    Rollback,
+    /// `/endpoint` and all below it, additions of ours: the `endpoint` errand answers
+    Endpoint,
     /// `POST /commands REBOOT_DEVICE`
     Reboot,
     /// `POST /commands POWEROFF_DEVICE`
@@ -177,6 +181,9 @@ pub fn route(head: &Head<'_>, context: &Context) -> Result<Route, Refusal> {
         }
         ("signal", [None, ..]) => read(Post, Form::Signal),
         ("commands", [None, ..]) => read(Post, Form::Command),
+        ("rollback", [None, ..]) if head.method == Post => Ok(Route::Ask(Request::Rollback)),
+        ("rollback", [None, ..]) => Err(wrong_method),
+        ("endpoint", _) => Ok(Route::Ask(Request::Endpoint)),
         ("storage", [Some("gc"), None, ..]) if head.method == Post => Ok(Route::Ask(Request::Collect)),
         ("storage", [Some("gc"), None, ..]) => Err(wrong_method),
         ("objects", [None, ..]) => get(Request::Send(Download::Objects)),
@@ -689,6 +696,7 @@ mod tests {
             ("GET", "/status", Route::Ask(Request::Status)),
             ("GET", "/limits", Route::Ask(Request::Limits)),
             ("GET", "/buildinfo", Route::Ask(Request::BuildInfo)),
+            ("POST", "/rollback", Route::Ask(Request::Rollback)),
             ("PUT", "/containers/web", Route::Read(Form::Act(web))),
             ("POST", "/signal", Route::Read(Form::Signal)),
             ("POST", "/commands", Route::Read(Form::Command)),
@@ -711,6 +719,14 @@ mod tests {
             let signal = path == "/signal";
             let refused = if signal { Ok(expected) } else { Err(Code::NotManagement) };
             assert_eq!(ask_as(false, &format!("{method} {path}"), Some(9)), refused, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_about_the_endpoint_is_its_to_judge() {
+        for line in ["GET /endpoint", "POST /endpoint/pair", "DELETE /endpoint/tokens/ab", "PUT /endpoint/x/y/z/a"] {
+            assert_eq!(ask(line, None), Ok(Route::Ask(Request::Endpoint)));
+            assert_eq!(ask_as(false, line, None), Err(Code::NotManagement));
         }
     }
 

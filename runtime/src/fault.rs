@@ -105,6 +105,7 @@ codes! {
     WatchdogEarly = 1417 "the candidate hung before its trial was recorded, and the watchdog reset the device" 500;
     EnvFull = 1418 "the variables do not fit into the loader's environment" 500;
     EnvCopyDamaged = 1419 "one of the two copies of the loader's environment is damaged; the other one is in force" 500;
+    NoPrevious = 1420 "there is no previous revision to go back to" 409;
     // 15xx: control requests
     RequestInvalid = 1501 "not a valid HTTP request" 400;
     HeadTooLarge = 1502 "the request's head is too large" 431;
@@ -118,6 +119,17 @@ codes! {
     CommandInvalid = 1510 "the command is not valid" 400;
     CommandUnknown = 1511 "unknown command" 400;
     Busy = 1512 "the device is busy; try again" 503;
+    HostUnknown = 1513 "Host names another machine: use the device's address or a name of its own" 403;
+    OriginForbidden = 1514 "a page of another site may not change this device" 403;
+    TooSlow = 1515 "the client sent or read too slowly" 408;
+    TokenMissing = 1516 "this device is paired: the request needs a token" 401;
+    TokenWrong = 1517 "the token is not one of this device, or was revoked" 401;
+    PairingClosed = 1518 "no pairing is open: ask for a code on the device" 403;
+    PairingWrong = 1519 "the pairing code is wrong" 403;
+    PairingFull = 1520 "the device holds as many tokens as it can: revoke one" 507;
+    PlainForbidden = 1521 "this device answers over TLS only" 403;
+    TooManyTries = 1522 "too many wrong tokens; wait" 429;
+    EndpointClosed = 1523 "the endpoint is not open on this device" 404;
     // 16xx: our own helpers
     ErrandDied = 1601 "a helper process ended before its job was done" 500;
     ErrandTimeout = 1602 "a helper process did not answer in time" 500;

@@ -72,6 +72,10 @@ pub struct Head<'a> {
     pub host: Option<&'a str>,
     /// Value of `Authorization`, for an endpoint that wants one.
     pub authorization: Option<&'a str>,
+    /// Value of `Origin`: the page that a browser asks for; `null` if it is no text.
+    pub origin: Option<&'a str>,
+    /// Value of `Sec-Fetch-Site`: how a browser judges that page.
+    pub site: Option<&'a str>,
     /// Bytes of the head; the body starts there.
     pub size: usize,
 }
@@ -103,6 +107,8 @@ impl<'a> Head<'a> {
             expects_continue: false,
             host: None,
             authorization: None,
+            origin: None,
+            site: None,
             size,
         };
         let mut host = None;
@@ -137,8 +143,17 @@ impl<'a> Head<'a> {
             if !self.expects_continue {
                 return refuse(Code::RequestInvalid);
             }
-        } else if is("authorization") {
-            self.authorization = text;
+        }
+        // Who asks: said twice it could mean either.
+        let repeated = if is("authorization") {
+            self.authorization.replace(text.unwrap_or("")).is_some()
+        } else if is("origin") {
+            self.origin.replace(text.unwrap_or("null")).is_some()
+        } else {
+            is("sec-fetch-site") && self.site.replace(text.unwrap_or("cross-site")).is_some()
+        };
+        if repeated {
+            return refuse(Code::RequestInvalid);
         }
         Ok(())
     }
@@ -248,10 +263,12 @@ fn reason(status: u16) -> &'static str {
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
+        408 => "Request Timeout",
         409 => "Conflict",
         411 => "Length Required",
         413 => "Content Too Large",
         422 => "Unprocessable Content",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         502 => "Bad Gateway",
@@ -314,6 +331,8 @@ mod tests {
             (of("Content-Length: 18446744073709551616"), Code::RequestInvalid),
             (of("Expect: tea"), Code::RequestInvalid),
             (of("Host: localhost\r\nHost: localhost"), Code::RequestInvalid),
+            (of("Origin: null\r\nOrigin: null"), Code::RequestInvalid),
+            (of("Authorization: a\r\nAuthorization: a"), Code::RequestInvalid),
             (of("Host: example.org"), Code::HostForbidden),
             (of("Host: localhost:80"), Code::HostForbidden),
             (of("Bad Header: x"), Code::RequestInvalid),

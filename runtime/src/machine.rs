@@ -79,6 +79,8 @@ pub enum Action {
     Hash(Slot),
     /// Stream this file as the answer; the world answers if there is no such file.
     Send(ConnId, Download),
+    /// Let the `endpoint` errand answer this connection; the world answers if there is none.
+    Pass(ConnId),
     /// Answer and, if the world wants, close.
     Answer(ConnId, Answer),
     /// Unmount and restart the device; every container was stopped or had its time to.
@@ -489,6 +491,12 @@ impl Machine {
                 self.answer(conn, result);
             }
             Request::Run(rev) => self.inform(now, Input::Run(conn, rev)),
+            Request::Rollback => match self.update.vars().previous {
+                Some(rev) => self.inform(now, Input::Run(conn, rev)), // an update as any other, with all that guards one
+                None if self.update.is_steady() => self.answer(conn, Err(Code::NoPrevious.into())),
+                None => self.answer_busy(conn, Code::UpdateBusy, limits::RETRY_AFTER_UPDATE_S),
+            },
+            Request::Endpoint => self.emit(Action::Pass(conn)),
             Request::Reboot | Request::PowerOff if !self.update.may_leave() => {
                 self.answer_busy(conn, Code::UpdateBusy, limits::RETRY_AFTER_UPDATE_S);
             }

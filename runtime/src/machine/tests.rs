@@ -306,7 +306,7 @@ impl World for Device {
                 self.pending.push_back(Event::Hashed(slot, Ok(id)));
                 None
             }
-            Action::Send(conn, _) | Action::Answer(conn, _) => {
+            Action::Send(conn, _) | Action::Pass(conn) | Action::Answer(conn, _) => {
                 assert!(self.open.remove(&conn.0), "answered twice, or nobody asked");
                 if let Action::Answer(conn, answer) = action {
                     self.answers.push((conn, answer));
@@ -425,6 +425,28 @@ fn an_update_in_place_replaces_what_differs_and_nothing_else() {
     assert_eq!(device.stores, 2);
     device.boot();
     assert_eq!(device.boot.choice.mode, Mode::Steady);
+}
+
+#[test]
+fn a_rollback_is_an_update_to_the_revision_before() {
+    let mut device = Device::new(&plans(), 1);
+    let mut machine = device.boot();
+    device.settle(&mut machine, MINUTE);
+    let refused = device.ask(&mut machine, Caller::Host, Request::Rollback);
+    assert_eq!(refused, Some(Answer::Refused(Code::NoPrevious.into(), 0)));
+    device.ask(&mut machine, Caller::Host, Request::Run(rev_name("locals/new")));
+    let busy = device.ask(&mut machine, Caller::Host, Request::Rollback);
+    assert_eq!(busy, Some(Answer::Refused(Code::UpdateBusy.into(), limits::RETRY_AFTER_UPDATE_S)));
+    device.settle(&mut machine, device.now + MINUTE);
+    let stores = device.stores;
+    assert_eq!(device.ask(&mut machine, Caller::Host, Request::Rollback), Some(Answer::Done));
+    device.settle(&mut machine, device.now + 10);
+    assert_eq!(device.vars.candidate, Some(rev_name("0")), "armed and tried as any other");
+    device.settle(&mut machine, device.now + MINUTE);
+    let back = BootVars { committed: rev_name("0"), candidate: None, previous: Some(rev_name("locals/new")) };
+    assert_eq!((device.vars, device.stores - stores), (back, 2));
+    assert_eq!(machine.update().running(), rev_name("0"));
+    assert_eq!(device.ask(&mut machine, Caller::Host, Request::Rollback), Some(Answer::Done), "and forth again");
 }
 
 #[test]

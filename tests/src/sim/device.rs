@@ -655,7 +655,7 @@ impl World for Sea<'_> {
                 self.answered(answer);
                 None
             }
-            Action::Send(..) => None,
+            Action::Send(..) | Action::Pass(_) => None,
             Action::Reboot(_) | Action::PowerOff => {
                 self.left = true;
                 None

@@ -109,8 +109,19 @@ fn an_initramfs_for_the_board() {
     assert_eq!(
         policy,
         "PV_SECUREBOOT_MODE=disabled\nPV_UPDATER_COMMIT_DELAY=5\nswitchback.board=qemu-arm64\nswitchback.console=hvc0\n\
-         switchback.endpoint=0.0.0.0:12368\n"
+         switchback.endpoint=0.0.0.0:12368\nswitchback.endpoint-access=open\n"
     );
+    // Closed unless it is asked for; paired if so; and not with a binary that could serve nobody then.
+    let policy = |more: &[&str]| bsp(&place, &[&["--json"], more].concat()).good();
+    assert!(!policy(&[]).contains("switchback.endpoint"));
+    for more in [&["--endpoint"][..], &["--endpoint", "--dev"]] {
+        assert!(policy(more).contains(r#""switchback.endpoint-access":"paired""#), "{more:?}");
+    }
+    place.write("init", b"\x7fELF init profile small\n");
+    assert!(bsp(&place, &["--endpoint"]).failed(3).contains("--features tls"));
+    assert!(bsp(&place, &["--policy", "switchback.endpoint=0.0.0.0:1"]).failed(3).contains("needs TLS"));
+    bsp(&place, &["--endpoint", "--policy", "switchback.endpoint-access=paired-plain"]).good();
+    place.write("init", b"\x7fELF init");
     let list = place.read("i/lib/modules/list");
     assert_eq!(list, "squashfs.ko\nfailover.ko\nnet_failover.ko\nvirtio_net.ko\nextra.ko\n");
     assert!(list.lines().all(|m| fs::read(place.path(&format!("i/lib/modules/{m}"))).unwrap().starts_with(b"\x7fELF")));

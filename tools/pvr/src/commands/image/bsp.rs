@@ -31,6 +31,7 @@ use std::{
   pvr image bsp --board qemu-arm64 --switchback switchback --kernel Image --modules lib/modules/6.12.1 --dev
   pvr image bsp --board qemu-arm64 --switchback switchback --kernel Image --modules lib/modules/6.12.1 \\
       --policy PV_UPDATER_COMMIT_DELAY=5 --module dm_verity
+  pvr image bsp --board qemu-arm64 --switchback switchback-full --kernel Image --modules lib/modules/6.12.1 --endpoint
   pvr image bsp --board qemu-arm64-lab --switchback switchback --kernel Image
   pvr image bsp --board imx --switchback switchback --kernel zImage --fdt imx6q-sabrelite.dtb --modules lib/modules/6.1")]
 pub(in crate::commands) struct Args {
@@ -49,9 +50,12 @@ pub(in crate::commands) struct Args {
     /// Folder with the kernel's modules [default: none, everything is built into the kernel]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// A device to develop on: endpoint open, signatures off, console with pvcontrol. Never ship one
+    /// A device to develop on: endpoint open to everybody, signatures off, console with pvcontrol. Never ship one
     #[arg(long)]
     dev: bool,
+    /// Open the endpoint, over TLS, to who was paired with a code that the device shows; with --dev too, instead of to everybody
+    #[arg(long)]
+    endpoint: bool,
     /// A line of the device policy; given again, the last one counts; without a value the line is left out
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_policy)]
     policy: Vec<(String, String)>,
@@ -93,6 +97,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     if !init.starts_with(b"\x7fELF") {
         return Err(Error::input(format!("{} is not a Linux program", args.switchback.display())));
     }
+    serves_somebody(&policy, &init)?;
     let initrd = initrd(&init, &policy, &modules);
     let bsp = repo.root().join("bsp");
     files::create_dir(&bsp)?;
@@ -182,7 +187,11 @@ fn modules(board: &Board, args: &Args) -> Result<Vec<Module>> {
 fn policy(board: &Board, args: &Args) -> BTreeMap<String, String> {
     let mut lines = vec![("switchback.board", board.name), ("PV_SECUREBOOT_MODE", "disabled")];
     if args.dev {
-        lines.extend([("switchback.endpoint", "0.0.0.0:12368"), ("switchback.console", board.control)]);
+        lines.push(("switchback.console", board.control));
+    }
+    if args.dev || args.endpoint {
+        let access = if args.endpoint { "paired" } else { "open" };
+        lines.extend([("switchback.endpoint", "0.0.0.0:12368"), ("switchback.endpoint-access", access)]);
     }
     let mut policy: BTreeMap<_, _> = lines.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     for (key, value) in &args.policy {
@@ -193,6 +202,19 @@ fn policy(board: &Board, args: &Args) -> BTreeMap<String, String> {
         }
     }
     policy
+}
+
+/// Refuses an endpoint that could serve nobody: its policy asks for TLS, which the binary says it does not have.
+fn serves_somebody(policy: &BTreeMap<String, String>, init: &[u8]) -> Result<()> {
+    const PROFILE: &[u8] = b"profile small\n";
+    let access = policy.get("switchback.endpoint-access").map_or("paired", String::as_str);
+    let small = init.windows(PROFILE.len()).any(|part| part == PROFILE);
+    if policy.contains_key("switchback.endpoint") && access == "paired" && small {
+        let hint = "build switchback with --features tls; or, where nobody listens on the way, allow tokens in plain HTTP: \
+            --policy switchback.endpoint-access=paired-plain";
+        return Err(Error::input("a paired endpoint needs TLS, which this switchback does not have").hint(hint));
+    }
+    Ok(())
 }
 
 fn initrd(init: &[u8], policy: &BTreeMap<String, String>, modules: &[Module]) -> Vec<u8> {
