@@ -64,6 +64,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     }
     let there = repo::objects(&remote.state()?)?;
     objects.retain(|object| args.force || !there.contains(&object.sha));
+    let _pool = repo.pool().share()?;
     let bar = context.bar("uploading", 0);
     remote.send_all(&objects, args.force, &bar)?;
     bar.finish_and_clear();

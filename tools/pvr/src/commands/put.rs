@@ -61,6 +61,7 @@ pub(super) fn put(context: &Context, args: &Args) -> Result<()> {
     }
     let there = repo::objects(&remote.state()?)?;
     objects.retain(|object| args.force || !there.contains(&object.sha));
+    let _pool = repo.pool().share()?;
     let bar = context.bar("uploading", 0);
     remote.send_all(&objects, args.force, &bar)?;
     bar.finish_and_clear();
@@ -77,6 +78,7 @@ pub(super) fn put_objects(context: &Context, args: &ObjectsArgs) -> Result<()> {
     address::parse(&args.to)?;
     let objects = outgoing(&repo, &state)?;
     let remote = Remote::objects_only(&context.http(), &args.to)?;
+    let _pool = repo.pool().share()?;
     let bar = context.bar("uploading", 0);
     remote.send_all(&objects, args.force, &bar)?;
     bar.finish_and_clear();

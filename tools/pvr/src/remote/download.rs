@@ -1,7 +1,7 @@
 //! Objects from a device or a hub into the pool.
 //!
 //! Invariants: an object gets its name in the pool when all of it is there, has the right hash and is durable, never
-//! before; what came before a connection broke is kept as `.part-<sha>` beside the objects and gone on with, in this
+//! before; what came before a connection broke is kept as `.pvr-part-<sha>` beside the objects and gone on with, in this
 //! run or a later one, by whoever needs the object (a lock on the part says who writes). Never more bytes are
 //! taken than the other side announced.
 //! Fault model: the other side ends anywhere, sends something else, ignores the range it was asked for. A part that
@@ -178,7 +178,7 @@ struct Part {
 impl Part {
     /// The part of an object, ours alone from now on.
     fn open(object: &Path, sha: &str) -> Result<Self> {
-        let path = object.with_file_name(format!(".part-{sha}"));
+        let path = object.with_file_name(format!(".pvr-part-{sha}"));
         let act = || loop {
             let file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
             file.lock()?;

@@ -297,7 +297,7 @@ impl World {
                 Reply::json(200, &json!({"id": sha, "size": size, "signed-geturl": format!("{base}/blobs/{sha}")}))
             }
             ("POST", [.., "objects", ""]) => self.announced(&url, seen),
-            ("GET", ["blobs", sha]) => self.download(sha, seen),
+            ("GET", ["blobs", sha]) if self.objects.contains_key(*sha) => self.download(sha, seen),
             ("PUT", ["blobs", _]) if self.busy > 0 => {
                 self.busy -= 1;
                 let reply = Reply::json(503, &json!({"Error": "busy", "code": "SB1512"}));
