@@ -1,0 +1,178 @@
+//! `pvr` killed at every operation on files: the next command understands what is there, and nothing is lost.
+//!
+//! strace kills the program on entering its Nth call that changes something, for every N until it gets through. The
+//! program runs on one processor, so that it works in one thread and N means the same in each run.
+
+mod common;
+
+use common::Place;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// Everything that changes a file, a name or what is durable; and opening, because it makes files.
+const CALLS: &str = "openat,write,pwrite64,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,link,linkat,\
+                     chmod,fchmod,fchmodat,fsync,fdatasync,syncfs,ftruncate,utimensat,flock,copy_file_range,sendfile";
+
+/// What is killed, where it starts, and what may change.
+struct Case {
+    args: &'static [&'static str],
+    prepare: fn(&Place),
+    /// Whether files of the folder may change.
+    writes_files: bool,
+}
+
+/// Files below a folder, without `.pvr`.
+fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap()) {
+            if entry.file_name() == ".pvr" {
+                continue;
+            }
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                let key = entry.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                found.insert(key, fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    found
+}
+
+fn copy(from: &Place) -> Place {
+    let to = Place::new();
+    let copied = Command::new("cp").args(["-a", "."]).arg(to.path("")).current_dir(from.path("")).status();
+    assert!(copied.unwrap().success());
+    // The pools are absolute paths in the copies' configurations.
+    for config in ["r/.pvr/config", "source/.pvr/config"].iter().filter(|name| to.path(name).exists()) {
+        let text = to.read(config).replace(from.path("").to_str().unwrap(), to.path("").to_str().unwrap());
+        to.write(config, text);
+    }
+    to
+}
+
+/// Runs `pvr` and kills it at its Nth operation; whether it got through.
+fn run_until(place: &Place, args: &[&str], n: usize) -> bool {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qqq", "-o", "/dev/null", "-e", &format!("trace={CALLS}")]);
+    command.args(["-e", &format!("inject={CALLS}:signal=KILL:when={n}")]);
+    command.args(["taskset", "-c", "0", env!("CARGO_BIN_EXE_pvr")]).args(args);
+    command.current_dir(place.path("r")).env("HOME", place.path("home")).stdin(Stdio::null());
+    let output = command.output().expect("strace is installed: apt install strace");
+    match output.status.code() {
+        Some(0) => true,
+        Some(137) | None => false,
+        code => panic!("{args:?} at {n}: {code:?} {}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+fn check(case: &Case) -> usize {
+    let template = Place::new();
+    (case.prepare)(&template);
+    let before = (template.pvr("r", &["inspect", "-c"]).good(), files(&template.path("r")));
+    let whole = copy(&template);
+    whole.pvr("r", case.args).good();
+    let after = (whole.pvr("r", &["inspect", "-c"]).good(), files(&whole.path("r")));
+    let index = whole.path("r/.pvr/new").exists().then(|| whole.read("r/.pvr/new"));
+    let mut n = 0;
+    loop {
+        n += 1;
+        let place = copy(&template);
+        if run_until(&place, case.args, n) {
+            return n - 1;
+        }
+        let at = format!("{:?} killed at {n}", case.args);
+        let state = place.pvr("r", &["inspect", "-c"]).good();
+        assert!(state == before.0 || state == after.0, "{at}: {state}");
+        place.pvr("r", &["status"]).good();
+        place.pvr("r", &["log"]).good();
+        // Every object that the state names is whole.
+        place.pvr("r", &["export", "../out.tar"]).good();
+        let now = files(&place.path("r"));
+        if !case.writes_files {
+            assert_eq!(now, before.1, "{at}");
+        }
+        for (key, content) in &now {
+            let known = before.1.get(key) == Some(content) || after.1.get(key) == Some(content);
+            assert!(known, "{at}: {key} is neither the old nor the new file");
+        }
+        if state != before.0 {
+            let undone = copy(&place);
+            undone.pvr("r", &["undo"]).good();
+            assert_eq!(undone.pvr("r", &["inspect", "-c"]).good(), before.0, "{at}: the old state is in the history");
+        }
+        place.pvr("r", case.args).good();
+        assert_eq!(place.pvr("r", &["inspect", "-c"]).good(), after.0, "{at}, again");
+        assert_eq!(files(&place.path("r")), after.1, "{at}, again");
+        let again = place.path("r/.pvr/new").exists().then(|| place.read("r/.pvr/new"));
+        assert_eq!(again, index, "{at}, again");
+        place.pvr("r", &["status"]).good();
+        let left = fs::read_dir(place.path("r/.pvr")).unwrap().map(|e| e.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(".pvr-") || name == "tmp").collect();
+        let swept =
+            left.iter().all(|name| name != "tmp" || fs::read_dir(place.path("r/.pvr/tmp")).unwrap().count() == 0);
+        assert!(swept && left.iter().all(|name| name == "tmp"), "{at}: {left:?}");
+    }
+}
+
+fn committed(place: &Place) {
+    place.repo("r");
+    place.write("r/a", "one");
+    place.write("r/gone", "gone");
+    place.write("r/web/run.json", r#"{"a":null}"#);
+    place.commit("r", "first");
+}
+
+fn changed(place: &Place) {
+    committed(place);
+    place.write("r/a", "two");
+    place.write("r/b", "three");
+    fs::remove_file(place.path("r/gone")).unwrap();
+    place.pvr("r", &["add", "b"]).good();
+}
+
+/// A repository with a pool of its own, whose state is other than that of `r`.
+fn source(place: &Place) {
+    committed(place);
+    fs::create_dir(place.path("source")).unwrap();
+    place.pvr("source", &["init", "--objects", "pool"]).good();
+    place.write("source/a", "of the source");
+    place.write("source/c/d", "new");
+    place.pvr("source", &["add", "a", "c"]).good();
+    place.pvr("source", &["commit"]).good();
+}
+
+macro_rules! cases {
+    ($($name:ident: $args:expr, $prepare:expr, $writes:expr, $least:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            let count = check(&Case { args: &$args, prepare: $prepare, writes_files: $writes });
+            println!("killed at {count} operations");
+            assert!(count >= $least, "only {count} operations were seen");
+        }
+    )*};
+}
+
+cases! {
+    add: ["add", "."], |place| { committed(place); place.write("r/b", "b"); place.write("r/c/d", "d"); }, false, 20;
+    commit: ["commit", "-m", "second"], changed, false, 40;
+    get: ["get", "../source/.pvr"], source, false, 40;
+    import: ["import", "../device.tgz"], |place| {
+        source(place);
+        place.pvr("source", &["export", "../device.tgz"]).good();
+    }, false, 40;
+    reset: ["reset"], |place| {
+        source(place);
+        place.pvr("r", &["get", "../source/.pvr"]).good();
+    }, true, 30;
+    reset_hardlink: ["reset", "--hardlink"], |place| {
+        source(place);
+        place.pvr("r", &["get", "../source/.pvr"]).good();
+    }, true, 30;
+}
