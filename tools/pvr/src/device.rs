@@ -5,35 +5,37 @@
 
 use crate::{
     error::{Error, Kind, Result},
-    files,
-    repo::Repo,
+    repo::{Repo, State},
+    side::Objects,
 };
 use runtime::{
-    fault::Refusal,
+    admit::{self, Candidate},
+    fault::{Code, Refusal},
     id::RevName,
-    limits, lxc,
-    state::{Defaults, Plan, Spans},
+    limits,
+    state::{Plan, Spans, State as Read},
 };
 
 /// Refuses a state (its canonical text) that the device cannot take, with everything that it refers to.
 pub fn check(repo: &Repo, text: &[u8], message: Option<&str>) -> Result<()> {
-    if message.is_some_and(|m| m.len() > limits::COMMIT_MESSAGE_MAX) {
-        return Err(Error::input(format!("the message is longer than {} bytes", limits::COMMIT_MESSAGE_MAX)));
-    }
+    let state: State = serde_json::from_slice(text).unwrap_or_default(); // what is no state is refused below
+    let mut objects = Objects::of(&state, |_, sha| repo.object(sha)).unwrap_or_default();
     let (mut spans, mut plan) = (Box::new(Spans::new()), Box::new(Plan::empty(RevName::factory())));
-    let state = Plan::parse(text, RevName::factory(), &Defaults::default(), &mut plan, &mut spans).map_err(refused)?;
-    for container in &plan.containers {
-        let config = state.container(container.name).and_then(|content| content.config()).map_err(refused)?;
-        let Some(config) = config else { continue };
-        let Some(object) = config.object else { continue };
-        let conf = files::read(&repo.object(&object.to_string()))?;
-        lxc::Config::parse(&conf).map_err(|refusal| {
-            let mut error = refused(refusal);
-            error.message += &format!(", in {}", config.key);
-            error
-        })?;
+    let mut conf = vec![0; limits::LXC_CONF_MAX];
+    let candidate = Candidate { rev: RevName::factory(), state: text, message: message.unwrap_or("") };
+    let Err(refusal) = admit::admit(&mut objects, candidate, &mut conf, &mut spans, &mut plan) else { return Ok(()) };
+    let mut error = refused(refusal);
+    if matches!(refusal.code, Code::LxcInvalid | Code::LxcKeyUnknown | Code::LxcTooLarge) {
+        // The refusal names the key of the configuration: say whose it is.
+        let read = Read::read(text, &mut spans).map_err(refused)?;
+        for spec in &plan.containers {
+            if admit::config(&mut objects, &read, spec.name, &mut conf).is_err_and(|why| why == refusal) {
+                error.message += &format!(", in the configuration of {}", spec.name);
+                break;
+            }
+        }
     }
-    Ok(())
+    Err(error)
 }
 
 fn refused(refusal: Refusal) -> Error {

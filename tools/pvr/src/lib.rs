@@ -26,6 +26,7 @@ pub mod reference;
 pub mod registry;
 pub mod remote;
 pub mod repo;
+pub mod side;
 pub mod source;
 pub mod squashfs;
 pub mod state;

@@ -70,16 +70,24 @@ impl Remote {
 
     /// The state that is there now.
     pub fn state(&self) -> Result<State> {
-        let url = self.endpoint("json-get-url")?;
-        let answer = self.client.call(&Request::new("GET", &url, Access::Read))?;
-        if answer.status != 200 {
-            return Err(answer.refusal("the state could not be read"));
-        }
-        match serde_json::from_slice(&answer.body) {
+        match serde_json::from_slice(&self.state_text()?) {
             Ok(Value::Object(state)) => Ok(state),
-            // A hub says so of a step that it does not have.
-            Ok(Value::Null) => Err(Error::remote(format!("{url} has no state")).hint("is there such a revision?")),
-            _ => Err(Error::remote(format!("{url} did not answer with a state"))),
+            other => {
+                let url = self.endpoint("json-get-url")?;
+                // A hub says so of a step that it does not have.
+                let none = matches!(other, Ok(Value::Null));
+                let what = if none { "has no state" } else { "did not answer with a state" };
+                Err(Error::remote(format!("{url} {what}")).hint("is there such a revision?"))
+            }
+        }
+    }
+
+    /// The same as it is stored there.
+    pub fn state_text(&self) -> Result<Vec<u8>> {
+        let answer = self.client.call(&Request::new("GET", &self.endpoint("json-get-url")?, Access::Read))?;
+        match answer.status {
+            200 => Ok(answer.body),
+            _ => Err(answer.refusal("the state could not be read")),
         }
     }
 

@@ -19,6 +19,7 @@ mod init;
 mod inspect;
 mod json;
 mod log;
+mod plan;
 mod post;
 mod put;
 mod remoteinfo;
@@ -116,6 +117,7 @@ enum Command {
     #[command(visible_alias = "com")]
     Completion(completion::Args),
     Version(version::Args),
+    Plan(plan::Args),
     #[command(visible_alias = "po")]
     Post(post::Args),
     #[command(visible_alias = "c")]
@@ -183,6 +185,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::GlobalConfig(args) => global_config::run(&context, args),
         Command::Completion(args) => completion::run(&context, args),
         Command::Version(args) => version::run(&context, args),
+        Command::Plan(args) => plan::run(&context, args),
         Command::Post(args) => post::run(&context, args),
         Command::Clone(args) => clone::run(&context, args),
         Command::Get(args) => get::get(&context, args),
