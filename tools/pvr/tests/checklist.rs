@@ -6,7 +6,11 @@
 mod common;
 
 use clap::CommandFactory;
-use common::{Place, small_device};
+use common::{
+    Place,
+    hub::{Hub, World},
+    small_device, world_of,
+};
 use std::{
     collections::BTreeSet,
     fs,
@@ -99,6 +103,14 @@ fn scenario(place: &Place, name: &str) -> Vec<(String, String)> {
             }
         }
         "device" => small_device(place, "r"),
+        // A hub whose trail `$TRAIL` has the state of `r`, which has changed since; `$HUB` is its address.
+        "hub" => {
+            small_device(place, "r");
+            let hub = Hub::start(World { is_hub: true, ..world_of(place, "r") });
+            place.write("r/web/root.squashfs", "new image");
+            place.commit("r", "second");
+            return vec![("TRAIL".into(), format!("{}/trails/t1", hub.url)), ("HUB".into(), hub.url)];
+        }
         "orphan" => {
             committed();
             place.repo("other");

@@ -122,6 +122,7 @@ enum Command {
     Post(post::Args),
     #[command(visible_alias = "c")]
     Clone(clone::Args),
+    #[command(visible_alias = "g")]
     Get(get::GetArgs),
     #[command(visible_alias = "m")]
     Merge(get::MergeArgs),
