@@ -128,7 +128,7 @@ fn reset_loses_nothing_without_being_told() {
         }
         assert_eq!((place.read(&format!("r/{name}")), place.read("r/a")), (content.into(), "a".into()));
         place.pvr("r", &["reset", "--force"]).good();
-        assert_eq!(place.path("r/d").exists(), true);
+        assert!(place.path("r/d").exists());
         assert_eq!(place.pvr("r", &["status"]).good(), "");
     }
     // A folder where a file has to be, and a file where a folder has to be.
