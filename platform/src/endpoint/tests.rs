@@ -1,5 +1,7 @@
 //! The whole endpoint against a control socket that answers what a test says.
 
+mod page;
+
 use super::*;
 use crate::config::Access;
 use runtime::{

@@ -57,7 +57,7 @@ function render(s) {
   $("status").className = "badge " + (good ? "good" : s.degraded ? "bad" : "");
   $("revision").textContent = s.revision;
   $("committed").textContent = s.candidate && s.candidate !== s.committed
-    ? `on trial; ${s.committed} is what the device comes back to` : "committed: this is what the device boots";
+    ? `on trial: ${s.candidate}; if it fails, the device comes back to ${s.committed}` : "committed: this is what the device boots";
   $("containers").replaceChildren(...s.containers.map(c => row([
     { text: c.name },
     { text: c.status, look: GOOD.includes(c.status) ? "good" : c.code ? "bad" : "",
@@ -73,7 +73,7 @@ function render(s) {
   $("back").disabled = !previous || Boolean(s.candidate);
   const facts = [["Up", ago(s.now_ms)]];
   if (s.memory) facts.push(["Memory", `${Math.round(s.memory.available_kb / 1024)} of ${Math.round(s.memory.total_kb / 1024)} MB free`]);
-  for (const text of s.not_survived || []) facts.push(["Mind", text]);
+  for (const text of s.not_survived || []) facts.push(["Note", text]);
   $("facts").replaceChildren(...facts.flatMap(([name, text]) => {
     const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
     [dt.textContent, dd.textContent] = [name, text];
