@@ -58,12 +58,12 @@ fn answer(request: &[u8], house: &mut House, address: &str) -> Result<Option<Str
     let head = Head::parse(request, HostRule::Local)?.ok_or(Code::RequestInvalid)?;
     let words: Vec<&str> = head.path.split('/').filter(|word| !word.is_empty()).collect();
     let now = Instant::now();
+    if !house.is_known() {
+        return Err(Code::Busy.into()); // in a moment it is known what was kept
+    }
     match (head.method, &words[..]) {
         (Method::Get, ["endpoint"]) => Ok(Some(house.write(now, address))),
         (Method::Post, ["endpoint", "pair"]) => {
-            if !house.is_known() {
-                return Err(Code::Busy.into());
-            }
             if house.access == crate::config::Access::Paired && house.print().is_none() {
                 return Err(Code::PlainForbidden.into());
             }

@@ -1,6 +1,8 @@
 //! The whole endpoint against a control socket that answers what a test says.
 
 mod page;
+#[cfg(feature = "tls")]
+mod pvr;
 
 use super::*;
 use crate::config::Access;
@@ -339,6 +341,15 @@ fn say(address: SocketAddr, line: &str, headers: &str, body: &str) -> (u16, Stri
 
 /// What the control socket's client is told.
 fn visit(home: &Home, line: &str) -> (u16, String) {
+    loop {
+        match visit_once(home, line) {
+            (503, _) => thread::sleep(Duration::from_millis(5)), // it does not know yet who it is
+            answer => return answer,
+        }
+    }
+}
+
+fn visit_once(home: &Home, line: &str) -> (u16, String) {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let request = format!("{line} HTTP/1.1\r\n\r\n");
     home.pid1.send(0, &Message::Pass { already: request.as_bytes() }, &[theirs.as_fd()]).unwrap();

@@ -13,7 +13,10 @@ mod proxy;
 
 pub use auth::Access;
 
-use crate::error::{During, Error, Kind, Result};
+use crate::{
+    error::{During, Error, Kind, Result},
+    pinned::{self, Device, Paired, Pin},
+};
 use auth::{Challenge, Tokens, Way};
 use serde_json::Value;
 use std::{
@@ -161,6 +164,9 @@ pub struct Client {
     plain: Agent,
     tls: Agent,
     direct: Agent,
+    /// For the paired device that the user named.
+    pinned: Option<Agent>,
+    paired: Option<Device>,
     options: Options,
     /// Where the user's token may go besides the hub that was configured.
     named: Option<Uri>,
@@ -170,7 +176,29 @@ pub struct Client {
 impl Client {
     /// A client for what the user named.
     pub fn new(options: &Options, url: &str) -> Result<Self> {
-        let agent = |proxy| {
+        let named = address::parse(url).ok();
+        let paired = match &named {
+            Some(uri) => Paired::load(&options.config_dir)?.at(uri).cloned(),
+            None => None,
+        };
+        let pin = match paired.as_ref().map(|device| &device.fingerprint) {
+            Some(Some(print)) => {
+                Some(Pin::from_hex(print).ok_or_else(|| Error::input("a stored certificate's hash is damaged"))?)
+            }
+            Some(None) => {
+                eprintln!(
+                    "WARNING: this device was paired over plain HTTP; whoever listens on the way reads the token"
+                );
+                None
+            }
+            None => None,
+        };
+        Ok(Self { paired, named, ..Self::pinned(options, pin)? })
+    }
+
+    /// A client for whoever shows a certificate that is pinned, if one is.
+    pub fn pinned(options: &Options, pin: Option<Arc<Pin>>) -> Result<Self> {
+        let config = |proxy| {
             // Without `--insecure` the system decides whom it trusts, as for curl and git.
             let tls = TlsConfig::builder()
                 .root_certs(RootCerts::PlatformVerifier)
@@ -189,8 +217,9 @@ impl Client {
                 .tls_config(tls.build())
                 .proxy(proxy)
                 .user_agent(concat!("pvr/", env!("CARGO_PKG_VERSION")));
-            config.build().new_agent()
+            config.build()
         };
+        let agent = |proxy| config(proxy).new_agent();
         if options.insecure {
             eprintln!("WARNING: --insecure: nobody checks who the other side is; what is sent can be read and changed");
         }
@@ -198,8 +227,10 @@ impl Client {
             plain: agent(proxy::of(&options.proxy, "http")?),
             tls: agent(proxy::of(&options.proxy, "https")?),
             direct: agent(None),
+            pinned: pin.map(|pin| pinned::agent(config(None), pin)).transpose()?,
+            paired: None,
             options: options.clone(),
-            named: address::parse(url).ok(),
+            named: None,
             tokens: Tokens::default(),
         })
     }
@@ -224,7 +255,7 @@ impl Client {
         let (mut way, mut redirects) = (Way::Stored, 0);
         let mut token = match request.bearer {
             Some(token) => Some(token.to_owned()),
-            None => self.tokens.of(self, &uri, request.access),
+            None => self.token(&uri, request.access),
         };
         let until = Instant::now() + BUSY;
         loop {
@@ -233,7 +264,7 @@ impl Client {
                 301 | 302 | 303 | 307 | 308 if redirects < REDIRECTS_MAX => {
                     redirects += 1;
                     uri = redirected(request, &uri, &answer)?;
-                    token = self.tokens.of(self, &uri, request.access);
+                    token = self.token(&uri, request.access);
                 }
                 status @ (301 | 302 | 303 | 307 | 308) => {
                     let text = format!("{} leads from one address to the next (HTTP {status})", request.url);
@@ -256,10 +287,24 @@ impl Client {
         }
     }
 
+    /// What a request to `uri` carries at first: to a paired device what it gave us, and to nobody else.
+    fn token(&self, uri: &Uri, access: Access) -> Option<String> {
+        match self.paired_at(uri) {
+            Some(device) if access != Access::None && self.options.access_token.is_none() => Some(device.token.clone()),
+            _ => self.tokens.of(self, uri, access),
+        }
+    }
+
+    fn paired_at(&self, uri: &Uri) -> Option<&Device> {
+        self.paired.as_ref().filter(|device| device.is_at(uri))
+    }
+
     /// One request and the head of its answer.
     fn send(&self, request: &Request<'_>, uri: &Uri, token: Option<&str>) -> Tried<Response<Body>> {
         let url = uri.to_string();
+        let is_pinned = self.paired.is_none() || self.paired_at(uri).is_some();
         let agent = match uri.scheme_str() {
+            _ if self.pinned.is_some() && is_pinned => self.pinned.as_ref().unwrap_or(&self.direct),
             _ if proxy::is_direct(&self.options.proxy, uri) => &self.direct,
             Some("https") => &self.tls,
             _ => &self.plain,

@@ -21,6 +21,7 @@ pub mod history;
 pub mod http;
 pub mod modules;
 pub mod parts;
+pub mod pinned;
 pub mod pool;
 pub mod reference;
 pub mod registry;

@@ -6,6 +6,7 @@ mod commit;
 mod completion;
 mod control;
 mod deploy;
+mod device;
 mod diff;
 mod emulate;
 mod export;
@@ -140,6 +141,9 @@ enum Command {
     #[command(subcommand)]
     Image(image::Command),
     Emulate(emulate::Args),
+    /// Find devices around, and pair with them
+    #[command(subcommand)]
+    Device(device::Command),
     Control(control::Args),
 }
 
@@ -198,6 +202,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::StepInfo(args) => remoteinfo::step_info(&context, args),
         Command::Image(command) => image::run(&context, command),
         Command::Emulate(args) => emulate::run(&context, args),
+        Command::Device(command) => device::run(&context, command),
         Command::Control(args) => return control::run(&context, args),
     };
     // Whoever works in a repository has it noted, for `gc`; that it could not be is no failure of the verb.
