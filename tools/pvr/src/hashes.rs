@@ -11,11 +11,12 @@ use crate::{
     error::{During, Result},
     files,
 };
+use rustix::fs::{AtFlags, Stat};
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt::Write as _,
-    fs::{self, Metadata},
-    os::unix::fs::MetadataExt,
+    fs::{self, File},
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -24,7 +25,7 @@ use std::{
 };
 
 /// The first line of the file; another one is another format.
-const HEAD: &str = "switchback hashes 1\n";
+const HEAD: &str = "switchback hashes 2\n";
 /// More threads than this do not make a disk faster.
 const THREADS_MAX: usize = 8;
 
@@ -32,22 +33,28 @@ const THREADS_MAX: usize = 8;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Stamp {
     size: u64,
-    mtime: i128,
-    ctime: i128,
+    /// Seconds and nanoseconds.
+    mtime: (i64, u32),
+    ctime: (i64, u32),
     dev: u64,
     inode: u64,
 }
 
 impl Stamp {
-    fn of(meta: &Metadata) -> Self {
-        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    #[allow(clippy::unnecessary_cast, reason = "the types of these fields differ between processors")]
+    fn of(stat: &Stat) -> Self {
         Self {
-            size: meta.size(),
-            mtime: nanos(meta.mtime(), meta.mtime_nsec()),
-            ctime: nanos(meta.ctime(), meta.ctime_nsec()),
-            dev: meta.dev(),
-            inode: meta.ino(),
+            size: stat.st_size as u64,
+            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+            ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
+            dev: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
         }
+    }
+
+    /// The stamp of a file below an open folder: the kernel then need not walk the whole path for each.
+    fn at(root: &File, key: &str) -> std::io::Result<Self> {
+        Ok(Self::of(&rustix::fs::statat(root, key, AtFlags::empty())?))
     }
 
     /// Whether any later change would give it another stamp.
@@ -59,36 +66,61 @@ impl Stamp {
 /// The cache of one repository.
 pub struct Hashes {
     path: PathBuf,
-    known: HashMap<String, (Stamp, String)>,
-    changed: bool,
+    /// The file, whose lines are sorted by their keys, and what stands where in it.
+    text: String,
+    lines: Vec<Line>,
+    /// What was learnt since.
+    new: BTreeMap<String, (Stamp, String)>,
+}
+
+/// One line of the file.
+struct Line {
+    stamp: Stamp,
+    sha: Range<usize>,
+    key: Range<usize>,
 }
 
 impl Hashes {
     /// Reads the cache of the repository in `root`.
     pub fn load(root: &Path) -> Self {
         let path = root.join(".pvr/switchback/hashes");
-        let known = fs::read_to_string(&path).ok().and_then(|text| parse(&text)).unwrap_or_default();
-        Self { path, known, changed: false }
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let lines = parse(&text).unwrap_or_default();
+        Self { path, text, lines, new: BTreeMap::new() }
     }
 
     /// The hashes of these files of `root`, in their order.
     pub fn of(&mut self, root: &Path, keys: &[&str]) -> Result<Vec<String>> {
-        let found = in_parallel(keys, |key| self.look_up(root, key))?;
+        let open = || File::open(root).during(|| format!("open folder {}", root.display()));
+        let folder = open()?;
+        let asked: Vec<_> = keys.iter().copied().zip(self.find(keys)).collect();
+        let found = in_parallel(&asked, |(key, line)| {
+            let Some(line) = line else { return Ok(None) };
+            let now = Stamp::at(&folder, key).during(|| format!("look at {}", root.join(key).display()))?;
+            Ok((now == line.stamp).then(|| self.text[line.sha.clone()].to_owned()))
+        })?;
         let missing: Vec<&str> =
             keys.iter().zip(&found).filter(|(_, sha)| sha.is_none()).map(|(key, _)| *key).collect();
-        let mut hashed = self.hash(root, &missing)?.into_iter();
+        let mut hashed = self.hash(&folder, root, &missing)?.into_iter();
         Ok(found.into_iter().map(|sha| sha.or_else(|| hashed.next()).unwrap_or_default()).collect())
     }
 
     /// Writes what was learnt; only the files in `keep` are remembered.
     pub fn save(&self, keep: impl Fn(&str) -> bool) {
-        if !self.changed {
+        if self.new.is_empty() {
             return;
         }
+        let mut all: BTreeMap<&str, (&Stamp, &str)> = BTreeMap::new();
+        all.extend(self.lines.iter().map(|l| (&self.text[l.key.clone()], (&l.stamp, &self.text[l.sha.clone()]))));
+        all.extend(self.new.iter().map(|(key, (stamp, sha))| (key.as_str(), (stamp, sha.as_str()))));
         let mut text = HEAD.to_owned();
-        for (key, (stamp, sha)) in self.known.iter().filter(|(key, _)| !key.contains('\n') && keep(key)) {
+        for (key, (stamp, sha)) in all.iter().filter(|(key, _)| !key.contains('\n') && keep(key)) {
             let Stamp { size, mtime, ctime, dev, inode } = stamp;
-            let _ = writeln!(text, "{sha} {size} {mtime} {ctime} {dev} {inode} {key}");
+            let _ = writeln!(
+                text,
+                "{sha} {} {} {} {} {} {} {} {key}",
+                *size as i64, mtime.0, mtime.1, ctime.0, ctime.1, *dev as i64, *inode as i64
+            );
         }
         let sum = files::hash_bytes(text.as_bytes());
         let _ = writeln!(text, "{sum}");
@@ -96,30 +128,38 @@ impl Hashes {
         let _ = files::write_unsynced(&self.path, text.as_bytes());
     }
 
-    fn look_up(&self, root: &Path, key: &str) -> Result<Option<String>> {
-        let Some((stamp, sha)) = self.known.get(key) else { return Ok(None) };
-        let path = root.join(key);
-        let now = fs::metadata(&path).during(|| format!("look at {}", path.display()))?;
-        Ok((Stamp::of(&now) == *stamp).then(|| sha.clone()))
+    /// The line of each key. Both are sorted, as a rule, so that one walk finds them all.
+    fn find(&self, keys: &[&str]) -> Vec<Option<&Line>> {
+        let key_of = |line: &Line| &self.text[line.key.clone()];
+        let mut at = 0;
+        let mut find = |key: &&str| {
+            while at < self.lines.len() && key_of(&self.lines[at]) < *key {
+                at += 1;
+            }
+            if at > 0 && key_of(&self.lines[at - 1]) >= *key {
+                at = self.lines.partition_point(|line| key_of(line) < *key);
+            }
+            self.lines.get(at).filter(|line| key_of(line) == *key)
+        };
+        keys.iter().map(&mut find).collect()
     }
 
-    fn hash(&mut self, root: &Path, keys: &[&str]) -> Result<Vec<String>> {
+    fn hash(&mut self, folder: &File, root: &Path, keys: &[&str]) -> Result<Vec<String>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         let clock = clock(&self.path);
         let hashed = in_parallel(keys, |key| {
             let path = root.join(key);
-            let stamp = || fs::metadata(&path).map(|meta| Stamp::of(&meta));
-            let before = stamp().during(|| format!("look at {}", path.display()))?;
+            let before = Stamp::at(folder, key).during(|| format!("look at {}", path.display()))?;
             let sha = files::hash(&path)?;
-            let settled = clock.is_some_and(|clock| before.is_settled(&clock)) && stamp().ok() == Some(before);
-            Ok((sha, settled.then_some(before)))
+            let settled = clock.is_some_and(|clock| before.is_settled(&clock));
+            let same = settled && Stamp::at(folder, key).ok() == Some(before);
+            Ok((sha, same.then_some(before)))
         })?;
         for (key, (sha, stamp)) in keys.iter().zip(&hashed) {
             if let Some(stamp) = stamp {
-                self.known.insert((*key).to_owned(), (*stamp, sha.clone()));
-                self.changed = true;
+                self.new.insert((*key).to_owned(), (*stamp, sha.clone()));
             }
         }
         Ok(hashed.into_iter().map(|(sha, _)| sha).collect())
@@ -131,25 +171,30 @@ fn clock(cache: &Path) -> Option<Stamp> {
     let dir = cache.parent()?;
     fs::create_dir_all(dir).ok()?;
     let file = tempfile::tempfile_in(dir).ok()?;
-    file.metadata().ok().map(|meta| Stamp::of(&meta))
+    rustix::fs::fstat(&file).ok().map(|stat| Stamp::of(&stat))
 }
 
-fn parse(text: &str) -> Option<HashMap<String, (Stamp, String)>> {
+/// The lines of a cache whose sum is right.
+fn parse(text: &str) -> Option<Vec<Line>> {
     let body = text.get(..text.len().checked_sub(65)?)?;
     if text.get(body.len()..)?.trim_end() != files::hash_bytes(body.as_bytes()) {
         return None;
     }
+    let mut at = HEAD.len();
     let line = |line: &str| {
-        let mut words = line.splitn(7, ' ');
-        let sha = words.next()?.to_owned();
+        let mut words = line.splitn(9, ' ');
+        let sha = at..at + words.next()?.len();
+        let mut number = || words.next()?.parse::<i64>().ok();
         let stamp = Stamp {
-            size: words.next()?.parse().ok()?,
-            mtime: words.next()?.parse().ok()?,
-            ctime: words.next()?.parse().ok()?,
-            dev: words.next()?.parse().ok()?,
-            inode: words.next()?.parse().ok()?,
+            size: number()? as u64,
+            mtime: (number()?, u32::try_from(number()?).ok()?),
+            ctime: (number()?, u32::try_from(number()?).ok()?),
+            dev: number()? as u64,
+            inode: number()? as u64,
         };
-        Some((words.next()?.to_owned(), (stamp, sha)))
+        let end = at + line.len();
+        at = end + 1;
+        Some(Line { stamp, sha, key: end - words.next()?.len()..end })
     };
     body.strip_prefix(HEAD)?.lines().map(line).collect()
 }
@@ -198,8 +243,9 @@ mod tests {
 
     #[test]
     fn a_file_that_was_just_written_is_not_believed() {
-        let clock = Stamp { size: 0, mtime: 100, ctime: 100, dev: 1, inode: 1 };
-        let file = |mtime, ctime, dev| Stamp { size: 5, mtime, ctime, dev, inode: 2 }.is_settled(&clock);
+        let clock = Stamp { size: 0, mtime: (7, 100), ctime: (7, 100), dev: 1, inode: 1 };
+        let file = |mtime, ctime, dev| Stamp { size: 5, mtime: (7, mtime), ctime: (7, ctime), dev, inode: 2 };
+        let file = |mtime, ctime, dev| file(mtime, ctime, dev).is_settled(&clock);
         assert!(file(99, 99, 1));
         assert!(!file(100, 99, 1) && !file(99, 100, 1), "as old as the clock: it may change in the same tick");
         assert!(!file(99, 99, 2), "another file system has another clock");
@@ -209,14 +255,14 @@ mod tests {
     fn a_damaged_cache_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let cached = |text: &str| parse(text).map(|known| known.len());
-        let body = format!("{HEAD}{} 1 2 3 4 5 a b\n", "0".repeat(64));
+        let body = format!("{HEAD}{} 1 2 3 4 5 6 7 a b\n", "0".repeat(64));
         let whole = format!("{body}{}\n", files::hash_bytes(body.as_bytes()));
         assert_eq!(cached(&whole), Some(1));
-        assert_eq!(parse(&whole).unwrap().keys().next().unwrap(), "a b");
+        assert_eq!(&whole[parse(&whole).unwrap()[0].key.clone()], "a b");
         for cut in 0..whole.len() {
             assert_eq!(cached(&whole[..cut]), None, "{cut}");
         }
         assert_eq!(cached(&whole.replace("1 2 3", "1 2 4")), None);
-        assert_eq!(Hashes::load(dir.path()).known.len(), 0);
+        assert_eq!(Hashes::load(dir.path()).lines.len(), 0);
     }
 }

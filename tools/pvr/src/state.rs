@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
 };
 use serde_json::{Map, Value};
-use std::{collections::BTreeSet, path::Path};
+use std::{cmp::Ordering, collections::BTreeSet, path::Path};
 
 /// A device's state: `#spec` and one value per file.
 pub type State = Map<String, Value>;
@@ -85,14 +85,24 @@ pub fn check_key(key: &str) -> Result<()> {
 /// What differs, each list in the order of its keys.
 pub fn changes(pristine: &State, working: &State) -> Result<Changes> {
     let mut changes = Changes::default();
-    for (key, value) in working {
-        match pristine.get(key) {
-            None => changes.added.push(key.clone()),
-            Some(old) if !same(old, value)? => changes.changed.push(key.clone()),
-            Some(_) => {}
+    // Both are sorted: one walk instead of a search for each key.
+    let (mut before, mut after) = (pristine.iter().peekable(), working.iter().peekable());
+    loop {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+        };
+        let old = if order.is_le() { before.next() } else { None };
+        let new = if order.is_ge() { after.next() } else { None };
+        match (old, new) {
+            (Some((key, _)), None) => changes.removed.push(key.clone()),
+            (None, Some((key, _))) => changes.added.push(key.clone()),
+            (Some((_, old)), Some((key, new))) if !same(old, new)? => changes.changed.push(key.clone()),
+            _ => {}
         }
     }
-    changes.removed.extend(pristine.keys().filter(|key| !working.contains_key(*key)).cloned());
     Ok(changes)
 }
 
