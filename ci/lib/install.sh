@@ -14,7 +14,7 @@ packages=(
     mcopy:mtools sfdisk:fdisk mkfs.ext4:e2fsprogs unsquashfs:squashfs-tools
     cpio:cpio fw_printenv:libubootenv-tool dpkg-source:dpkg-dev /usr/share/doc/busybox-static:busybox-static
     grub-editenv:grub-common grub-emu:grub-emu
-    python3:python3 strace:strace crun:crun chromium:chromium
+    python3:python3 strace:strace crun:crun chromium:chromium git:git curl:curl /usr/bin/time:time
     /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 )
 

@@ -3,7 +3,7 @@
 //!
 //! Invariants: both sides of a row are measured in the same run on the same machine; a row that could not be measured
 //! is missing and said so, never guessed; nothing here passes or fails: budgets are compared by who reads the table.
-//! Does not: build (`ci/bench` does), repeat runs to smooth times (the emulator's are upper bounds anyway).
+//! Does not: build (`ci/bench` does), repeat runs of the emulator to smooth times (they are upper bounds anyway).
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ use crate::tour::{Outcome, ensure, fail};
 
 mod container;
 mod device;
+mod host;
 
 /// One row.
 pub struct Row {
@@ -69,23 +70,24 @@ impl Row {
     }
 }
 
-/// Measures everything and writes the rows to `json`. `x86` is the static binary for this machine, `probe` the program
+/// Measures everything, or only the part whose name is given, and writes the rows to `json`. `x86` is the static binary for this machine, `probe` the program
 /// of a container that asks its device.
-pub fn measure(kit: &Kit, x86: &Path, probe: &Path, folder: &Path, json: &Path) -> Outcome<()> {
+pub fn measure(kit: &Kit, x86: &Path, probe: &Path, folder: &Path, json: &Path, only: Option<&str>) -> Outcome<()> {
     std::fs::create_dir_all(folder)?;
     let mut rows = Vec::new();
     type Part<'a> = &'a dyn Fn() -> Outcome<Vec<Row>>;
-    let parts: [(&str, Part<'_>); 6] = [
+    let parts: [(&str, Part<'_>); 7] = [
         ("size", &|| sizes(kit, x86)),
         ("environment store", &|| environment(kit, folder)),
         ("update", &update),
         ("container", &|| container::rows(x86, folder)),
         ("device", &|| device::rows(kit, folder)),
         ("control requests", &|| device::requests(kit, probe, folder)),
+        ("the host tool", &|| host::rows(kit, folder)),
     ];
     let mut missing = Vec::new();
     println!("{:<44} {:>12} {:<8} {:>26}  budget", "", "ours", "", "peer");
-    for (name, part) in parts {
+    for (name, part) in parts.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         match part() {
             Ok(found) => {
                 found.iter().for_each(|row| println!("{}", row.line()));

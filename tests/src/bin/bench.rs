@@ -1,4 +1,4 @@
-//! bench KIT X86-BINARY PROBE FOLDER JSON: measures, prints the table and writes the rows. `bench env-store BOARD MEDIUM` is the
+//! bench KIT X86-BINARY PROBE FOLDER JSON [PART]: measures, prints the table and writes the rows. `bench env-store BOARD MEDIUM` is the
 //! one operation that it traces.
 
 use std::path::{Path, PathBuf};
@@ -12,13 +12,20 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = match words[..] {
         ["env-store", board, medium] => bench::store_environment(board, Path::new(medium)),
-        [kit, x86, probe, folder, json] => {
+        [kit, x86, probe, folder, json, ref only @ ..] if only.len() < 2 => {
             let absolute = |path: &str| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
             let kit = Kit { folder: absolute(kit) };
-            bench::measure(&kit, Path::new(x86), &absolute(probe), &absolute(folder), Path::new(json))
+            bench::measure(
+                &kit,
+                Path::new(x86),
+                &absolute(probe),
+                &absolute(folder),
+                Path::new(json),
+                only.first().copied(),
+            )
         }
         _ => {
-            eprintln!("usage: bench KIT X86-BINARY PROBE FOLDER JSON");
+            eprintln!("usage: bench KIT X86-BINARY PROBE FOLDER JSON [PART]");
             return ExitCode::from(2);
         }
     };
