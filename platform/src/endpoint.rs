@@ -22,6 +22,7 @@ mod memory;
 mod pace;
 mod page;
 mod pairing;
+mod parking;
 mod route;
 mod site;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use client::{Client, Room, World};
 use house::{Asker, House};
 use log::info;
 use mio::{Events, Interest, Poll, Token, net::TcpListener, unix::SourceFd};
+use parking::Parking;
 use runtime::{fault::Code, limits};
 use rustix::{
     fd::{AsFd, AsRawFd},
@@ -102,6 +104,7 @@ struct Endpoint<'c> {
     control: PathBuf,
     house: House,
     clients: Vec<Option<Client>>,
+    parking: Parking,
     visitor: Option<Visitor>,
 }
 
@@ -113,7 +116,8 @@ impl<'c> Endpoint<'c> {
         let clients = (0..CLIENTS).map(|_| None).collect();
         let (events, buffer) = (Events::with_capacity(64), Box::new(Buffer::new()));
         let (backlog, told) = (true, true);
-        Ok(Self { channel, buffer, poll, events, listener, backlog, told, control, house, clients, visitor: None })
+        let (parking, visitor) = (Parking::default(), None);
+        Ok(Self { channel, buffer, poll, events, listener, backlog, told, control, house, clients, parking, visitor })
     }
 
     /// Waits for something to do, and does some of it for everybody. `false`: PID 1 is gone.
@@ -124,7 +128,8 @@ impl<'c> Endpoint<'c> {
         let patience = if let_in || self.told || self.clients.iter().flatten().any(|client| client.again) {
             Some(Duration::ZERO)
         } else {
-            self.clients.iter().flatten().map(|client| client.until.saturating_duration_since(now)).min()
+            let ends = self.clients.iter().flatten().map(|client| client.until).chain(self.parking.until());
+            ends.map(|until| until.saturating_duration_since(now)).min()
         };
         match self.poll.poll(&mut self.events, patience) {
             Ok(()) => {}
@@ -145,6 +150,7 @@ impl<'c> Endpoint<'c> {
         if !self.listen()? {
             return Ok(false);
         }
+        self.parking.end(Instant::now());
         self.accept();
         for index in 0..self.clients.len() {
             self.serve(index);
@@ -226,20 +232,26 @@ impl<'c> Endpoint<'c> {
     fn serve(&mut self, index: usize) {
         let busy = self.clients.iter().flatten().filter(|client| client.upstream.is_some()).count();
         let steps = self.clients.iter().flatten().filter(|client| client.holds_step()).count();
-        let room = Room { transfer: busy < TRANSFERS, step: steps == 0 };
+        let waits = self.clients[index].as_ref().is_some_and(|client| client.phase.waits());
+        if waits && busy + self.parking.len() >= TRANSFERS {
+            // Whoever is here comes before whoever is gone.
+            self.parking.drop_oldest();
+        }
+        let room = Room { transfer: busy + self.parking.len() < TRANSFERS, step: steps == 0 };
         let Some(Some(client)) = self.clients.get_mut(index) else { return };
         let (spoke, held) = (client.upstream.is_some(), client.holds_step());
         let mut keep = Ok(());
         if client.again {
-            let Self { poll, control, house, .. } = self;
-            keep = client.drive(&mut World { registry: poll.registry(), control, house, room, slot: index });
+            let Self { poll, control, house, parking, .. } = self;
+            keep = client.drive(&mut World { registry: poll.registry(), control, house, parking, room, slot: index });
         }
         if Instant::now() >= client.until {
             keep = keep.and_then(|()| client.late());
         }
         let freed = spoke && client.upstream.is_none() || held && !client.holds_step();
         if keep.is_err() {
-            self.clients[index] = None;
+            let left = self.clients[index].take().and_then(|client| client.leave_behind(self.poll.registry()));
+            self.parking.keep(left);
         }
         if keep.is_err() || freed {
             for client in self.clients.iter_mut().flatten().filter(|client| client.phase.waits()) {

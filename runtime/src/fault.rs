@@ -130,6 +130,7 @@ codes! {
     PlainForbidden = 1521 "this device answers over TLS only" 403;
     TooManyTries = 1522 "too many wrong tokens; wait" 429;
     EndpointClosed = 1523 "the endpoint is not open on this device" 404;
+    UploadGone = 1524 "nothing is held of that upload: announce the object again" 409;
     // 16xx: our own helpers
     ErrandDied = 1601 "a helper process ended before its job was done" 500;
     ErrandTimeout = 1602 "a helper process did not answer in time" 500;

@@ -76,6 +76,11 @@ pub struct Head<'a> {
     pub origin: Option<&'a str>,
     /// Value of `Sec-Fetch-Site`: how a browser judges that page.
     pub site: Option<&'a str>,
+    /// First byte of the content that a client wants: `Range: bytes=FIRST-`. Every other form asks for all of it, and so does
+    /// one that depends on a condition.
+    pub first: Option<u64>,
+    /// `Content-Range: bytes FIRST-LAST/SIZE`, if the body is the end of some content: its first byte, and the size.
+    pub part: Option<(u64, u64)>,
     /// Bytes of the head; the body starts there.
     pub size: usize,
 }
@@ -109,11 +114,16 @@ impl<'a> Head<'a> {
             authorization: None,
             origin: None,
             site: None,
+            first: None,
+            part: None,
             size,
         };
         let mut host = None;
         for header in request.headers.iter() {
             head.header(header.name, header.value, &mut host)?;
+        }
+        if request.headers.iter().any(|header| header.name.eq_ignore_ascii_case("if-range")) {
+            head.first = None;
         }
         head.host = host.and_then(|host| core::str::from_utf8(host).ok());
         let local = host.is_none_or(|host| host.is_empty() || host.eq_ignore_ascii_case(b"localhost"));
@@ -144,6 +154,15 @@ impl<'a> Head<'a> {
                 return refuse(Code::RequestInvalid);
             }
         }
+        if is("range") {
+            self.first = text.and_then(|text| length(text.strip_prefix("bytes=")?.strip_suffix('-')?));
+        } else if is("content-range") {
+            // Not to be passed over: the body is not what it seems without it.
+            match (self.part, text.and_then(tail)) {
+                (None, Some(part)) => self.part = Some(part),
+                _ => return refuse(Code::RequestInvalid),
+            }
+        }
         // Who asks: said twice it could mean either.
         let repeated = if is("authorization") {
             self.authorization.replace(text.unwrap_or("")).is_some()
@@ -157,6 +176,14 @@ impl<'a> Head<'a> {
         }
         Ok(())
     }
+}
+
+/// First byte and size of what is sent, if it is the end of the whole.
+fn tail(text: &str) -> Option<(u64, u64)> {
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, size) = (length(first)?, length(last)?, length(size)?);
+    (first <= last && last.checked_add(1) == Some(size)).then_some((first, size))
 }
 
 /// The head of an answer, as a client reads it.
@@ -241,6 +268,14 @@ pub fn write_head(
     out.write_str("\r\n")
 }
 
+/// Writes the head of the end of some content, from byte `first` on.
+pub fn write_part_head(out: &mut dyn fmt::Write, media: &str, first: u64, size: u64) -> fmt::Result {
+    let status = 206;
+    write!(out, "HTTP/1.1 {status} {}\r\nContent-Type: {media}\r\nConnection: close\r\n", reason(status))?;
+    write!(out, "Content-Length: {}\r\n", size - first)?;
+    write!(out, "Content-Range: bytes {first}-{}/{size}\r\n\r\n", size - 1)
+}
+
 /// Writes a refusal as the body of its answer: `Error` for people and for clients of the original, then
 /// code, key and byte for programs.
 pub fn write_refusal(out: &mut dyn fmt::Write, refusal: &Refusal) -> fmt::Result {
@@ -259,6 +294,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        206 => "Partial Content",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -285,6 +321,32 @@ mod tests {
 
     fn head(text: &str) -> Result<Option<Head<'_>>, Code> {
         Head::parse(text.as_bytes(), HostRule::Local).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn parts_of_content() {
+        let of = |header: &str| {
+            head(&format!("GET / HTTP/1.1\r\n{header}\r\n\r\n")).map(|head| head.map(|h| (h.first, h.part)))
+        };
+        assert_eq!(of("Range: bytes=7-"), Ok(Some((Some(7), None))));
+        for whole in [
+            "Range: bytes=7-9",
+            "Range: bytes=-7",
+            "Range: bytes=1-,3-",
+            "Range: lines=7-",
+            "Range: bytes=7-\r\nIf-Range: x",
+        ] {
+            assert_eq!(of(whole), Ok(Some((None, None))), "{whole}");
+        }
+        assert_eq!(of("Content-Range: bytes 7-9/10"), Ok(Some((None, Some((7, 10))))));
+        for wrong in
+            ["bytes 7-8/10", "bytes 9-7/10", "bytes */10", "bytes 7-9/*", "7-9/10", "bytes 0-18446744073709551615/0"]
+        {
+            assert_eq!(of(&format!("Content-Range: {wrong}")), Err(Code::RequestInvalid), "{wrong}");
+        }
+        let mut text = std::string::String::new();
+        write_part_head(&mut text, media::BYTES, 7, 10).unwrap();
+        assert!(text.contains(" 206 Partial Content\r\n") && text.contains("Content-Range: bytes 7-9/10\r\n"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
     link::Link,
     pace::Pace,
     page,
+    parking::{Parked, Parking},
     route::{Ask, Route, Then, Wanted, route},
     site,
 };
@@ -23,6 +24,7 @@ use mio::{
 use runtime::{
     fault::{Code, Refusal},
     http::{self, Head, HostRule, Method, Reply, media},
+    id::ObjectId,
     limits,
 };
 use std::{
@@ -54,6 +56,7 @@ pub(super) struct World<'a> {
     pub(super) registry: &'a Registry,
     pub(super) control: &'a Path,
     pub(super) house: &'a mut House,
+    pub(super) parking: &'a mut Parking,
     pub(super) room: Room,
     /// The client's place among all.
     pub(super) slot: usize,
@@ -101,7 +104,7 @@ pub(super) enum Phase {
     /// The device was asked; `left` bytes of the client's body are still to be passed on.
     Asking { then: Then, left: u64 },
     /// The device's answer is passed on: so many bytes, or all there are.
-    Relaying { left: Option<u64> },
+    Relaying { left: Option<u64>, skip: u64 },
     /// It gets this answer when what it says is kept.
     Keeping { answer: String },
     /// Its answer is being written.
@@ -300,7 +303,7 @@ impl Client {
             }
             Phase::Waiting(ask) => self.ask(world, *ask),
             Phase::Asking { then, left } => return self.answered(world, then, left),
-            Phase::Relaying { left } => return Ok(self.relay(left)),
+            Phase::Relaying { left, skip } => return Ok(self.relay(left, skip)),
             Phase::Keeping { answer } => {
                 self.phase = Phase::Keeping { answer };
                 return Ok(false);
@@ -357,6 +360,7 @@ impl Client {
                 self.answer(200, media::JSON, &text, None);
             }
             Route::Ask(ask) => self.ask(world, ask),
+            Route::GoOn { object, first, size } => self.go_on(world, object, first, size),
             Route::Body(Wanted::Step, _) if !world.room.step => self.refuse(Code::Busy),
             Route::Body(what, length) => self.phase = Phase::Body { what, length },
         }
@@ -414,6 +418,31 @@ impl Client {
         self.phase = Phase::Asking { then: ask.then, left: ask.stream };
     }
 
+    /// Goes on with an upload whose client is gone.
+    fn go_on(&mut self, world: &mut World<'_>, object: ObjectId, first: u64, size: u64) {
+        let Some(Parked { mut upstream, unsent, .. }) = world.parking.take(object, first, size) else {
+            return self.refuse(Code::UploadGone);
+        };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if world.registry.register(&mut upstream, self.upstream_token, both).is_err() {
+            return self.refuse(Code::UploadGone);
+        }
+        self.upstream = Some(upstream);
+        self.reply.clear();
+        self.reply_ended = false;
+        self.to_device = unsent;
+        self.phase = Phase::Asking { then: Then::Arriving { object, size }, left: size - first };
+    }
+
+    /// What remains of a client that is gone: an upload of which a part has arrived.
+    pub(super) fn leave_behind(self, registry: &Registry) -> Option<Parked> {
+        let Phase::Asking { then: Then::Arriving { object, size }, left } = self.phase else { return None };
+        let mut upstream =
+            self.upstream.filter(|_| left > 0 && left < size && self.reply.is_empty() && !self.reply_ended)?;
+        registry.deregister(&mut upstream).ok()?;
+        Some(Parked::new(upstream, self.to_device, object, size - left, size))
+    }
+
     /// Looks for the device's answer.
     fn answered(&mut self, world: &mut World<'_>, then: Then, left: u64) -> Result<bool, Over> {
         let reply = match Reply::parse(&self.reply) {
@@ -436,7 +465,8 @@ impl Client {
             Then::Probe { object, announced } if matches!(reply.status, 200 | 404) => {
                 self.hang_up();
                 let size = reply.length.filter(|_| reply.status == 200);
-                let text = record(&self.origin, object, size.unwrap_or(0));
+                let held = world.parking.held(object).filter(|_| announced && size.is_none());
+                let text = record(&self.origin, object, size.unwrap_or(0), held);
                 match (size.is_some(), announced) {
                     (true, true) => self.answer(409, media::JSON, &text, None),
                     (false, false) => self.refuse(Code::ObjectUnknown),
@@ -459,6 +489,10 @@ impl Client {
                 self.answer(200, media::JSON, &text, None);
             }
             Then::Relay(media) if reply.status == 200 => self.begin_relay(reply, media),
+            Then::Content { first } if reply.status == 200 => match reply.length.filter(|size| *size > first) {
+                Some(size) => self.begin_part(reply, first, size),
+                None => self.begin_relay(reply, media::BYTES),
+            },
             _ => self.begin_relay(reply, media::JSON),
         }
         Ok(true)
@@ -470,13 +504,29 @@ impl Client {
         let _ = http::write_head(&mut head, reply.status, media, reply.length, retry);
         self.to_client.push(head.as_bytes());
         self.reply.drain(..reply.size);
-        self.phase = Phase::Relaying { left: reply.length };
+        self.phase = Phase::Relaying { left: reply.length, skip: 0 };
+    }
+
+    /// The device sends all of an object; what the client has already stays here.
+    fn begin_part(&mut self, reply: Reply, first: u64, size: u64) {
+        let mut head = String::new();
+        let _ = http::write_part_head(&mut head, media::BYTES, first, size);
+        self.to_client.push(head.as_bytes());
+        self.reply.drain(..reply.size);
+        self.phase = Phase::Relaying { left: Some(size), skip: first };
     }
 
     /// Passes on what the device sent; whether anything moved.
-    fn relay(&mut self, left: Option<u64>) -> bool {
-        let mut left = left;
+    fn relay(&mut self, left: Option<u64>, skip: u64) -> bool {
+        let (mut left, mut skip) = (left, skip);
         let mut moved = false;
+        if skip > 0 && !self.reply.is_empty() {
+            let count = self.reply.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
+            self.reply.drain(..count);
+            skip -= count as u64;
+            left = left.map(|left| left - count as u64);
+            moved = true;
+        }
         if !self.reply.is_empty() && self.to_client.is_empty() {
             let most = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
             let count = self.reply.len().min(most);
@@ -490,7 +540,7 @@ impl Client {
             self.leave(); // an answer cut short shows by its length
             return true;
         }
-        self.phase = Phase::Relaying { left };
+        self.phase = Phase::Relaying { left, skip };
         moved
     }
 

@@ -59,8 +59,8 @@ pub(super) fn remote(origin: &str, house: &House) -> String {
     text
 }
 
-/// The record of an object.
-pub(super) fn record(origin: &str, object: ObjectId, size: u64) -> String {
+/// The record of an object. `held` is how much of it arrived before its client was gone.
+pub(super) fn record(origin: &str, object: ObjectId, size: u64, held: Option<u64>) -> String {
     let content = format!("{origin}{BASE}/objects/{object}/content");
     let mut text = String::new();
     let mut json = json::Writer::new(&mut text);
@@ -79,6 +79,9 @@ pub(super) fn record(origin: &str, object: ObjectId, size: u64) -> String {
         }
         json.text_member("now", "")?;
         json.text_member("expire-time", "")?;
+        if let Some(held) = held {
+            json.number_member("switchback.upload-offset", held)?;
+        }
         json.end_object()
     })();
     text

@@ -49,6 +49,10 @@ pub(super) enum Then {
     Relay(&'static str),
     /// It says whether an object is there; if `announced`, its absence is good news.
     Probe { object: ObjectId, announced: bool },
+    /// An object's content, from this byte on.
+    Content { first: u64 },
+    /// An object of this size arrives.
+    Arriving { object: ObjectId, size: u64 },
     /// A revision was staged.
     Staged(Step),
     /// Its message was stored.
@@ -76,6 +80,12 @@ pub(super) enum Route {
     Remote,
     Body(Wanted, usize),
     Ask(Ask),
+    /// The rest of an object arrives, from this byte on.
+    GoOn {
+        object: ObjectId,
+        first: u64,
+        size: u64,
+    },
 }
 
 impl Route {
@@ -125,12 +135,20 @@ pub(super) fn route(head: &Head<'_>) -> Result<Route, Refusal> {
             Route::Ask(Ask::get(format!("/objects/{object}"), Then::Probe { object, announced: false }))
         }
         (Method::Get, ["objects", name, "content"]) => {
-            Route::Ask(Ask::get(format!("/objects/{}", object(name)?), Then::Relay(media::BYTES)))
+            let then = head.first.map_or(Then::Relay(media::BYTES), |first| Then::Content { first });
+            Route::Ask(Ask::get(format!("/objects/{}", object(name)?), then))
         }
         (Method::Put, ["objects", name] | ["objects", name, "content"]) => {
-            let path = format!("/objects/{}", object(name)?);
+            let object = object(name)?;
             let stream = head.length.ok_or(Code::LengthRequired)?;
-            Route::Ask(Ask { method: "PUT", path, body: Vec::new(), stream, then: Then::Relay(media::JSON) })
+            match head.part {
+                Some((first, size)) if size - first != stream => return Err(Code::RequestInvalid.into()),
+                Some((first, size)) if first > 0 => Route::GoOn { object, first, size },
+                _ => {
+                    let (path, then) = (format!("/objects/{object}"), Then::Arriving { object, size: stream });
+                    Route::Ask(Ask { method: "PUT", path, body: Vec::new(), stream, then })
+                }
+            }
         }
         (Method::Post, ["objects"]) => body(head, Wanted::Record, limits::HTTP_BODY_MAX as u64, Code::BodyTooLarge)?,
         (Method::Post, ["steps"]) => body(head, Wanted::Step, STEP_MAX, Code::StateTooLarge)?,

@@ -503,3 +503,139 @@ fn garbage_is_no_request_and_costs_its_sender_the_connection() {
     assert_eq!(ask(address, "GET /state", b"").0, 200);
     assert_eq!(first_lines(&seen).len(), 1);
 }
+
+/// A device that takes uploads: what came, and how it ended.
+fn uploads(name: &str) -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
+    let (endpoint, address, control, home) = endpoint(name, Access::Open);
+    let listener = UnixListener::bind(control).unwrap();
+    let (told, came) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, told) = (stream.unwrap(), told.clone());
+            thread::spawn(move || {
+                let mut bytes = [0; 4];
+                stream.read_exact(&mut bytes).unwrap();
+                if &bytes == b"PUT " {
+                    // All of it, over however many clients it comes.
+                    let rest = whole_request(&mut Read::chain(&bytes[..], &mut stream));
+                    told.send(rest.clone().unwrap_or_default()).unwrap();
+                    let _ = stream.write_all(said(200, "").as_bytes());
+                } else {
+                    let _ = whole_request(&mut Read::chain(&bytes[..], &mut stream));
+                    let _ = stream.write_all(said(404, "{}").as_bytes());
+                }
+            });
+        }
+    });
+    run(endpoint, home);
+    (address, came)
+}
+
+/// Sends the beginning of an object and is gone.
+fn begin(address: SocketAddr, sha: &str, content: &[u8], sent: usize) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("PUT /objects/{sha}/content HTTP/1.1\r\nHost: dev\r\nContent-Length: {}\r\n\r\n", content.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&content[..sent]).unwrap();
+}
+
+/// How much of an object the endpoint says it holds.
+fn held(address: SocketAddr, sha: &str) -> Option<usize> {
+    let record = format!(r#"{{"sha256sum":"{sha}","size":"3"}}"#);
+    let (status, text) = ask(address, "POST /objects/", record.as_bytes());
+    assert_eq!(status, 200);
+    let offset = text.split("\"switchback.upload-offset\":").nth(1)?;
+    Some(offset.trim_end_matches('}').parse().unwrap())
+}
+
+fn go_on(address: SocketAddr, sha: &str, content: &[u8], first: usize) -> u16 {
+    let (last, size) = (content.len() - 1, content.len());
+    let head = format!("PUT /objects/{sha}/content HTTP/1.1\r\nContent-Range: bytes {first}-{last}/{size}");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let rest = &content[first..];
+    stream.write_all(format!("{head}\r\nHost: dev\r\nContent-Length: {}\r\n\r\n", rest.len()).as_bytes()).unwrap();
+    let _ = stream.write_all(rest);
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    Reply::parse(&bytes).unwrap().unwrap().status
+}
+
+/// Waits until the endpoint noticed that a client is gone.
+fn held_soon(address: SocketAddr, sha: &str, at_least: usize) -> usize {
+    loop {
+        match held(address, sha) {
+            Some(held) if held >= at_least => return held,
+            _ => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+#[test]
+fn an_upload_goes_on_where_its_client_left() {
+    let (address, came) = uploads("goes-on");
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let sha = "ab".repeat(32);
+    assert_eq!(held(address, &sha), None);
+    begin(address, &sha, &content, 1_000_000);
+    let first = held_soon(address, &sha, 1_000_000);
+    assert_eq!(first, 1_000_000, "all that was sent, and nothing else");
+    assert_eq!(go_on(address, &sha, &content, first - 1), 409, "not from any other byte");
+    assert_eq!(go_on(address, &"cd".repeat(32), &content, first), 409, "nor with another object");
+    assert_eq!(go_on(address, &sha, &content, first), 200);
+    let request = came.recv().unwrap();
+    assert!(request.ends_with(&content), "the device saw one upload");
+    assert_eq!(held(address, &sha), None);
+}
+
+#[test]
+fn whoever_is_here_comes_before_whoever_is_gone() {
+    let (address, came) = uploads("places");
+    let content = vec![7; 300_000];
+    let shas: Vec<String> = ["1a", "2b", "3c"].map(|byte| byte.repeat(32)).into();
+    for sha in &shas {
+        begin(address, sha, &content, 100_000);
+        held_soon(address, sha, 100_000);
+    }
+    assert_eq!(held(address, &shas[0]), None, "the oldest made room");
+    assert_eq!(came.recv().unwrap(), b"", "and ended as an upload whose client left");
+    // Transfers that are under way need the places: what waits is dropped, what works goes on.
+    let mut busy: Vec<TcpStream> = Vec::new();
+    for byte in ["4d", "5e", "6f"] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head =
+            format!("PUT /objects/{}/content HTTP/1.1\r\nHost: dev\r\nContent-Length: 9\r\n\r\n1234", byte.repeat(32));
+        stream.write_all(head.as_bytes()).unwrap();
+        busy.push(stream);
+    }
+    assert_eq!([came.recv().unwrap(), came.recv().unwrap()], [b"", b""]);
+    for stream in &mut busy {
+        stream.write_all(b"56789").unwrap();
+        assert!(came.recv().unwrap().ends_with(b"123456789"));
+    }
+}
+
+#[test]
+fn a_download_begins_where_it_is_asked_to() {
+    let content: String = (0..200_000).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
+    let sent = content.clone();
+    let (address, _) = device("range", move |_| said(200, &sent));
+    let sha = "ab".repeat(32);
+    for first in [1, 40_000, 199_999] {
+        let head = format!("GET /objects/{sha}/content HTTP/1.1\r\nRange: bytes={first}-\r\nHost: dev\r\n\r\n");
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 206 Partial Content\r\n"), "{first}");
+        assert!(text.contains(&format!("\r\nContent-Range: bytes {first}-199999/200000\r\n")));
+        assert!(text.ends_with(&format!("\r\n\r\n{}", &content[first..])));
+    }
+    for whole in ["bytes=200000-", "bytes=0-5", "bytes=-5"] {
+        let head = format!("GET /objects/{sha}/content HTTP/1.1\r\nRange: {whole}");
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(format!("{head}\r\nHost: dev\r\n\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with(&content), "{whole}");
+    }
+}

@@ -143,8 +143,9 @@ impl Remote {
         // What it says is for people; if that breaks, the status is enough.
         let _ = answer.into_body().into_with_config().limit(4096).reader().read_to_end(&mut body);
         let refused = crate::http::refusal(&format!("{} was not accepted", object.name), status, &body);
-        // The connection to the place behind a gateway broke.
-        Err(if matches!(status, 408 | 502 | 504) { Failure::Lost(refused) } else { Failure::Final(refused) })
+        // The connection behind a gateway broke, or what was held was let go meanwhile: announced again, it is known.
+        let let_go = from > 0 && matches!(status, 409 | 412 | 416);
+        Err(if let_go || matches!(status, 408 | 502 | 504) { Failure::Lost(refused) } else { Failure::Final(refused) })
     }
 }
 
