@@ -117,6 +117,21 @@ fn reset_removes_what_only_the_old_state_had() {
     assert_eq!(place.pvr("r", &["status"]).good(), "? untracked\n");
 }
 
+/// After another program changed the state, nobody knows what the files were: nothing is removed, nothing is asked.
+#[test]
+fn reset_after_the_original_behaves_as_the_original() {
+    let place = about_to_reset();
+    let state = place.read("r/.pvr/json");
+    place.write("r/.pvr/json", state.replace("\"d\"", "\"e\""));
+    place.write("r/e", "in the way");
+    place.pvr("r", &["reset"]).good();
+    assert_eq!((place.read("r/c"), place.read("r/e")), ("c".into(), "d".into()));
+    // From then on it is known again.
+    place.pvr("r", &["get", "../s/.pvr"]).good();
+    place.pvr("r", &["reset"]).good();
+    assert!(!place.path("r/e").exists() && place.path("r/c").exists());
+}
+
 #[test]
 fn reset_loses_nothing_without_being_told() {
     for (name, content) in [("c", "changed since"), ("d", "untracked and in the way")] {

@@ -46,7 +46,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     }
     keys.retain(|key| !pristine.contains_key(key) || args.raw);
     keys.iter().try_for_each(|key| repo::check_key(key))?;
+    let bar = context.spinner("reading files");
     let hashes = repo.hash(&keys.iter().map(String::as_str).collect::<Vec<_>>())?;
+    bar.finish_and_clear();
     for (key, sha) in keys.iter().zip(hashes) {
         index.insert(key.clone(), Added { force_object: args.raw, sha });
     }

@@ -38,10 +38,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     if args.checkpoint {
         write_checkpoint(&repo, &mut index)?;
     }
+    let bar = context.spinner("reading files");
     let mut working = repo.working(&pristine, &index)?;
     let changes = repo::changes(&pristine, &working.state)?;
     let keys: Vec<_> = changes.added.iter().chain(&changes.changed).filter(|key| !key.starts_with("#spec")).collect();
+    bar.set_message("copying them to the object pool");
     let stored = in_parallel(&keys, |key| store(&repo, key, &working.state[key.as_str()]))?;
+    bar.finish_and_clear();
     let mut staged = Staged::default();
     for (at, (key, (sha, object))) in keys.iter().zip(stored).enumerate() {
         tell(context, &repo, key, sha.as_deref(), at < changes.added.len());

@@ -37,7 +37,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     if args.file == Path::new("-") {
         return archive::write(repo.pool(), &state, std::io::stdout().lock());
     }
+    let bar = context.spinner("writing the archive");
     archive::write_file(repo.pool(), &state, &args.file)?;
+    bar.finish_and_clear();
     if context.json {
         let objects = repo::objects(&state)?.len();
         context.say(json!({"file": args.file, "state-sha": history::id(&state)?, "objects": objects}), String::new);

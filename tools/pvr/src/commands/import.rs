@@ -21,7 +21,9 @@ pub(super) struct Args {
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::open()?;
     let _lock = repo.lock()?;
+    let bar = context.spinner("reading the archive");
     let state = archive::read(&repo, &args.file, &Parts::default())?;
+    bar.finish_and_clear();
     repo.advance(&state, "import", &args.file.display().to_string())?;
     if context.json {
         context.say(json!({"state-sha": history::id(&state)?}), String::new);

@@ -254,7 +254,10 @@ impl Context {
 
     /// Shows that something goes on, on a terminal.
     fn spinner(&self, what: &str) -> ProgressBar {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        if !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new_spinner();
         bar.set_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
         bar

@@ -46,7 +46,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     if !args.force && !plan.lost.is_empty() && !agreed(context, &plan.lost)? {
         return Err(would_be_lost(&plan.lost));
     }
+    let bar = context.spinner("writing files");
     repo.checkout(&plan)?;
+    bar.finish_and_clear();
     if context.json {
         context.say(json!({"removed": plan.removed, "lost": plan.lost}), String::new);
     }

@@ -20,7 +20,9 @@ pub(super) struct Args {}
 pub(super) fn run(context: &Context, _args: &Args) -> Result<()> {
     let repo = Repo::open()?;
     let (index, pristine) = repo.load()?;
+    let bar = context.spinner("reading files");
     let working = repo.working(&pristine, &index)?;
+    bar.finish_and_clear();
     let changes = repo::changes(&pristine, &working.state)?;
     let groups = [('A', &changes.added), ('D', &changes.removed), ('C', &changes.changed), ('?', &working.untracked)];
     if context.json {
