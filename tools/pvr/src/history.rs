@@ -21,6 +21,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 /// So many changes are kept.
@@ -39,7 +40,7 @@ pub struct Entry {
     pub verb: String,
     /// What it is about.
     pub message: String,
-    /// sha256 of the state before; empty if there was none.
+    /// sha256 of the state before.
     pub before: String,
     /// sha256 of the state after.
     pub after: String,
@@ -56,39 +57,55 @@ impl History {
         Self { dir: root.join(".pvr/switchback") }
     }
 
-    /// The changes that happened, the oldest first, up to the state that is committed now.
+    /// The changes that happened, the oldest first, up to the state that is committed `now`. If another program
+    /// committed that one, its change is the last.
     pub fn entries(&self, now: &str) -> Result<Vec<Entry>> {
         let mut entries = self.read()?;
         if entries.last().is_some_and(|last| last.after != now && last.before == now) {
             entries.pop();
         }
+        if let Some(last) = entries.last().filter(|last| last.after != now) {
+            let changed = fs::metadata(self.committed()).and_then(|meta| meta.modified()).unwrap_or(SystemTime::now());
+            entries.push(Entry {
+                time: utc(changed),
+                verb: FOREIGN.to_owned(),
+                message: "changed by another program".to_owned(),
+                before: last.after.clone(),
+                after: now.to_owned(),
+            });
+        }
         Ok(entries)
     }
 
     /// Records that `before` will be replaced by `after`, and keeps both.
-    pub fn record(&self, before: Option<&State>, after: &State, verb: &str, message: &str) -> Result<()> {
-        let before = before.map(|state| self.keep(state)).transpose()?.unwrap_or_default();
-        let after = self.keep(after)?;
+    pub fn record(&self, before: &State, after: &State, verb: &str, message: &str) -> Result<()> {
+        let (before, after) = (self.keep(before)?, self.keep(after)?);
         let mut entries = self.entries(&before)?;
-        let entry = |verb: &str, message: &str, before: &str, after: &str| Entry {
-            time: now(),
+        entries.push(Entry {
+            time: utc(SystemTime::now()),
             verb: verb.to_owned(),
             message: message.to_owned(),
-            before: before.to_owned(),
-            after: after.to_owned(),
-        };
-        if let Some(last) = entries.last().filter(|last| last.after != before) {
-            entries.push(entry(FOREIGN, "changed by another program", &last.after, &before));
-        }
-        entries.push(entry(verb, message, &before, &after));
+            before,
+            after,
+        });
         entries.drain(..entries.len().saturating_sub(KEPT));
         self.write(&entries)
+    }
+
+    /// The committed state's file.
+    fn committed(&self) -> PathBuf {
+        self.dir.with_file_name("json")
     }
 
     /// A state of the history, by its sha256.
     pub fn state(&self, sha: &str) -> Result<State> {
         let path = self.dir.join("states").join(sha);
-        let text = fs::read(&path).map_err(|_| {
+        // What another program committed is kept from the next change on.
+        let committed = || {
+            let text = canonical::write(&serde_json::from_slice(&fs::read(self.committed()).ok()?).ok()?, CANONICAL);
+            text.ok().map(String::into_bytes).filter(|text| files::hash_bytes(text) == sha)
+        };
+        let text = fs::read(&path).ok().or_else(committed).ok_or_else(|| {
             Error::input(format!("the state {sha} is not in the history any more"))
                 .hint(format!("the last {KEPT} changes are kept: `pvr log` shows them"))
         })?;
@@ -178,7 +195,7 @@ impl History {
                 time: text("time")?,
                 verb: text("verb")?,
                 message: text("message")?,
-                before: text("before").filter(|sha| sha.is_empty() || state::is_sha(sha))?,
+                before: text("before").filter(|sha| state::is_sha(sha))?,
                 after: text("after").filter(|sha| state::is_sha(sha))?,
             })
         };
@@ -218,14 +235,13 @@ pub fn undoable(entries: &[Entry]) -> Option<&Entry> {
     stack.pop()
 }
 
-/// The time of this machine, in UTC.
-pub fn now() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    rfc3339(since.map_or(0, |since| since.as_secs()))
+/// A time in UTC.
+pub fn utc(time: SystemTime) -> String {
+    rfc3339(time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 /// A time in UTC, from seconds since 1970. Days to date after Howard Hinnant's `civil_from_days`.
-pub fn rfc3339(seconds: u64) -> String {
+fn rfc3339(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -256,7 +272,7 @@ mod tests {
     fn what_did_not_happen_and_what_others_did() {
         let dir = tempfile::tempdir().unwrap();
         let history = History::of(dir.path());
-        history.record(Some(&state(0)), &state(1), "commit", "one").unwrap();
+        history.record(&state(0), &state(1), "commit", "one").unwrap();
         let verbs = |now| {
             let entries = history.entries(&id(&state(now)).unwrap()).unwrap();
             entries.iter().map(|e| format!("{} {}", e.verb, e.message)).collect::<Vec<_>>().join(", ")
@@ -264,7 +280,7 @@ mod tests {
         assert_eq!(verbs(1), "commit one");
         assert_eq!(verbs(0), "", "killed before the state was written");
         // Another program goes from 1 to 2, then we to 3.
-        history.record(Some(&state(2)), &state(3), "commit", "three").unwrap();
+        history.record(&state(2), &state(3), "commit", "three").unwrap();
         assert_eq!(verbs(3), "commit one, other changed by another program, commit three");
         assert_eq!(history.state(&id(&state(2)).unwrap()).unwrap(), state(2));
     }
@@ -275,7 +291,7 @@ mod tests {
         let history = History::of(dir.path());
         let count = KEPT as u32 + 20;
         for n in 0..count {
-            history.record(Some(&state(n)), &state(n + 1), "commit", "").unwrap();
+            history.record(&state(n), &state(n + 1), "commit", "").unwrap();
         }
         history.set_files(Some(&state(count)), &state(count)).unwrap();
         assert_eq!(history.entries(&id(&state(count)).unwrap()).unwrap().len(), KEPT);

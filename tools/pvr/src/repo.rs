@@ -183,9 +183,9 @@ impl Repo {
         let id = history::id(&old)?;
         let entries = history.entries(&id)?;
         // Without a record, the files are taken for those of the committed state, unless another program changed it.
-        let known = entries.last().is_none_or(|last| last.after == id);
+        let known = entries.last().is_none_or(|last| last.verb != history::FOREIGN);
         let files = history.files(&id).or_else(|| (known && !history.has_record()).then(|| old.clone()));
-        history.record(Some(&old), state, verb, message)?;
+        history.record(&old, state, verb, message)?;
         self.write_pristine(state)?;
         history.set_files(files.as_ref(), state)
     }

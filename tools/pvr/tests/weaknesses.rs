@@ -343,14 +343,21 @@ fn what_another_program_committed_is_in_the_history() {
     place.commit("r", "one");
     // As the original commits: the state is replaced, and nothing else of ours is touched.
     place.write("r/.pvr/json", r##"{"#spec":"pantavisor-service-system@1","a.json":2}"##);
+    // It is seen at once, shown, and taken back as any other change.
+    assert!(place.pvr("r", &["log", "-n", "1"]).good().contains(" other   changed by another program"));
+    assert!(place.pvr("r", &["show"]).good().contains("C a.json"));
+    place.pvr("r", &["undo"]).good();
+    assert!(place.read("r/.pvr/json").contains(r#""a.json":1"#));
+    place.pvr("r", &["undo", &place.pvr("r", &["log", "-n", "2"]).good().lines().nth(1).unwrap()[..8]]).good();
+    assert!(place.read("r/.pvr/json").contains(r#""a.json":2"#));
     place.write("r/a.json", "3");
     place.pvr("r", &["commit", "-m", "three"]).good();
     let log: Value = serde_json::from_str(&place.pvr("r", &["log", "--json"]).good()).unwrap();
     let verbs: Vec<_> = log.as_array().unwrap().iter().map(|e| e["verb"].as_str().unwrap()).collect();
-    assert_eq!(verbs, ["commit", "other", "commit"]);
+    assert_eq!(verbs, ["commit", "goto", "undo", "other", "commit"]);
     place.pvr("r", &["undo"]).good();
     assert!(place.read("r/.pvr/json").contains(r#""a.json":2"#));
-    let first = log[2]["after"].as_str().unwrap();
+    let first = log[4]["after"].as_str().unwrap();
     place.pvr("r", &["undo", &first[..10]]).good();
     assert!(place.read("r/.pvr/json").contains(r#""a.json":1"#));
     assert_eq!(place.pvr("r", &["show", "--json"]).code, 0);

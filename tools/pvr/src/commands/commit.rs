@@ -12,7 +12,7 @@ use crate::{
 };
 use clap::Parser;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 /// Record the files as the new committed state
 ///
@@ -95,7 +95,7 @@ fn tell(context: &Context, repo: &Repo, key: &str, sha: Option<&str>, new: bool)
 }
 
 fn write_checkpoint(repo: &Repo, index: &mut BTreeMap<String, Added>) -> Result<()> {
-    let text = canonical::write(&json!({"major": history::now()}), CANONICAL)?;
+    let text = canonical::write(&json!({"major": history::utc(SystemTime::now())}), CANONICAL)?;
     files::write_atomic(&repo.root().join("checkpoint.json"), 0o644, text.as_bytes())?;
     let sha = files::hash_bytes(text.as_bytes());
     index.insert("checkpoint.json".into(), Added { force_object: false, sha });

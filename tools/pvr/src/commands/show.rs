@@ -5,7 +5,7 @@ use crate::{
     commands::{Context, print},
     error::{Error, Result},
     history::{self, Entry},
-    repo::{self, Repo, State},
+    repo::{self, Repo},
 };
 use clap::Parser;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         print(&canonical::write(&Value::Object(after), TABS)?);
         return Ok(());
     }
-    let before = if entry.before.is_empty() { State::new() } else { repo.history().state(&entry.before)? };
+    let before = repo.history().state(&entry.before)?;
     let changes = repo::changes(&before, &after)?;
     if context.json {
         let mut value = entry.json();

@@ -37,7 +37,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let (sha, verb, what) = match &args.name {
         Some(name) => (show::find(&entries, Some(name))?.after.clone(), "goto", "back to that state".to_owned()),
         None => {
-            let entry = history::undoable(&entries).filter(|e| !e.before.is_empty()).ok_or_else(nothing)?;
+            let entry = history::undoable(&entries).ok_or_else(nothing)?;
             (entry.before.clone(), UNDO, format!("took back {} {}", entry.verb, entry.message))
         }
     };
