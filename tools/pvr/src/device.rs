@@ -18,6 +18,9 @@ use runtime::{
 
 /// Refuses a state (its canonical text) that the device cannot take, with everything that it refers to.
 pub fn check(repo: &Repo, text: &[u8], message: Option<&str>) -> Result<()> {
+    if message.is_some_and(|m| m.len() > limits::COMMIT_MESSAGE_MAX) {
+        return Err(Error::input(format!("the message is longer than {} bytes", limits::COMMIT_MESSAGE_MAX)));
+    }
     let state: State = serde_json::from_slice(text).unwrap_or_default(); // what is no state is refused below
     let mut objects = Objects::of(&state, |_, sha| repo.object(sha)).unwrap_or_default();
     let (mut spans, mut plan) = (Box::new(Spans::new()), Box::new(Plan::empty(RevName::factory())));

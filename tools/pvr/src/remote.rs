@@ -139,6 +139,13 @@ impl Remote {
         self.info["json-key"].as_str().filter(|key| !key.is_empty()).unwrap_or("post")
     }
 
+    /// What a request for content shows: a hub's addresses are permission enough; a device's are its own endpoint, which
+    /// wants to know who asks.
+    fn content_access(&self, url: &str) -> Access {
+        let is_own = address::parse(url).is_ok_and(|uri| address::origin(&uri) == address::origin(&self.base));
+        if self.is_device && is_own { Access::Write } else { Access::None }
+    }
+
     fn endpoint(&self, name: &str) -> Result<String> {
         match self.info[name].as_str() {
             Some(url) if !url.is_empty() => self.resolve(url),

@@ -50,6 +50,29 @@ fn the_token_that_was_given_is_used_from_the_start() {
 }
 
 #[test]
+fn a_device_wants_its_token_for_content_too() {
+    let place = Place::new();
+    let hub = hub(&place, &["mine"], None);
+    hub.world().is_hub = false;
+    fs::remove_dir_all(place.path("home/.pvr/objects")).unwrap();
+    place.pvr("home", &["-a", "mine", "clone", &hub.url, "c"]).good();
+    place.write("home/c/web/root.squashfs", "new");
+    place.commit("home/c", "new");
+    place.pvr("home/c", &["-a", "mine", "post"]).good();
+    let seen = std::mem::take(&mut hub.world().seen);
+    let of_content: Vec<_> = seen.iter().filter(|seen| seen.line.contains("/blobs/")).collect();
+    assert!(of_content.iter().any(|seen| seen.line.starts_with("PUT")) && of_content.len() > 1);
+    assert!(of_content.iter().all(|seen| seen.header("authorization") == "Bearer mine"));
+    // One that was paired is known by its address.
+    let address = hub.url.strip_prefix("http://").unwrap();
+    let device = json!({"address": address, "name": "d", "fingerprint": null, "token": "mine", "id": "1"});
+    place.write("home/.pvr/devices.json", json!({"devices": [device]}).to_string());
+    fs::remove_dir_all(place.path("home/.pvr/objects")).unwrap();
+    place.pvr("home", &["clone", &hub.url, "paired"]).good();
+    assert!(carried(&hub).iter().all(|header| header == "Bearer mine"));
+}
+
+#[test]
 fn a_token_that_is_kept_is_found_by_the_challenge() {
     let place = Place::new();
     let hub = hub(&place, &["kept"], None);

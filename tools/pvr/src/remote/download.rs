@@ -105,7 +105,7 @@ impl Remote {
 
     /// One connection's worth of an object.
     fn stream(&self, record: &Record, part: &mut Part, tag: &mut Option<String>, bar: &ProgressBar) -> Tried<()> {
-        let mut request = Request::new("GET", &record.url, Access::None);
+        let mut request = Request::new("GET", &record.url, self.content_access(&record.url));
         request.headers.push(("Accept-Encoding", "identity".into()));
         if part.have > 0 {
             request.headers.push(("Range", format!("bytes={}-", part.have)));

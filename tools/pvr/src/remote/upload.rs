@@ -129,7 +129,7 @@ impl Remote {
     /// Sends an object's content from this byte on.
     fn put(&self, object: &Outgoing, url: &str, from: u64, progress: &(dyn Fn(u64) + Sync)) -> Tried<()> {
         let content = Content::File { path: &object.path, from, progress };
-        let mut request = Request { content, ..Request::new("PUT", url, Access::None) };
+        let mut request = Request { content, ..Request::new("PUT", url, self.content_access(url)) };
         if from > 0 && from < object.size {
             let range = format!("bytes {from}-{}/{}", object.size - 1, object.size);
             request.headers.push(("Content-Range", range));
