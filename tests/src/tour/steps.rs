@@ -165,6 +165,7 @@ impl Tour {
         let before = self.containers()?;
         let boots = self.loader_starts()?;
         self.work()?.write(PAGE, page("second page"))?;
+        self.planned(&["reboot      no", "moves       stop web, start web"])?;
         let rev = self.post("a new page")?;
         let ended = self.finished(&rev)?;
         self.must_be(&ended, "DONE")?;
@@ -192,6 +193,7 @@ impl Tour {
         let boots = self.loader_starts()?;
         let volume = self.number("volume")?;
         self.touch_initrd()?;
+        self.planned(&["reboot      yes", "  because   bsp/initrd.img belongs to no container"])?;
         let rev = self.post("a new base")?;
         let ended = self.finished(&rev)?;
         self.must_be(&ended, "DONE")?;
@@ -572,6 +574,13 @@ impl Tour {
 
     fn loader_starts(&self) -> Outcome<usize> {
         self.log_count("U-Boot 20")
+    }
+
+    /// Before it is sent, `pvr plan` says these lines of it; what the device then does is seen after it.
+    fn planned(&self, lines: &[&str]) -> Outcome<()> {
+        let said = self.work()?.run(&["plan", &format!("http://127.0.0.1:{}", self.device.ports.endpoint)])?;
+        let missing = lines.iter().find(|line| !said.lines().any(|other| other == **line));
+        ensure(missing.is_none(), || format!("pvr plan does not say `{}`: {said}", missing.unwrap_or(&"")))
     }
 
     /// Local revisions on the disk.
