@@ -13,6 +13,7 @@
 //! Not here: keep-alive. Each answer ends its connection.
 
 mod admin;
+mod announce;
 mod client;
 mod documents;
 mod flow;
@@ -36,6 +37,7 @@ use crate::{
     wire::{Buffer, Channel, Message, Received, WireError},
 };
 use admin::Visitor;
+use announce::{Announcer, Service};
 use client::{Client, Room, World};
 use house::{Asker, House};
 use log::info;
@@ -60,8 +62,9 @@ const TRANSFERS: usize = limits::TRANSFERS_MAX - 1;
 
 const LISTENER: Token = Token(0);
 const CHANNEL: Token = Token(1);
+const ANNOUNCER: Token = Token(2);
 /// The first of two for each client.
-const FIRST: usize = 2;
+const FIRST: usize = 3;
 
 /// Serves the address that PID 1 says, until it ends.
 pub fn run(channel: &Channel) -> Result<(), WireError> {
@@ -70,12 +73,14 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
     let Message::Listen { address, access, names } = request.message else { return Err(WireError::Kind) };
     let address = address.parse::<SocketAddr>().map_err(|_| WireError::Value)?;
     let listener = TcpListener::bind(address).map_err(errno)?;
+    let announcer = if address.ip().is_loopback() { None } else { Announcer::open() };
     rustix::io::ioctl_fionbio(channel.as_fd(), true)?;
     confine::become_user(confine::ENDPOINT_UID)?;
     confine::close_files(None)?;
     confine::restrict(confine::Calls::Endpoint)?;
     let control = HOST_SOCKET.to_str().unwrap_or_default().into();
     let mut endpoint = Endpoint::new(channel, listener, control, House::new(access, names)).map_err(errno)?;
+    endpoint.announce(announcer).map_err(errno)?;
     channel.send(0, &Message::Ready, &[])?;
     channel.send(0, &Message::Recall, &[])?;
     info!("port {}, {}{}", address.port(), access.word(), route::BASE);
@@ -106,6 +111,7 @@ struct Endpoint<'c> {
     clients: Vec<Option<Client>>,
     parking: Parking,
     visitor: Option<Visitor>,
+    announcer: Option<Announcer>,
 }
 
 impl<'c> Endpoint<'c> {
@@ -116,8 +122,30 @@ impl<'c> Endpoint<'c> {
         let clients = (0..CLIENTS).map(|_| None).collect();
         let (events, buffer) = (Events::with_capacity(64), Box::new(Buffer::new()));
         let (backlog, told) = (true, true);
-        let (parking, visitor) = (Parking::default(), None);
-        Ok(Self { channel, buffer, poll, events, listener, backlog, told, control, house, clients, parking, visitor })
+        Ok(Self {
+            channel,
+            buffer,
+            poll,
+            events,
+            listener,
+            backlog,
+            told,
+            control,
+            house,
+            clients,
+            parking: Parking::default(),
+            visitor: None,
+            announcer: None,
+        })
+    }
+
+    /// Has its neighbours told, as soon as it is known what.
+    fn announce(&mut self, announcer: Option<Announcer>) -> io::Result<()> {
+        for descriptor in announcer.iter().flat_map(Announcer::descriptors) {
+            self.poll.registry().register(&mut SourceFd(&descriptor.as_raw_fd()), ANNOUNCER, Interest::READABLE)?;
+        }
+        self.announcer = announcer;
+        Ok(())
     }
 
     /// Waits for something to do, and does some of it for everybody. `false`: PID 1 is gone.
@@ -125,11 +153,14 @@ impl<'c> Endpoint<'c> {
         let now = Instant::now();
         // A client in the backlog makes no new edge when a slot becomes free.
         let let_in = self.backlog && self.may_let_in();
-        let patience = if let_in || self.told || self.clients.iter().flatten().any(|client| client.again) {
+        let busy = self.clients.iter().flatten().any(|client| client.again)
+            || self.announcer.as_ref().is_some_and(|announcer| announcer.again);
+        let patience = if let_in || self.told || busy {
             Some(Duration::ZERO)
         } else {
-            let ends = self.clients.iter().flatten().map(|client| client.until).chain(self.parking.until());
-            ends.map(|until| until.saturating_duration_since(now)).min()
+            let clients = self.clients.iter().flatten().map(|client| client.until);
+            let others = self.parking.until().into_iter().chain(self.announcer.iter().filter_map(Announcer::poll_at));
+            clients.chain(others).min().map(|until| until.saturating_duration_since(now))
         };
         match self.poll.poll(&mut self.events, patience) {
             Ok(()) => {}
@@ -140,6 +171,7 @@ impl<'c> Endpoint<'c> {
             match event.token() {
                 LISTENER => self.backlog = true,
                 CHANNEL => self.told = true,
+                ANNOUNCER => self.announcer.iter_mut().for_each(|announcer| announcer.again = true),
                 Token(number) => {
                     if let Some(Some(client)) = self.clients.get_mut((number - FIRST) / 2) {
                         client.again = true;
@@ -152,6 +184,7 @@ impl<'c> Endpoint<'c> {
         }
         self.parking.end(Instant::now());
         self.accept();
+        self.announcer.iter_mut().for_each(|announcer| announcer.turn(Instant::now()));
         for index in 0..self.clients.len() {
             self.serve(index);
         }
@@ -161,9 +194,18 @@ impl<'c> Endpoint<'c> {
         Ok(true)
     }
 
+    /// It has just become known who the device is: its neighbours may know.
+    fn introduce(&mut self) {
+        let Self { announcer: Some(announcer), house, listener, .. } = self else { return };
+        let Ok(address) = listener.local_addr() else { return };
+        let (name, access, transport) = (house.name(), house.access.word(), house.transport());
+        announcer.begin(Service { name, port: address.port(), access, transport });
+    }
+
     /// Hears what PID 1 says. `false`: it is gone.
     fn listen(&mut self) -> Result<bool, WireError> {
         while self.told {
+            let was_known = self.house.is_known();
             let Received { message, mut fds, .. } = match self.channel.receive(&mut self.buffer) {
                 Ok(Some(received)) => received,
                 Ok(None) => return Ok(false),
@@ -186,6 +228,9 @@ impl<'c> Endpoint<'c> {
                     self.visitor = Visitor::serve(socket, already, &mut self.house, &address).or(self.visitor.take());
                 }
                 _ => return Err(WireError::Kind),
+            }
+            if !was_known && self.house.is_known() {
+                self.introduce();
             }
         }
         Ok(true)

@@ -35,6 +35,7 @@ pub mod boot;
 pub mod change;
 pub mod container;
 pub mod control;
+pub mod dns;
 pub mod fault;
 pub mod http;
 pub mod id;

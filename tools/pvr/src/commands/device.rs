@@ -1,6 +1,7 @@
 //! `pvr device`: the devices around, and who of them knows us.
 
 mod pair;
+pub(super) mod scan;
 
 use crate::{
     commands::Context,
@@ -13,6 +14,7 @@ use serde_json::json;
 /// The verbs below `device`.
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
+    Scan(scan::Args),
     Pair(pair::Args),
     Ls(LsArgs),
     Forget(ForgetArgs),
@@ -38,6 +40,7 @@ pub(super) struct ForgetArgs {
 
 pub(super) fn run(context: &Context, command: &Command) -> Result<()> {
     match command {
+        Command::Scan(args) => scan::run(context, args),
         Command::Pair(args) => pair::run(context, args),
         Command::Ls(_) => ls(context),
         Command::Forget(args) => forget(context, args),

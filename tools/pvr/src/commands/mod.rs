@@ -144,6 +144,8 @@ enum Command {
     /// Find devices around, and pair with them
     #[command(subcommand)]
     Device(device::Command),
+    #[command(hide = true)]
+    Scan(device::scan::Args),
     Control(control::Args),
 }
 
@@ -202,6 +204,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::StepInfo(args) => remoteinfo::step_info(&context, args),
         Command::Image(command) => image::run(&context, command),
         Command::Emulate(args) => emulate::run(&context, args),
+        Command::Scan(args) => device::scan::run(&context, args),
         Command::Device(command) => device::run(&context, command),
         Command::Control(args) => return control::run(&context, args),
     };
