@@ -1,5 +1,5 @@
-//! bench KIT X86-BINARY PROBE FOLDER JSON [PART]: measures, prints the table and writes the rows. `bench env-store BOARD MEDIUM` is the
-//! one operation that it traces.
+//! `bench KIT X86-BINARY PROBE FOLDER JSON [PART]`: measures, prints the table and writes the rows, or only those of a part.
+//! `bench env-store BOARD MEDIUM` is the one operation that it traces.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

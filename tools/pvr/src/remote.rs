@@ -1,7 +1,7 @@
 //! Devices and trails of hubs: finding their endpoints, reading states, posting revisions.
 //!
 //! One protocol serves both: `<url>/.pvrremote` names the endpoints of state, objects and steps. Nothing that comes
-//! from the other side is believed: an object is kept only under the hash of what arrived ([`download`]), a state only
+//! from the other side is believed: an object is kept only under the hash of what arrived (`download`), a state only
 //! if its keys are plain paths. A refusal is shown with the other side's code and text.
 
 mod download;
