@@ -1,6 +1,6 @@
 //! HTTP as `pvr` speaks it: one client for devices and hubs, with everything that may go wrong bounded.
 //!
-//! Invariants: a token never leaves for a host that it was not meant for, also not by a redirect; no answer makes us
+//! Invariants: a token never leaves for a service that it was not meant for, also not by a redirect; no answer makes us
 //! hold more than `ANSWER_MAX` bytes, packed or unpacked; every request ends: connecting, each read and each write
 //! have a time limit, redirects and repetitions are counted, a busy server is asked again for `BUSY` at most.
 //! Fault model: the other side, and everything between, may stop, lie, repeat itself or send rubbish at any byte.
@@ -79,10 +79,14 @@ impl Options {
     /// Whether an address belongs to the hub that was configured.
     fn is_base(&self, uri: &Uri) -> bool {
         let bases = [&self.baseurl, &self.repo_baseurl].map(|base| address::parse(base).ok());
-        bases
-            .iter()
-            .flatten()
-            .any(|base| address::host(base) == address::host(uri) && !address::is_downgrade(base, uri))
+        bases.iter().flatten().any(|base| address::is_same(base, uri))
+    }
+
+    /// Whether what two addresses know of the user is known to one owner: they are one service, or both were
+    /// configured, which a hub's API and its repositories need. Not if one of them is without the other's TLS.
+    fn is_one_hub(&self, one: &Uri, other: &Uri) -> bool {
+        let is_apart = address::is_downgrade(one, other) || address::is_downgrade(other, one);
+        address::is_same(one, other) || !is_apart && self.is_base(one) && self.is_base(other)
     }
 }
 
@@ -263,7 +267,12 @@ impl Client {
             match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 if redirects < REDIRECTS_MAX => {
                     redirects += 1;
-                    uri = redirected(request, &uri, &answer)?;
+                    let to = redirected(request, &uri, &answer)?;
+                    if request.bearer.is_some() && !address::is_same(&uri, &to) {
+                        // The body of such a request holds the token as well.
+                        return Err(Error::remote(format!("{uri} leads to {to}, where no token is shown")).into());
+                    }
+                    uri = to;
                     token = self.token(&uri, request.access);
                 }
                 status @ (301 | 302 | 303 | 307 | 308) => {
@@ -402,11 +411,8 @@ impl Client {
 
     /// Whether the user's own token may go there: to what was named, and to the hub that was configured.
     fn is_trusted(&self, uri: &Uri) -> bool {
-        let named = self
-            .named
-            .as_ref()
-            .is_some_and(|named| address::host(named) == address::host(uri) && !address::is_downgrade(named, uri));
-        named || self.options.is_base(uri)
+        let Some(named) = &self.named else { return self.options.is_base(uri) };
+        address::is_same(named, uri) || self.options.is_base(uri) && !address::is_downgrade(named, uri)
     }
 
     fn show(&self, text: impl FnOnce() -> String) {
@@ -587,8 +593,32 @@ mod tests {
             goes("http://192.168.1.7:12368/x") && goes("https://api.example.org/x") && goes("https://pvr.example.org/")
         );
         assert!(!goes("http://api.example.org/x"), "not without TLS");
+        assert!(!goes("http://192.168.1.7/") && !goes("https://192.168.1.7:12368/"), "another port is another service");
+        assert!(!goes("https://api.example.org:8443/"));
         assert!(!goes("https://evil.example/x") && !goes("https://api.example.org.evil.example/"));
         let none = client.tokens.of(&client, &address::parse("https://api.example.org").unwrap(), Access::None);
         assert_eq!(none, None);
+    }
+
+    #[test]
+    fn one_hub_is_one_service_or_what_was_configured() {
+        let one_hub = |bases: [&str; 2], one: &str, other: &str| {
+            let [baseurl, repo_baseurl] = bases.map(str::to_owned);
+            let options = Options { baseurl, repo_baseurl, ..Options::default() };
+            let [one, other] = [one, other].map(|url| address::parse(url).unwrap());
+            assert_eq!(options.is_one_hub(&one, &other), options.is_one_hub(&other, &one));
+            options.is_one_hub(&one, &other)
+        };
+        let tls = ["https://api.example.org", "https://pvr.example.org"];
+        assert!(one_hub(tls, "https://pvr.example.org/x", "https://api.example.org:443/auth"));
+        assert!(one_hub(tls, "http://device:12368/x", "http://device:12368/auth"), "whoever it is");
+        for stranger in ["http://pvr.example.org", "https://pvr.example.org:444", "https://other.example.org"] {
+            assert!(!one_hub(tls, stranger, "https://api.example.org/auth"), "{stranger}");
+        }
+        let plain = ["http://127.0.0.1:1", "http://127.0.0.1:2"];
+        assert!(one_hub(plain, "http://127.0.0.1:2/x", "http://127.0.0.1:1/auth"), "as configured");
+        assert!(!one_hub(plain, "http://127.0.0.1:3/x", "http://127.0.0.1:1/auth"));
+        let mixed = ["https://api.example.org", "http://pvr.example.org"];
+        assert!(!one_hub(mixed, "http://pvr.example.org/x", "https://api.example.org/auth"), "not out of TLS");
     }
 }

@@ -187,3 +187,52 @@ fn a_challenge_from_elsewhere_does_not_get_the_token_that_is_kept() {
     assert_eq!(carried(&thief), [""]);
     assert!(hub.world().seen.is_empty());
 }
+
+/// Asks another server, which says that it wants the login of the hub at `login`; what it was told.
+fn asked_by_a_thief(place: &Place, login: &str, of: impl Fn(&Hub) -> String) -> Vec<String> {
+    let thief = Hub::start(World::default());
+    let challenge = format!("JWT realm=\"pantahub services\", ph-aeps=\"{login}/auth\"");
+    let answer = format!("HTTP/1.1 401 X\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n");
+    thief.world().scripted.insert("GET /trails/t1/.pvrremote".into(), answer.into_bytes());
+    let error = place.pvr("home", &["remoteinfo", &format!("{}/trails/t1", of(&thief))]).failed(4);
+    assert!(error.contains("wants a login at") && error.contains("another place"), "{error}");
+    carried(&thief)
+}
+
+#[test]
+fn a_token_that_is_kept_goes_to_no_other_port_and_not_out_of_tls() {
+    let place = Place::new();
+    let hub = hub(&place, &["kept"], None);
+    keep_token(&place, &hub, "kept");
+    assert_eq!(asked_by_a_thief(&place, &hub.url, |thief| thief.url.clone()), [""], "another port");
+    let login = "https://127.0.0.1:9443";
+    let document = json!({"spec": "1", "tokens": {
+        format!("{login}/auth realm=pantahub services"): {"access-token": "kept", "refresh-token": "kept"}}});
+    place.write("home/.pvr/auth.json", document.to_string());
+    assert_eq!(asked_by_a_thief(&place, login, |thief| thief.url.clone()), [""], "and without TLS");
+    assert!(hub.world().seen.is_empty());
+}
+
+#[test]
+fn another_port_of_the_host_does_not_get_the_token_that_was_given() {
+    let place = Place::new();
+    let (hub, thief) = (hub(&place, &["mine"], None), Hub::start(World::of(json!({"#spec": "s"}))));
+    thief.world().is_hub = true;
+    let to = format!("{}/trails/t1/.pvrremote", thief.url);
+    let redirect = format!("HTTP/1.1 302 X\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+    hub.world().scripted.insert("GET /trails/t1/.pvrremote".into(), redirect.into_bytes());
+    place.pvr("home", &["-a", "mine", "remoteinfo", &format!("{}/trails/t1", hub.url)]).good();
+    assert_eq!((carried(&hub), carried(&thief)), (vec!["Bearer mine".to_owned()], vec![String::new()]));
+}
+
+#[test]
+fn a_token_that_is_exchanged_does_not_follow_a_redirect() {
+    let place = Place::new();
+    let (hub, thief) = (hub(&place, &["new"], Some("new")), Hub::start(World::default()));
+    keep_token(&place, &hub, "old");
+    let redirect = format!("HTTP/1.1 307 X\r\nLocation: {}/auth/login\r\nContent-Length: 0\r\n\r\n", thief.url);
+    hub.world().scripted.insert("GET /auth/login".into(), redirect.into_bytes());
+    let error = place.pvr("r", &["post", &format!("{}/trails/t1", hub.url)]).failed(4);
+    assert!(error.contains("where no token is shown"), "{error}");
+    assert!(thief.world().seen.is_empty(), "its body would hold the token too");
+}

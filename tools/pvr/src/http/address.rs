@@ -34,6 +34,11 @@ pub fn origin(uri: &Uri) -> String {
     format!("{scheme}://{}:{port}", host(uri))
 }
 
+/// Whether both addresses are of the same service: what one of them may know of the user, the other may.
+pub fn is_same(one: &Uri, other: &Uri) -> bool {
+    origin(one) == origin(other)
+}
+
 /// Whether a request that goes from `from` to `to` loses what TLS gave.
 pub fn is_downgrade(from: &Uri, to: &Uri) -> bool {
     from.scheme_str() == Some("https") && to.scheme_str() != Some("https")
@@ -101,6 +106,13 @@ mod tests {
         assert_eq!(origin(&of("https://H.example/x")), "https://h.example:443");
         assert_eq!(origin(&of("http://[::1]/x")), "http://[::1]:80");
         assert!(is_downgrade(&of("https://a/"), &of("http://a/")) && !is_downgrade(&of("http://a/"), &of("http://b/")));
+        assert!(
+            is_same(&of("https://a/x"), &of("https://A:443/y"))
+                && is_same(&of("http://[::1]/"), &of("http://[::1]:80/"))
+        );
+        for other in ["http://a/", "https://a:444/", "https://b/", "https://a.b/"] {
+            assert!(!is_same(&of("https://a/"), &of(other)), "{other}");
+        }
         for near in ["http://127.0.0.2/", "http://10.1.2.3/", "http://[fe80::1]/", "http://localhost:1/"] {
             assert!(is_near(&of(near)), "{near}");
         }

@@ -4,9 +4,11 @@
 //! `auth.json` are kept under these two, as the original keeps them; a token that is not taken any more is exchanged
 //! for a new one, and for reading there is a token for nobody in particular.
 //!
-//! Invariants: a token goes only to the host for which it was made, and to the hosts that the user named with
-//! `--baseurl` and `--repo-baseurl`; a challenge from elsewhere gets none, whatever realm it names. The token for
-//! nobody is never stored: it would be found, and refused, by the next `pvr post`.
+//! Invariants: a token goes only to the service (scheme, host and port) where one logs in for it; where the user named
+//! both with `--baseurl` and `--repo-baseurl`, also from one to the other, but never out of TLS. A challenge from
+//! elsewhere gets none, whatever realm it names: another port of a host is another owner's, and an address without TLS
+//! is whoever stands on the way. The token for nobody is never stored: it would be found, and refused, by the next
+//! `pvr post`.
 //! Not done: asking for a name and a password.
 
 use super::{Client, Content, Request, address};
@@ -135,9 +137,7 @@ impl Tokens {
             return Ok(Some(token.clone()));
         }
         let endpoint = address::parse(&challenge.endpoint).map_err(|e| Error::remote(e.message))?;
-        let ours = address::host(&endpoint) == address::host(uri)
-            || client.options.is_base(uri) && client.options.is_base(&endpoint);
-        if !ours || address::is_downgrade(uri, &endpoint) {
+        if !client.options.is_one_hub(uri, &endpoint) {
             let text =
                 format!("{} wants a login at {}, which is another place", address::origin(uri), challenge.endpoint);
             return Err(Error::remote(text).hint("if it belongs there, name both: --repo-baseurl and --baseurl"));
