@@ -204,6 +204,40 @@ fn an_upload_that_breaks_goes_on_if_the_server_can() {
     }
 }
 
+/// Announced uploads of one object: what was sent of it each time, by its range and length.
+fn sent_with(place: &Place, hub: &Hub, part: &[u8], content: &[u8]) -> Vec<(String, String)> {
+    place.write("r/web/root.squashfs", content);
+    place.commit("r", "x");
+    hub.world().parts = Some([(sha(content), part.to_vec())].into());
+    place.pvr("r", &["post", &hub.url]).good();
+    let world = hub.world();
+    assert_eq!(world.objects[&sha(content)], content);
+    let puts = world.seen.iter().filter(|seen| seen.line.starts_with("PUT"));
+    puts.map(|seen| (seen.header("content-range").to_owned(), seen.header("content-length").to_owned())).collect()
+}
+
+#[test]
+fn a_server_that_holds_all_of_it_or_more_and_still_wants_it_gets_all_of_it() {
+    for more in [0, 1] {
+        let place = Place::new();
+        small_device(&place, "r");
+        let hub = hub_of(&place, "r");
+        let part = vec![7; 1000 + more];
+        let sent = sent_with(&place, &hub, &part, &[7; 1000]);
+        assert_eq!(sent, [(String::new(), "1000".to_owned())], "no upload of nothing, which an empty object is");
+    }
+}
+
+#[test]
+fn what_a_server_holds_of_somebody_else_costs_one_more_upload() {
+    let place = Place::new();
+    small_device(&place, "r");
+    let hub = hub_of(&place, "r");
+    let sent = sent_with(&place, &hub, &[9; 400], &[7; 1000]);
+    let rest = ("bytes 400-999/1000".to_owned(), "600".to_owned());
+    assert_eq!(sent, [rest, (String::new(), "1000".to_owned())]);
+}
+
 #[test]
 fn an_upload_that_never_ends_is_an_error() {
     let place = Place::new();

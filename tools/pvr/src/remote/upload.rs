@@ -5,6 +5,8 @@
 //! bytes it holds. Only then the rest alone is sent, with `Content-Range: bytes FIRST-LAST/SIZE`. A server that does
 //! not know this does not say it, and gets all of it; a client that does not know it sends all of it, which the server
 //! takes as ever. After a break the object is announced again, which asks again how much has arrived.
+//! What is held need not be what we have: somebody else may have sent it. An upload that is refused although only its
+//! rest was sent is sent once more as a whole, and what is refused then is the object.
 
 use super::{Remote, for_each};
 use crate::{
@@ -56,7 +58,7 @@ pub fn outgoing(repo: &Repo, state: &State) -> Result<Vec<Outgoing>> {
 enum Announced {
     /// It is there.
     There,
-    /// Its content goes to this address, from this byte on.
+    /// Its content goes to this address, from this byte on: there is at least one, or the object is empty.
     Wanted { url: String, from: u64 },
 }
 
@@ -69,6 +71,7 @@ impl Remote {
 
     fn send(&self, object: &Outgoing, force: bool, bar: &ProgressBar) -> Result<()> {
         let (mut stalls, mut best, mut first) = (0, None, true);
+        let (mut whole, mut refused) = (false, false);
         let shown = Mutex::new(0u64);
         loop {
             let Announced::Wanted { url, from } = self.announce(object, force && first)? else {
@@ -79,6 +82,7 @@ impl Remote {
             if first {
                 verify(object)?;
             }
+            let from = if std::mem::take(&mut whole) { 0 } else { from };
             if best.is_none_or(|best| from > best) && !first {
                 stalls = 0;
             }
@@ -97,6 +101,7 @@ impl Remote {
                     stalls += 1;
                     std::thread::sleep(Duration::from_millis(500) * stalls);
                 }
+                Err(Failure::Final(_)) if from > 0 && !refused => (whole, refused) = (true, true),
                 Err(Failure::Final(error)) => return Err(error),
             }
         }
@@ -118,7 +123,7 @@ impl Remote {
             (409, Some(url)) if force && !is_link => Ok(Announced::Wanted { url: self.resolve(url)?, from: 0 }),
             (409, _) => Ok(Announced::There),
             (200, Some(url)) => {
-                let from = number(&record[OFFSET]).filter(|from| from <= size).unwrap_or(0);
+                let from = number(&record[OFFSET]).filter(|from| from < size).unwrap_or(0);
                 Ok(Announced::Wanted { url: self.resolve(url)?, from })
             }
             (200, None) => Err(Error::remote(format!("object {sha} ({name}): the answer names no address for it"))),
@@ -130,7 +135,7 @@ impl Remote {
     fn put(&self, object: &Outgoing, url: &str, from: u64, progress: &(dyn Fn(u64) + Sync)) -> Tried<()> {
         let content = Content::File { path: &object.path, from, progress };
         let mut request = Request { content, ..Request::new("PUT", url, self.content_access(url)) };
-        if from > 0 && from < object.size {
+        if from > 0 {
             let range = format!("bytes {from}-{}/{}", object.size - 1, object.size);
             request.headers.push(("Content-Range", range));
         }
@@ -143,9 +148,8 @@ impl Remote {
         // What it says is for people; if that breaks, the status is enough.
         let _ = answer.into_body().into_with_config().limit(4096).reader().read_to_end(&mut body);
         let refused = crate::http::refusal(&format!("{} was not accepted", object.name), status, &body);
-        // The connection behind a gateway broke, or what was held was let go meanwhile: announced again, it is known.
-        let let_go = from > 0 && matches!(status, 409 | 412 | 416);
-        Err(if let_go || matches!(status, 408 | 502 | 504) { Failure::Lost(refused) } else { Failure::Final(refused) })
+        // The connection behind a gateway broke: announced again, it is known how much has arrived.
+        Err(if matches!(status, 408 | 502 | 504) { Failure::Lost(refused) } else { Failure::Final(refused) })
     }
 }
 
