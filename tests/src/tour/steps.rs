@@ -36,7 +36,7 @@ pub fn walk(kit: &Kit, folder: &Path, keep: bool) -> Outcome<bool> {
     let mut tour = Tour::of(kit.clone(), Device::new(kit, folder)?);
     let mut report = Report::of("the tour");
     type Step = fn(&mut Tour, &mut Report) -> Outcome<()>;
-    let steps: [(&str, Step); 11] = [
+    let steps: [(&str, Step); 12] = [
         ("1", Tour::boots),
         ("2", Tour::changes_one_container),
         ("3", Tour::changes_the_base),
@@ -48,6 +48,7 @@ pub fn walk(kit: &Kit, folder: &Path, keep: bool) -> Outcome<bool> {
         ("6b", Tour::installs_thirty_megabytes),
         ("6c", Tour::cut_during_a_trial),
         ("7", Tour::refuses),
+        ("8", Tour::goes_back_on_request),
     ];
     for (name, step) in steps {
         let held = report.step(name, |report| step(&mut tour, report));
@@ -415,6 +416,35 @@ impl Tour {
             "environment, journal and {} files under trails and objects are as before",
             before.len() - 2
         ));
+        Ok(())
+    }
+
+    /// 8. One click on the device's page: back to the revision before; and not for another site's page.
+    fn goes_back_on_request(&mut self, report: &mut Report) -> Outcome<()> {
+        let status = self.ready()?;
+        let before = status["previous"].as_str().ok_or("there is no revision before")?.to_string();
+        let (now, settled, port) = (self.committed()?, self.device.settled()?, self.device.ports.endpoint);
+        let page = http::get(port, "/")?.text();
+        ensure(page.contains("<title>Switchback</title>"), || format!("the page is {page}"))?;
+        let click = |headers: &[&str]| http::send(port, "POST", "/cgi-bin/rollback", headers, b"");
+        for (header, code) in [("Origin: http://elsewhere.example", "SB1514"), ("Sec-Fetch-Site: cross-site", "SB1514")]
+        {
+            let answer = click(&[header])?;
+            ensure(answer.status == 403 && answer.text().contains(code), || {
+                format!("{header}: {} {}", answer.status, answer.text())
+            })?;
+        }
+        self.device.is_as(&settled)?;
+        let own = format!("Origin: http://127.0.0.1:{port}");
+        let answer = click(&[&own, "Sec-Fetch-Site: same-origin"])?;
+        ensure(answer.status == 200, || format!("rollback: {} {}", answer.status, answer.text()))?;
+        let ended = self.finished(&before)?;
+        self.must_be(&ended, "DONE")?;
+        self.env_is(&before, &ended)?;
+        let status = self.ready()?;
+        ensure(status["previous"] == now, || format!("the revision before is {}, not {now}", status["previous"]))?;
+        report.held("8", &format!("back from {now} to {before} by the device's page: {}", ended.seen.join(" > ")));
+        report.fact("asked by another site's page: 403 SB1514, and nothing changed");
         Ok(())
     }
 }
