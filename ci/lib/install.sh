@@ -7,7 +7,7 @@
 # command or file that proves it -> package
 packages=(
     qemu-system-aarch64:qemu-system-arm
-    aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu
+    aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/assert.h:libc6-dev-arm64-cross
     arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf /usr/arm-linux-gnueabihf/lib/libc.a:libc6-dev-armhf-cross
     cc:gcc c++:g++ make:make bison:bison flex:flex bc:bc xxd:xxd
     /usr/include/openssl/ssl.h:libssl-dev /usr/include/gnutls/gnutls.h:libgnutls28-dev

@@ -39,7 +39,7 @@ pub const FDS_MAX: usize = 16;
 /// Revisions that one collection can be told to keep.
 pub const KEEP_MAX: usize = 24;
 /// Bytes that the endpoint may have kept for it.
-pub const MEMORY_MAX: usize = 2048;
+pub const MEMORY_MAX: usize = limits::ENDPOINT_MEMORY_MAX;
 
 const _: () = assert!(limits::HTTP_HEAD_MAX + 64 <= PAYLOAD_MAX, "what was read of an upload travels with it");
 const _: () = assert!(KEEP_MAX * (2 + limits::REV_NAME_MAX) < PAYLOAD_MAX);

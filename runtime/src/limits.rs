@@ -51,6 +51,16 @@ pub const CONNECTION_PATIENCE_MS: u64 = 10_000;
 pub const TRANSFER_PATIENCE_MS: u64 = 60_000;
 /// Uploads and downloads at the same time, each a short-lived `fetch` process of about 200 KB.
 pub const TRANSFERS_MAX: usize = 4;
+/// What is kept for the endpoint: a key, its certificate and all tokens. One message between errands.
+pub const ENDPOINT_MEMORY_MAX: usize = 2048;
+/// Tokens that the endpoint gives: the people and machines of one device.
+pub const TOKENS_MAX: usize = 16;
+/// Bytes that a client of the endpoint must move for each second in which it is the one waited for.
+pub const CLIENT_RATE_MIN: u32 = 1024;
+/// Time in which a pairing code can be used: to walk from the console to the desk. Seconds.
+pub const PAIRING_VALID_S: u64 = 300;
+/// Attempts at one pairing code. Five of 2^40: a guess succeeds once in 200 thousand million.
+pub const PAIRING_TRIES_MAX: u8 = 5;
 /// Commit message of a revision, bytes. Reference: device-formats 6.2.
 pub const COMMIT_MESSAGE_MAX: usize = 256;
 /// Bytes of an exported revision, unpacked: more than the storage of any board holds, and little enough that what
@@ -149,6 +159,10 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("connection-patience", CONNECTION_PATIENCE_MS, "ms"),
     ("transfers", TRANSFERS_MAX as u64, "transfers"),
     ("archive", ARCHIVE_MAX, "bytes"),
+    ("tokens", TOKENS_MAX as u64, "tokens"),
+    ("client-rate", CLIENT_RATE_MIN as u64, "bytes/s"),
+    ("pairing-valid", PAIRING_VALID_S, "s"),
+    ("pairing-tries", PAIRING_TRIES_MAX as u64, "attempts"),
     ("commit-message", COMMIT_MESSAGE_MAX as u64, "bytes"),
     ("tries", TRIES_MAX as u64, "boots"),
     ("falls", FALLS_MAX as u64, "boots"),

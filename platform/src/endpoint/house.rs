@@ -6,7 +6,7 @@
 //! Not here: pages of other sites (`site`), codes (`pairing`), keeping (the keeper, through PID 1).
 
 use super::{
-    memory::{Memory, NAME_MAX, TOKENS_MAX, Token},
+    memory::{Memory, NAME_MAX, Token},
     pairing::{Pairing, fill, same},
     tls,
 };
@@ -15,6 +15,7 @@ use log::{info, warn};
 use runtime::{
     fault::{Code, Refusal},
     json,
+    limits::TOKENS_MAX,
 };
 use sha2::{Digest, Sha256};
 use std::{

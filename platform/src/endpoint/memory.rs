@@ -4,10 +4,8 @@
 //! not known is skipped, so that an older release reads what a newer one wrote.
 //! Invariants: `decode` is total; what is damaged is nothing, never a part. A token itself is not kept anywhere.
 
-use crate::wire::MEMORY_MAX;
+use runtime::limits::{ENDPOINT_MEMORY_MAX as MEMORY_MAX, TOKENS_MAX};
 
-/// Tokens of one device: its people and their machines.
-pub(super) const TOKENS_MAX: usize = 16;
 /// Bytes of a token's name.
 pub(super) const NAME_MAX: usize = 24;
 /// First byte of the document.

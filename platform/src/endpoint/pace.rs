@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 /// Bytes that pay for a second of waiting.
-pub(super) const RATE: u32 = 1024;
+pub(super) const RATE: u32 = runtime::limits::CLIENT_RATE_MIN;
 /// Credit at the start, and the most that can be saved.
 pub(super) const CREDIT: Duration = Duration::from_secs(20);
 

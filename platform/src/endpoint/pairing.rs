@@ -6,14 +6,14 @@
 //! Invariants: a secret is good once, for `VALID`, and for `TRIES` attempts; a new one takes the place of the last.
 //! Not here: tokens (`tokens`), who may have a code shown (the control socket's management).
 
-use runtime::fault::Code;
+use runtime::{fault::Code, limits};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::time::{Duration, Instant};
 
 /// How long a code can be used.
-pub(super) const VALID: Duration = Duration::from_secs(300);
-/// Attempts at one code. Five of 2^40: a guess succeeds once in 200 thousand million.
-const TRIES: u8 = 5;
+pub(super) const VALID: Duration = Duration::from_secs(limits::PAIRING_VALID_S);
+/// Attempts at one code.
+const TRIES: u8 = limits::PAIRING_TRIES_MAX;
 /// Bytes of the fingerprint that a code holds.
 pub(super) const PRINT: usize = 10;
 /// Bytes of the secret.

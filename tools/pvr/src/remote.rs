@@ -43,7 +43,15 @@ impl Remote {
             if let Some(info) = endpoints(&answer) {
                 let is_device =
                     place.contains(DEVICE_PATH) || info["post-url"].as_str().is_some_and(|u| u.contains(DEVICE_PATH));
-                return Ok(Self { client, base: address::parse(&place)?, info, is_device });
+                let base = address::parse(&place)?;
+                if info["switchback.access"] == "open"
+                    && !matches!(base.host(), Some("127.0.0.1" | "localhost" | "[::1]"))
+                {
+                    eprintln!(
+                        "note: this device is open to everybody who reaches it, in plain HTTP: for development only"
+                    );
+                }
+                return Ok(Self { client, base, info, is_device });
             }
             first.get_or_insert(answer);
         }
