@@ -4,8 +4,9 @@
 //! go that the old state had and the new one has not, then the new ones are made durable and get their names. Killed in
 //! between, some files are old, new or gone, each of them whole; the same command again finishes.
 //! Files that were tracked are overwritten, as the original does. What would be lost otherwise is reported before
-//! anything is done: untracked files in the way, and changed files that the new state does not have.
-//! Not written through: symbolic links to folders.
+//! anything is done: untracked files in the way, and changed files that the new state does not have. Where it is not
+//! known which files were tracked (no record, or another program's commit), every file that differs is reported.
+//! Neither looked at, written nor removed through: symbolic links to folders. What is behind one is not ours.
 
 use crate::{
     canonical::{self, CANONICAL},
@@ -50,24 +51,20 @@ impl Repo {
     pub fn plan_checkout(&self, how: Checkout) -> Result<Plan> {
         let state = self.pristine()?;
         state::check_keys(&state)?;
-        let old = self.history().files(&crate::history::id(&state)?);
+        let old = self.history().files(&crate::history::id(&state)?).unwrap_or_default();
+        state::check_keys(&old)?;
+        // Files of which it matters whether their content is the one that some state keeps.
+        let mut asked: Vec<_> = state::entries(&old).filter(|(key, _)| !state.contains_key(*key)).collect();
+        asked.extend(state::entries(&state).filter(|(key, _)| !old.contains_key(*key)));
         let (mut removed, mut lost) = (Vec::new(), Vec::new());
-        if let Some(old) = &old {
-            state::check_keys(old)?;
-            for (key, value) in state::entries(old).filter(|(key, _)| !state.contains_key(*key)) {
-                match self.holds(key, value)? {
-                    None => {}
-                    Some(true) => removed.push(key.clone()),
-                    Some(false) => lost.push(key.clone()),
-                }
+        for ((key, _), holds) in asked.iter().zip(self.hold(&asked)?) {
+            if holds == Some(false) {
+                lost.push((*key).clone());
             }
-            for (key, value) in state::entries(&state).filter(|(key, _)| !old.contains_key(*key)) {
-                if self.holds(key, value)? == Some(false) {
-                    lost.push(key.clone());
-                }
+            if holds.is_some() && !state.contains_key(*key) {
+                removed.push((*key).clone());
             }
         }
-        removed.extend(lost.iter().filter(|key| !state.contains_key(*key)).cloned());
         self.find_in_the_way(&state, &mut removed, &mut lost)?;
         lost.sort_unstable();
         lost.dedup();
@@ -100,24 +97,37 @@ impl Repo {
         self.write_index(&BTreeMap::new())
     }
 
-    /// Whether a file has this content; nothing if there is no file.
-    fn holds(&self, key: &str, value: &Value) -> Result<Option<bool>> {
-        let path = self.root().join(key);
-        match fs::symlink_metadata(&path) {
-            Err(_) => return Ok(None),
-            Ok(meta) if meta.is_dir() => return Ok(None),
-            Ok(_) => {}
-        }
-        let Ok(text) = fs::File::open(&path) else { return Ok(Some(false)) };
-        drop(text);
-        match state::object_of(key, value)? {
-            Some(sha) => Ok(Some(self.hash(&[key])?[0] == sha)),
-            None => {
-                let now = files::read(&path)?;
-                let now = serde_json::from_slice::<Value>(&now);
-                Ok(Some(now.is_ok_and(|now| state::same(&now, value).unwrap_or(false))))
+    /// What stands under a key, a link itself rather than what it leads to. Nothing if that is behind a link to a folder.
+    pub(crate) fn stands(&self, key: &str) -> Option<fs::Metadata> {
+        let is_folder = |folder: &str| fs::symlink_metadata(self.root().join(folder)).is_ok_and(|meta| meta.is_dir());
+        let inside = key.match_indices('/').all(|(at, _)| is_folder(&key[..at]));
+        inside.then(|| fs::symlink_metadata(self.root().join(key)).ok()).flatten()
+    }
+
+    /// Whether each file has this content; nothing where there is no file. A device or a pipe has no content.
+    fn hold(&self, asked: &[(&String, &Value)]) -> Result<Vec<Option<bool>>> {
+        let (mut found, mut objects) = (Vec::new(), Vec::new());
+        for (at, (key, value)) in asked.iter().enumerate() {
+            let path = self.root().join(key);
+            let there = self.stands(key).is_some_and(|meta| !meta.is_dir());
+            // A link counts as the file it leads to. What is no file is not opened: a pipe would wait for its other end.
+            let readable = there && path.is_file() && fs::File::open(&path).is_ok();
+            match state::object_of(key, value)? {
+                Some(sha) if readable => objects.push((at, key.as_str(), sha)),
+                None if readable => {
+                    let now = serde_json::from_slice::<Value>(&files::read(&path)?);
+                    found.push(Some(now.is_ok_and(|now| state::same(&now, value).unwrap_or(false))));
+                    continue;
+                }
+                _ => {}
             }
+            found.push(there.then_some(false));
         }
+        let keys: Vec<_> = objects.iter().map(|(_, key, _)| *key).collect();
+        for ((at, _, sha), now) in objects.iter().zip(self.hash(&keys)?) {
+            found[*at] = Some(*sha == now);
+        }
+        Ok(found)
     }
 
     /// Files where the state needs a folder, and folders where it needs a file.
@@ -138,12 +148,21 @@ impl Repo {
                 removed.push(folder.to_owned());
             }
         }
-        let all = self.files()?;
-        for (key, _) in state::entries(state).filter(|(key, _)| self.root().join(key).is_dir()) {
-            let below = all.iter().filter(|file| crate::parts::in_part(file, key) && !going.contains(*file));
-            for file in below {
-                lost.push(file.clone());
-                removed.push(file.clone());
+        for (key, _) in state::entries(state) {
+            let folder = self.root().join(key);
+            if !self.stands(key).is_some_and(|meta| meta.is_dir()) {
+                continue;
+            }
+            for below in files::walk(&folder)?.iter().filter(|below| is_no_folder(&folder.join(below))) {
+                let name = below.to_str().ok_or_else(|| {
+                    Error::input(format!("the file name {} is not UTF-8", folder.join(below).display()))
+                        .hint(format!("the state has a file where the folder {key} is: move it away"))
+                })?;
+                let file = format!("{key}/{name}");
+                if !going.contains(&file) {
+                    lost.push(file.clone());
+                    removed.push(file);
+                }
             }
         }
         Ok(())
@@ -231,6 +250,9 @@ impl Repo {
     /// Removes a file and the folders that it leaves empty.
     pub(crate) fn remove_file(&self, key: &str) -> Result<()> {
         let path = self.root().join(key);
+        if self.stands(key).is_none() {
+            return Ok(());
+        }
         match fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(e).during(|| format!("remove {}", path.display()));
@@ -254,6 +276,10 @@ impl Repo {
         }
         path.parent().map_or(Ok(()), files::create_dir)
     }
+}
+
+fn is_no_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_dir())
 }
 
 fn remove_empty(dir: &Path) -> std::io::Result<()> {

@@ -117,19 +117,121 @@ fn reset_removes_what_only_the_old_state_had() {
     assert_eq!(place.pvr("r", &["status"]).good(), "? untracked\n");
 }
 
-/// After another program changed the state, nobody knows what the files were: nothing is removed, nothing is asked.
+/// After another program changed the state, nobody knows what the files were: nothing is removed, and every file with
+/// other content is asked for.
 #[test]
-fn reset_after_the_original_behaves_as_the_original() {
+fn reset_after_the_original_removes_nothing_and_asks() {
     let place = about_to_reset();
     let state = place.read("r/.pvr/json");
     place.write("r/.pvr/json", state.replace("\"d\"", "\"e\""));
     place.write("r/e", "in the way");
-    place.pvr("r", &["reset"]).good();
+    assert!(place.pvr("r", &["reset"]).failed(3).contains("would be lost: a, e; nothing was changed"));
+    assert_eq!((place.read("r/a"), place.read("r/e")), ("a".into(), "in the way".into()));
+    place.pvr("r", &["reset", "--force"]).good();
     assert_eq!((place.read("r/c"), place.read("r/e")), ("c".into(), "d".into()));
     // From then on it is known again.
     place.pvr("r", &["get", "../s/.pvr"]).good();
     place.pvr("r", &["reset"]).good();
     assert!(!place.path("r/e").exists() && place.path("r/c").exists());
+}
+
+/// Without a record of ours (the original made the repository), and with one that is damaged.
+#[test]
+fn reset_without_a_record_asks() {
+    for damage in [
+        |place: &Place| fs::remove_dir_all(place.path("r/.pvr/switchback")).unwrap(),
+        |place: &Place| {
+            place.write("r/.pvr/switchback/checkout", "\0");
+        },
+    ] {
+        let place = Place::new();
+        place.repo("r");
+        place.write("r/a", "one");
+        place.write("r/b.json", "{}");
+        place.commit("r", "x");
+        damage(&place);
+        place.pvr("r", &["reset"]).good();
+        damage(&place);
+        place.write("r/a", "work of a day");
+        place.write("r/b.json", "[1]");
+        assert!(place.pvr("r", &["reset"]).failed(3).contains("would be lost: a, b.json; nothing was changed"));
+        assert_eq!(place.read("r/a"), "work of a day");
+        place.pvr("r", &["reset", "-f"]).good();
+        assert_eq!(place.read("r/a"), "one");
+    }
+}
+
+/// Files that the state had once, in a folder that is a link by now: what is behind it was never ours.
+#[test]
+fn nothing_is_removed_through_links() {
+    let place = Place::new();
+    place.repo("r");
+    for content in ["x", "of somebody else"] {
+        place.write("r/keep", content);
+        place.write("r/lib/deep/x", "x");
+        place.commit("r", "a");
+        fs::remove_dir_all(place.path("r/lib")).unwrap();
+        place.pvr("r", &["commit", "-m", "b"]).good();
+        let log: Value = serde_json::from_str(&place.pvr("r", &["log", "--json"]).good()).unwrap();
+        let b = log[0]["after"].as_str().unwrap();
+        place.pvr("r", &["undo"]).good();
+        place.pvr("r", &["reset"]).good();
+        fs::remove_dir_all(place.path("r/lib")).unwrap();
+        place.write("out/deep/x", content);
+        std::os::unix::fs::symlink("../out", place.path("r/lib")).unwrap();
+        place.pvr("r", &["undo", b]).good();
+        place.pvr("r", &["reset"]).good();
+        assert_eq!(place.read("out/deep/x"), content);
+        assert_eq!(place.pvr("r", &["status"]).good(), "");
+        fs::remove_file(place.path("r/lib")).unwrap();
+    }
+}
+
+/// Opening a pipe waits for its other end; nobody may wait with the locks held.
+#[test]
+fn a_pipe_in_the_way_is_no_file_to_read() {
+    let pipe = |place: &Place, name: &str| {
+        assert!(Command::new("mkfifo").arg(place.path(name)).status().unwrap().success());
+    };
+    for name in ["r/d", "r/c"] {
+        let place = about_to_reset();
+        let _ = fs::remove_file(place.path(name));
+        pipe(&place, name);
+        let said = shell(&place, "timeout 60 pvr reset");
+        assert!(said.failed(3).contains(&format!("would be lost: {}; nothing was changed", &name[2..])));
+        assert_eq!(shell(&place, "timeout 60 pvr reset --force").code, 0);
+        assert_eq!(place.pvr("r", &["status"]).good(), "");
+    }
+    // In a folder that stands where a file has to be.
+    let place = about_to_reset();
+    fs::create_dir(place.path("r/d")).unwrap();
+    pipe(&place, "r/d/pipe");
+    assert!(shell(&place, "timeout 60 pvr reset").failed(3).contains("would be lost: d/pipe"));
+    assert_eq!(shell(&place, "timeout 60 pvr reset --force").code, 0);
+    assert_eq!(place.read("r/d"), "d");
+}
+
+/// The cache of hashes is read once for all files that go.
+#[test]
+fn reset_reads_its_cache_as_often_for_many_files_as_for_few() {
+    let opened = |count: usize| {
+        let place = Place::new();
+        place.repo("r");
+        place.write("r/keep", "x");
+        place.commit("r", "few");
+        (0..count).for_each(|n| place.write(&format!("r/many/{n}"), n.to_string()));
+        place.commit("r", "many");
+        place.pvr("r", &["undo"]).good();
+        let trace = place.path("trace");
+        let script = format!("strace -f -qqq -e trace=openat -o {} pvr reset", trace.display());
+        assert_eq!(shell(&place, &script).code, 0, "strace is installed: apt install strace");
+        assert!(!place.path("r/many").exists());
+        let calls = fs::read_to_string(trace).unwrap();
+        calls.lines().filter(|line| line.contains("switchback/hashes\"")).count()
+    };
+    let few = opened(2);
+    assert!(few > 0);
+    assert_eq!(opened(40), few);
 }
 
 #[test]

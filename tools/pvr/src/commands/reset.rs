@@ -13,7 +13,8 @@ use std::io::{IsTerminal, Write};
 ///
 /// Changed files are overwritten; files that only the state before had are removed; untracked files stay. Nothing stays
 /// added. Before a file would be lost whose content is nowhere else (untracked and in the way, or changed and not in
-/// the new state) it asks; without a terminal it refuses, unless --force says otherwise.
+/// the new state) it asks; without a terminal it refuses, unless --force says otherwise. After another program changed
+/// the state nobody knows which files were tracked: then it asks for every file with other content.
 ///
 /// With --hardlink a file is its object: read-only, because whoever writes it would change the object of every
 /// repository. An editor that replaces files works; `pvr reset` makes copies again.

@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     }
     for (key, value) in repo::entries(&now).filter(|(key, _)| !state.contains_key(*key)) {
         let path = repo.root().join(key);
-        if path.is_file() {
+        if repo.stands(key).is_some() && path.is_file() {
             let force_object = key.ends_with(".json") && repo::object_of(key, value)?.is_some();
             index.insert(key.clone(), Added { force_object, sha: files::hash(&path)? });
         }
