@@ -4,6 +4,7 @@
 //! 1 this machine (files, tools, memory), 2 wrong usage or no repository, 3 the input is wrong and nothing was
 //! done, 4 the other side could not be reached or spoke nonsense, 5 the other side refused.
 
+use crate::shown::shown_lines;
 use std::{fmt, io};
 
 /// What kind of trouble it is; decides the exit code.
@@ -75,9 +76,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ERROR: {}", self.message)?;
+        // Paths, and what the other side said, are in it.
+        write!(f, "ERROR: {}", shown_lines(&self.message))?;
         if let Some(hint) = &self.hint {
-            write!(f, "\nhint: {hint}")?;
+            write!(f, "\nhint: {}", shown_lines(hint))?;
         }
         Ok(())
     }

@@ -97,7 +97,7 @@ impl Hashes {
         let found = in_parallel(&asked, |(key, line)| {
             let Some(line) = line else { return Ok(None) };
             let now = Stamp::at(&folder, key).during(|| format!("look at {}", root.join(key).display()))?;
-            Ok((now == line.stamp).then(|| self.text[line.sha.clone()].to_owned()))
+            Ok((now == line.stamp).then(|| self.part(&line.sha).to_owned()))
         })?;
         let missing: Vec<&str> =
             keys.iter().zip(&found).filter(|(_, sha)| sha.is_none()).map(|(key, _)| *key).collect();
@@ -111,7 +111,7 @@ impl Hashes {
             return;
         }
         let mut all: BTreeMap<&str, (&Stamp, &str)> = BTreeMap::new();
-        all.extend(self.lines.iter().map(|l| (&self.text[l.key.clone()], (&l.stamp, &self.text[l.sha.clone()]))));
+        all.extend(self.lines.iter().map(|l| (self.part(&l.key), (&l.stamp, self.part(&l.sha)))));
         all.extend(self.new.iter().map(|(key, (stamp, sha))| (key.as_str(), (stamp, sha.as_str()))));
         let mut text = HEAD.to_owned();
         for (key, (stamp, sha)) in all.iter().filter(|(key, _)| !key.contains('\n') && keep(key)) {
@@ -128,9 +128,13 @@ impl Hashes {
         let _ = files::write_unsynced(&self.path, text.as_bytes());
     }
 
+    fn part(&self, range: &Range<usize>) -> &str {
+        self.text.get(range.clone()).unwrap_or_default()
+    }
+
     /// The line of each key. Both are sorted, as a rule, so that one walk finds them all.
     fn find(&self, keys: &[&str]) -> Vec<Option<&Line>> {
-        let key_of = |line: &Line| &self.text[line.key.clone()];
+        let key_of = |line: &Line| self.part(&line.key);
         let mut at = 0;
         let mut find = |key: &&str| {
             while at < self.lines.len() && key_of(&self.lines[at]) < *key {
@@ -196,7 +200,9 @@ fn parse(text: &str) -> Option<Vec<Line>> {
         at = end + 1;
         Some(Line { stamp, sha, key: end - words.next()?.len()..end })
     };
-    body.strip_prefix(HEAD)?.lines().map(line).collect()
+    // Not `lines`, which takes a carriage return away that is the end of a name.
+    let lines = body.strip_prefix(HEAD)?;
+    if lines.is_empty() { Some(Vec::new()) } else { lines.strip_suffix('\n')?.split('\n').map(line).collect() }
 }
 
 /// Does something to every item on all processors; the answers in the items' order, or the first error.
@@ -264,5 +270,16 @@ mod tests {
         }
         assert_eq!(cached(&whole.replace("1 2 3", "1 2 4")), None);
         assert_eq!(Hashes::load(dir.path()).lines.len(), 0);
+    }
+
+    #[test]
+    fn names_of_the_cache_are_what_they_are() {
+        let names = ["a\r", "b\u{2028}", "c d", "\u{e4}\r\r", "z"];
+        let line = |name: &&str| format!("{} 1 2 3 4 5 6 7 {name}\n", "0".repeat(64));
+        let body = HEAD.to_owned() + &names.iter().map(line).collect::<String>();
+        let text = format!("{body}{}\n", files::hash_bytes(body.as_bytes()));
+        let lines = parse(&text).unwrap();
+        assert_eq!(lines.iter().map(|line| &text[line.key.clone()]).collect::<Vec<_>>(), names);
+        assert!(lines.iter().all(|line| text[line.sha.clone()] == "0".repeat(64)));
     }
 }

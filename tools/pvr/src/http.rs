@@ -545,7 +545,10 @@ pub(crate) fn refusal(what: &str, status: u16, body: &[u8]) -> Error {
     let kind = if status < 400 { Kind::Remote } else { Kind::Refused };
     let error = Error::new(kind, format!("{what}: HTTP {status}: {text}"));
     match status {
-        401 => error.hint("it wants to know who you are: --access-token TOKEN, or PVR_ACCESSTOKEN"),
+        401 => error.hint(
+            "it wants to know who you are. A device: `pvr device pair ADDRESS`; a hub: --access-token TOKEN, or \
+             PVR_ACCESSTOKEN",
+        ),
         403 => error.hint("this is not yours, or the token is not good for it: --access-token TOKEN"),
         404 => error.hint("is the address right, and the revision still there?"),
         503 => error.hint("it is busy, perhaps with an update; wait until that is done, then try again"),
@@ -556,7 +559,7 @@ pub(crate) fn refusal(what: &str, status: u16, body: &[u8]) -> Error {
 
 /// Text of the other side, fit for a terminal: in one line and without control characters.
 fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+    crate::shown::shown(String::from_utf8_lossy(bytes).trim()).chars().take(SHOWN).collect()
 }
 
 #[cfg(test)]
@@ -575,7 +578,7 @@ mod tests {
         assert_eq!(refusal("no", 502, b"<html>\n").message, "no: HTTP 502: <html>");
         let hub = br#"{"error":"REST-ERR-ID-1","msg":"No Access","code":403}"#;
         assert_eq!(refusal("no", 403, hub).message, "no: HTTP 403: No Access");
-        assert_eq!(refusal("no", 500, b"\x1b[31mred").message, "no: HTTP 500: [31mred");
+        assert_eq!(refusal("no", 500, b"\x1b[31mred").message, "no: HTTP 500: \\u{1b}[31mred");
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod reference;
 pub mod registry;
 pub mod remote;
 pub mod repo;
+pub mod shown;
 pub mod side;
 pub mod source;
 pub mod squashfs;

@@ -6,6 +6,7 @@
 use crate::{
     canonical::{self, CANONICAL},
     error::{Error, Result},
+    shown::quoted,
 };
 use serde_json::{Map, Value};
 use std::{cmp::Ordering, collections::BTreeSet, path::Path};
@@ -72,12 +73,14 @@ pub fn check_keys(state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a key that is not a plain path inside the repository.
+/// Refuses a key that is not a plain path inside the repository, by the device's own rule.
 pub fn check_key(key: &str) -> Result<()> {
     let first = key.split('/').next().unwrap_or_default();
-    let plain = key.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
-    if !plain || key.contains(['\\', '\0', '\n']) || first == ".pvr" || first == ".pv" {
-        return Err(Error::input(format!("the key {key:?} is not a plain path inside the revision")));
+    if !runtime::state::is_plain_path(key) || first == ".pvr" || first == ".pv" {
+        let most = runtime::limits::KEY_MAX;
+        let hint =
+            format!("no `..`, no backslash, no control character, at most {most} bytes, and not ours (.pvr, .pv)");
+        return Err(Error::input(format!("the key {} is not a plain path inside the revision", quoted(key))).hint(hint));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::{
     error::Result,
     history,
     repo::Repo,
+    shown::shown,
 };
 use clap::Parser;
 use serde_json::Value;
@@ -35,7 +36,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     }
     for entry in &entries {
         let title = entry.message.lines().next().unwrap_or_default();
-        print(&format!("{} {} {:<7} {title}", &entry.after[..8], entry.time, entry.verb));
+        let line = format!("{} {} {:<7} {title}", &entry.after[..8], entry.time, entry.verb);
+        print(&shown(&line));
     }
     Ok(())
 }

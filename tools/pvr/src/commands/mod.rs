@@ -36,6 +36,7 @@ use crate::{
     error::{Error, Result},
     http,
     registry::Registry,
+    shown::shown_lines,
 };
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -246,13 +247,13 @@ impl Context {
         if self.json {
             print(&json.to_string());
         } else {
-            print(&text());
+            print(&shown_lines(&text()));
         }
     }
 
     /// Tells people something that is no result.
     fn warn(&self, text: &str) {
-        eprintln!("{text}");
+        eprintln!("{}", shown_lines(text));
     }
 
     /// Shows that something goes on, on a terminal.

@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
     history::{self, Entry},
     repo::{self, Repo},
+    shown::{shown, shown_lines},
 };
 use clap::Parser;
 use serde_json::{Value, json};
@@ -47,10 +48,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         context.say(value, String::new);
         return Ok(());
     }
-    print(&format!("state  {}\ntime   {}\nverb   {}\n", entry.after, entry.time, entry.verb));
-    print(&format!("{}\n", entry.message));
+    let (time, verb) = (shown(&entry.time), shown(&entry.verb));
+    print(&format!("state  {}\ntime   {time}\nverb   {verb}\n", entry.after));
+    print(&format!("{}\n", shown_lines(&entry.message)));
     for (letter, keys) in [('A', changes.added), ('D', changes.removed), ('C', changes.changed)] {
-        keys.iter().for_each(|key| print(&format!("{letter} {key}")));
+        keys.iter().for_each(|key| print(&format!("{letter} {}", shown(key))));
     }
     Ok(())
 }

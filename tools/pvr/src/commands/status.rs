@@ -4,6 +4,7 @@ use crate::{
     commands::Context,
     error::Result,
     repo::{self, Repo},
+    shown::shown,
 };
 use clap::Parser;
 use serde_json::json;
@@ -34,7 +35,7 @@ pub(super) fn run(context: &Context, _args: &Args) -> Result<()> {
         return Ok(());
     }
     for (letter, keys) in groups {
-        keys.iter().for_each(|key| super::print(&format!("{letter} {key}")));
+        keys.iter().for_each(|key| super::print(&format!("{letter} {}", shown(key))));
     }
     Ok(())
 }
