@@ -45,6 +45,12 @@ pub fn write_unsynced(path: &Path, content: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Keeps others from changing the files of a folder that are replaced, until the answer is dropped.
+pub fn lock_dir(dir: &Path) -> Result<File> {
+    let act = || File::open(dir).and_then(|dir| dir.lock().map(|()| dir));
+    act().during(|| format!("lock {}", dir.display()))
+}
+
 /// Makes the names in a folder durable.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).during(|| format!("sync {}", dir.display()))

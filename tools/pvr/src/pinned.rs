@@ -4,7 +4,8 @@
 //! a way that the network does not see. Names, dates and issuers have no say. `devices.json` in the settings' folder holds
 //! address, hash and token of each device, for its owner's eyes only.
 //! Invariants: nothing is sent to a paired device before its certificate was found to be the pinned one, nor by another
-//! way than the paired one; its token goes nowhere else.
+//! way than the paired one; its token goes nowhere else. Whoever changes the file reads it again under the folder's lock, so
+//! that of two `pvr` that pair at once neither loses its token.
 //! Not here: the pairing itself (`commands::device`).
 
 use crate::{
@@ -21,8 +22,9 @@ use rustls::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
-    fmt, fs, io,
-    io::{Read, Write},
+    fmt,
+    fs::{self, File},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -114,6 +116,7 @@ impl Paired {
 
     /// Adds a device, in place of what was at its address or had its certificate.
     pub fn put(&mut self, device: Device) -> Result<()> {
+        let _lock = self.begin()?;
         let same = |old: &Device| device.fingerprint.is_some() && old.fingerprint == device.fingerprint;
         self.devices.retain(|old| old.address != device.address && !same(old));
         self.devices.push(device);
@@ -122,14 +125,23 @@ impl Paired {
 
     /// Forgets a device by its address or name; whether there was one.
     pub fn forget(&mut self, which: &str) -> Result<bool> {
+        let _lock = self.begin()?;
         let before = self.devices.len();
         self.devices.retain(|device| device.address != which && device.name != which);
         self.store()?;
         Ok(self.devices.len() < before)
     }
 
+    /// Keeps others from changing the file, and reads what they changed meanwhile.
+    fn begin(&mut self) -> Result<File> {
+        let dir = self.file.parent().unwrap_or(Path::new("."));
+        files::create_dir(dir)?;
+        let lock = files::lock_dir(dir)?;
+        *self = Self::load(dir)?;
+        Ok(lock)
+    }
+
     fn store(&self) -> Result<()> {
-        files::create_dir(self.file.parent().unwrap_or(Path::new(".")))?;
         let document = json!({"spec": "1", "devices": self.devices.iter().map(Device::write).collect::<Vec<_>>()});
         files::write_atomic(&self.file, 0o600, format!("{document:#}\n").as_bytes())
     }
@@ -318,6 +330,22 @@ mod tests {
         assert!(again.forget("10.0.0.2:12368").unwrap() && !again.forget("10.0.0.2:12368").unwrap());
         fs::write(&file, "{}").unwrap();
         assert!(Paired::load(folder.path()).is_err(), "damage does not mean plain HTTP");
+    }
+
+    #[test]
+    fn devices_that_are_paired_at_once_are_all_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let at_once: Vec<_> = (0..8).map(|n| (n, Paired::load(folder.path()).unwrap())).collect();
+        std::thread::scope(|scope| {
+            for (n, mut paired) in at_once {
+                scope.spawn(move || paired.put(device(&format!("10.0.0.{n}:12368"), None)).unwrap());
+            }
+        });
+        let mut paired = Paired::load(folder.path()).unwrap();
+        assert_eq!(paired.devices.len(), 8);
+        let mut other = Paired::load(folder.path()).unwrap();
+        assert!(other.forget("10.0.0.1:12368").unwrap() && paired.forget("10.0.0.2:12368").unwrap());
+        assert_eq!(Paired::load(folder.path()).unwrap().devices.len(), 6);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::{
     files,
     history::{self, History},
     pool::Pool,
+    registry::Registry,
 };
 pub use crate::{
     checkout::Checkout,
@@ -119,8 +120,17 @@ impl Repo {
         self.pool.path(sha)
     }
 
-    /// Keeps other `pvr` from changing the repository, and `gc` from its objects, until the answer is dropped.
+    /// Keeps other `pvr` from changing the repository, and `gc` from its objects, until the answer is dropped. From then
+    /// on `gc` knows the repository.
     pub fn lock(&self) -> Result<Lock> {
+        let lock = self.lock_unnoted()?;
+        self.note()?;
+        Ok(lock)
+    }
+
+    /// As [`Repo::lock`], for a repository that does not have its own name yet: it has to be noted under that name before
+    /// the answer is dropped.
+    pub fn lock_unnoted(&self) -> Result<Lock> {
         let pvr = self.root.join(".pvr");
         let act = || {
             let dir = File::open(&pvr)?;
@@ -133,6 +143,26 @@ impl Repo {
         let lock = Lock { _repository: act().during(|| format!("lock {}", pvr.display()))?, _pool: self.pool.share()? };
         self.sweep();
         Ok(lock)
+    }
+
+    /// Keeps `gc` from the objects until the answer is dropped; from then on it knows the repository.
+    pub fn share(&self) -> Result<File> {
+        let pool = self.pool.share()?;
+        self.note()?;
+        Ok(pool)
+    }
+
+    /// Notes in the pool that this repository needs its objects. The pool's lock must be held.
+    pub fn note(&self) -> Result<()> {
+        Registry::note_in_pool(self.pool.dir(), &self.root)
+    }
+
+    /// As [`Repo::note`], for verbs that only read: neither makes a pool, nor waits for its lock where nothing is new.
+    pub fn note_if_new(&self) -> Result<()> {
+        if !self.pool.dir().is_dir() || Registry::of_pool(self.pool.dir()).has(&self.root)? {
+            return Ok(());
+        }
+        self.share().map(drop)
     }
 
     /// Removes what a `pvr` left that was killed. Only the holder of the lock has such files.

@@ -135,13 +135,18 @@ fn canonical_json_as_the_original_writes_it() {
     assert!(indented.starts_with("{\n\t\"#spec\"") && indented.contains("\t\t\"n15\": 1.0E-1,\n"), "{indented}");
 }
 
+fn only_object(place: &Place) -> std::path::PathBuf {
+    let mut files = fs::read_dir(place.path("home/.pvr/objects")).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|path| path.is_file()).unwrap()
+}
+
 #[test]
 fn a_damaged_pool_is_noticed_at_checkout() {
     let place = Place::new();
     place.repo("r");
     place.write("r/a", "content");
     place.commit("r", "x");
-    let object = fs::read_dir(place.path("home/.pvr/objects")).unwrap().next().unwrap().unwrap().path();
+    let object = only_object(&place);
     fs::write(&object, "damaged").unwrap();
     place.write("r/a", "mine");
     assert!(place.pvr("r", &["reset"]).failed(3).contains("wrong sha"));

@@ -22,7 +22,8 @@ fn hub_with_empty_pool(place: &Place, set: impl FnOnce(&mut World)) -> Hub {
 
 /// Names in the pool: objects, and parts of objects.
 fn pool(place: &Place) -> (BTreeSet<String>, BTreeSet<String>) {
-    let names = fs::read_dir(place.path("home/.pvr/objects")).unwrap().map(|e| e.unwrap().file_name());
+    let files = fs::read_dir(place.path("home/.pvr/objects")).unwrap().map(|e| e.unwrap());
+    let names = files.filter(|e| e.path().is_file()).map(|e| e.file_name());
     names.map(|name| name.into_string().unwrap()).partition(|name| !name.starts_with('.'))
 }
 

@@ -477,6 +477,7 @@ fn gc_gives_back_what_was_needed_after_all() {
     place.write("unknown/b", "of somebody else");
     place.commit("unknown", "x");
     fs::write(place.path("home/.pvr/repositories"), "").unwrap();
+    fs::remove_dir_all(place.path("home/.pvr/objects/.repositories")).unwrap();
     place.pvr("r", &["status"]).good();
     let report = place.pvr("r", &["gc", "--days", "0"]).good();
     assert!(report.contains("      1 objects           1 kB  put aside"), "{report}");

@@ -53,7 +53,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let scratch = scratch.during(|| format!("create a folder in {}", beside.display()))?;
     let pool = files::absolute(&args.objects.clone().unwrap_or_else(|| context.shared_pool()));
     let repo = Repo::create(scratch.path(), &pool, &State::new())?;
-    let lock = repo.lock()?;
+    // The scratch folder is nobody's repository; it is noted under its own name below.
+    let lock = repo.lock_unnoted()?;
     let source = Source::open(&context.http(), &reference)?;
     let mut state = reference.parts.select(&source.state)?;
     state.entry("#spec").or_insert_with(|| json!(args.spec));
@@ -65,13 +66,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         repo.remember(&source.name, always)?;
     }
     reset::checkout(&repo, if args.canonical { Checkout::Canonical } else { Checkout::Plain })?;
-    drop(lock);
     // The scratch folder is this user's alone; the repository is as any other folder.
     let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
     fs::set_permissions(scratch.path(), mode).during(|| "set the folder's mode")?;
     fs::rename(scratch.path(), &target).during(|| format!("rename the finished folder to {}", target.display()))?;
     // It has its own name now: there is nothing left to clean up.
     let _ = scratch.keep();
+    Repo::at(&target)?.note()?;
+    drop(lock);
     context.note_repository(&target);
     context.say(json!({"cloned": target, "files": repo::entries(&state).count()}), || {
         format!("Successfully cloned: {}", target.display())

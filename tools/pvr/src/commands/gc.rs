@@ -1,6 +1,6 @@
 //! `pvr gc`.
 //!
-//! The pool is shared, also with repositories that nobody told us of. So an object goes in two steps: what no known
+//! The pool is shared, with repositories of others, which are in the pool's own list, and with some that nobody told us of. So an object goes in two steps: what no known
 //! repository needs, is older than the grace, and is not linked from a checkout is put aside into `.unused/` of the pool,
 //! from where every `pvr` of ours takes it back by itself; only what lay there for another grace is deleted.
 
@@ -9,7 +9,7 @@ use crate::{
     error::{During, Error, Result},
     files,
     pool::{Pool, UNUSED},
-    registry::Registry,
+    registry::{Registry, real},
     repo::{self, Repo},
 };
 use clap::Parser;
@@ -25,7 +25,7 @@ use std::{
 /// Free the object pool of what no repository needs
 ///
 /// Needed are the objects of every known repository's committed state, of its history and of what was added. Known are
-/// the repositories in which this user ran `pvr`, and those that --scan finds. Anything else is first put aside, and
+/// the repositories of this pool in which anybody ran `pvr`, and those that --scan finds. Anything else is first put aside, and
 /// deleted by a later gc; whoever asks for it meanwhile gets it back. Kept in any case: what is younger than --days, and
 /// what a checkout is hard-linked to. Nothing is done while a known repository cannot be read: its disk may just not be
 /// mounted; --forget says that it is gone for good.
@@ -62,24 +62,18 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         return Err(Error::usage(format!("there is no pool {}", pool.dir().display()))
             .hint("run it in a repository, or give --config-dir"));
     }
-    let registry = Registry::of(&context.config_dir);
-    registry.forget(&args.forget.iter().map(|dir| real(dir)).collect::<Vec<_>>())?;
+    let registries = [Registry::of(&context.config_dir), Registry::of_pool(pool.dir())];
+    let gone: Vec<_> = args.forget.iter().map(|dir| real(dir)).collect();
+    registries.iter().try_for_each(|registry| registry.forget(&gone))?;
     for dir in &args.scan {
         scan(&files::absolute(dir), context)?;
     }
     let _alone = alone(&pool)?;
-    let mut report = if args.restore { restore(&pool, args.dry_run)? } else { collect(&pool, &registry, args)? };
+    let mut report = if args.restore { restore(&pool, args.dry_run)? } else { collect(&pool, &registries, args)? };
     report.dry_run = args.dry_run;
     report.pool = pool.dir().to_owned();
     context.say(report.json(), || report.text());
     Ok(())
-}
-
-/// The path without links and `..`, also of a folder that is gone.
-fn real(dir: &Path) -> PathBuf {
-    let dir = files::absolute(dir);
-    let parent = || Some(fs::canonicalize(dir.parent()?).ok()?.join(dir.file_name()?));
-    fs::canonicalize(&dir).ok().or_else(parent).unwrap_or(dir)
 }
 
 /// The pool without anybody who stores into it.
@@ -140,9 +134,9 @@ impl Report {
     }
 }
 
-fn collect(pool: &Pool, registry: &Registry, args: &Args) -> Result<Report> {
+fn collect(pool: &Pool, registries: &[Registry], args: &Args) -> Result<Report> {
     let mut report = Report::default();
-    let needed = needed(pool, registry, &mut report)?;
+    let needed = needed(pool, registries, &mut report)?;
     let grace = Duration::from_secs(args.days.saturating_mul(86_400));
     let old =
         |meta: &Metadata| meta.modified().ok().and_then(|then| then.elapsed().ok()).is_some_and(|age| age >= grace);
@@ -220,15 +214,23 @@ fn entries(dir: &Path) -> Result<Vec<(String, PathBuf, Metadata)>> {
 }
 
 /// The objects that the known repositories of this pool need.
-fn needed(pool: &Pool, registry: &Registry, report: &mut Report) -> Result<BTreeSet<String>> {
+fn needed(pool: &Pool, registries: &[Registry], report: &mut Report) -> Result<BTreeSet<String>> {
     let mut needed = BTreeSet::new();
     let this = real(pool.dir());
-    for root in registry.list()? {
-        let hint = |error: Error| {
-            error.hint(format!(
+    let mut roots = BTreeSet::new();
+    for registry in registries {
+        roots.extend(registry.list()?);
+    }
+    for root in roots {
+        // Only one that is not there may be forgotten: the objects of one that is damaged are needed to repair it.
+        let is_there = root.join(".pvr").exists();
+        let hint = |mut error: Error| match error.hint.take_if(|_| is_there) {
+            Some(hint) => error.hint(format!("nothing was done; {hint}")),
+            None if is_there => error.hint(format!("nothing was done: repair {} first", root.display())),
+            None => error.hint(format!(
                 "nothing was done: mount its disk, or, if it is gone for good: pvr gc --forget {}",
                 root.display()
-            ))
+            )),
         };
         let repo = Repo::at(&root).map_err(hint)?;
         if real(repo.pool().dir()) != this {

@@ -36,6 +36,7 @@ use crate::{
     error::{Error, Result},
     http,
     registry::Registry,
+    repo::Repo,
     shown::shown_lines,
 };
 use clap::{Parser, Subcommand};
@@ -224,9 +225,12 @@ impl Context {
 
     /// Notes that there is a repository, so that `gc` keeps its objects.
     fn note_repository(&self, root: &Path) {
-        if root.join(".pvr/json").is_file() {
-            let _ = Registry::of(&self.config_dir).note(root);
+        if !root.join(".pvr/json").is_file() {
+            return;
         }
+        let _ = Registry::of(&self.config_dir).note(root);
+        // That it could not be is no failure of the verb, which has changed nothing then.
+        let _ = Repo::at(root).and_then(|repo| repo.note_if_new());
     }
 
     /// How devices and hubs are spoken to.

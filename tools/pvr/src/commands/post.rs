@@ -50,6 +50,8 @@ pub(super) struct StepArgs {
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::open()?;
+    // Before the first object is looked for: `gc` must not put it aside meanwhile.
+    let _pool = repo.share()?;
     let to = args.to.clone().or_else(|| repo.url("DefaultPostUrl"));
     let to = to.ok_or_else(|| Error::usage("no device given").hint("pvr post http://ADDRESS:12368"))?;
     let (url, _) = Reference::remote(&to, &context.http())?;
@@ -64,7 +66,6 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     }
     let there = repo::objects(&remote.state()?)?;
     objects.retain(|object| args.force || !there.contains(&object.sha));
-    let _pool = repo.pool().share()?;
     let bar = context.bar("uploading", 0);
     remote.send_all(&objects, args.force, &bar)?;
     bar.finish_and_clear();

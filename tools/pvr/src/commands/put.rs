@@ -48,6 +48,8 @@ pub(super) struct ObjectsArgs {
 
 pub(super) fn put(context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::open()?;
+    // Before the first object is looked for: `gc` must not put it aside meanwhile.
+    let _pool = repo.share()?;
     let to = args.to.clone().or_else(|| repo.url("DefaultPutUrl"));
     let to = to.ok_or_else(|| Error::usage("no revision given").hint("pvr put URL"))?;
     let (url, _) = Reference::remote(&to, &context.http())?;
@@ -61,7 +63,6 @@ pub(super) fn put(context: &Context, args: &Args) -> Result<()> {
     }
     let there = repo::objects(&remote.state()?)?;
     objects.retain(|object| args.force || !there.contains(&object.sha));
-    let _pool = repo.pool().share()?;
     let bar = context.bar("uploading", 0);
     remote.send_all(&objects, args.force, &bar)?;
     bar.finish_and_clear();
@@ -74,11 +75,12 @@ pub(super) fn put(context: &Context, args: &Args) -> Result<()> {
 
 pub(super) fn put_objects(context: &Context, args: &ObjectsArgs) -> Result<()> {
     let repo = Repo::open()?;
+    // Before the first object is looked for: `gc` must not put it aside meanwhile.
+    let _pool = repo.share()?;
     let state = repo.pristine()?;
     address::parse(&args.to)?;
     let objects = outgoing(&repo, &state)?;
     let remote = Remote::objects_only(&context.http(), &args.to)?;
-    let _pool = repo.pool().share()?;
     let bar = context.bar("uploading", 0);
     remote.send_all(&objects, args.force, &bar)?;
     bar.finish_and_clear();

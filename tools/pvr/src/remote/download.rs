@@ -33,7 +33,9 @@ const OBJECT_MAX: u64 = 64 << 30;
 impl Remote {
     /// Fetches the objects that the pool does not have, some at the same time.
     pub fn fetch_all(&self, repo: &Repo, shas: &[String], bar: &ProgressBar) -> Result<()> {
-        for_each(shas, |sha| self.fetch(repo, sha, bar))
+        for_each(shas, |sha| self.fetch(repo, sha, bar))?;
+        // A state will name them: their names are durable before it is.
+        files::sync_dir(repo.pool().dir())
     }
 
     fn fetch(&self, repo: &Repo, sha: &str, bar: &ProgressBar) -> Result<()> {

@@ -76,6 +76,16 @@ impl Place {
         }
     }
 
+    /// Runs `pvr` under strace with these options; what strace wrote.
+    pub(crate) fn traced(&self, folder: &str, options: &[&str], args: &[&str]) -> String {
+        let trace = self.path("trace");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qqq", "-y", "-o"]).arg(&trace).args(options).arg(env!("CARGO_BIN_EXE_pvr")).args(args);
+        command.current_dir(self.path(folder)).env("HOME", self.path("home")).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("strace is installed: apt install strace");
+        self.read("trace")
+    }
+
     /// Makes a repository in a new folder.
     pub(crate) fn repo(&self, folder: &str) {
         fs::create_dir(self.path(folder)).unwrap();
@@ -135,9 +145,9 @@ pub(crate) fn hub_of(place: &Place, folder: &str) -> hub::Hub {
 /// What such a device holds.
 pub(crate) fn world_of(place: &Place, folder: &str) -> hub::World {
     let state = serde_json::from_str(&place.read(&format!("{folder}/.pvr/json"))).unwrap();
-    let objects = fs::read_dir(place.path("home/.pvr/objects")).unwrap().map(|entry| {
-        let entry = entry.unwrap();
-        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
-    });
+    let entries = fs::read_dir(place.path("home/.pvr/objects")).unwrap().map(|entry| entry.unwrap());
+    let objects = entries
+        .filter(|entry| entry.path().is_file())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
     hub::World { state, objects: objects.collect(), ..hub::World::default() }
 }
