@@ -127,24 +127,36 @@ impl Side {
 
     /// An exported archive, plain or packed.
     pub fn archive(path: &Path) -> Result<Self> {
-        let open = || -> std::io::Result<Box<dyn Read>> {
-            let mut file = File::open(path)?;
-            let mut magic = [0; 2];
-            let length = file.read(&mut magic)?;
-            file.rewind()?;
-            let file = BufReader::new(file);
-            Ok(if magic[..length] == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
-        };
-        let mut source = Unpacked(open().during(|| format!("read {}", path.display()))?);
-        let (mut text, mut spans) = (vec![0; limits::STATE_MAX], Box::new(Spans::new()));
-        let mut kept = Kept::default();
-        let length = archive::walk(&mut source, &mut text, &mut spans, &mut kept).map_err(|refusal| {
+        let (text, objects) = walked(path)?.map_err(|refusal| {
             let hint = "a device would not install it; export it again";
             Error::new(Kind::Input, format!("{}: {refusal}", path.display())).hint(hint)
         })?;
-        text.truncate(length);
-        Ok(Self { what: path.display().to_string(), text, objects: kept.objects, untracked: 0 })
+        Ok(Self { what: path.display().to_string(), text, objects, untracked: 0 })
     }
+}
+
+/// Why a device would not install an archive as it is, by its own code; nothing if it would look at its state.
+pub fn refusal(path: &Path) -> Result<Option<Refusal>> {
+    Ok(walked(path)?.err())
+}
+
+/// The state and the objects of an archive, as a device walks it.
+fn walked(path: &Path) -> Result<std::result::Result<(Vec<u8>, Objects), Refusal>> {
+    let open = || -> std::io::Result<Box<dyn Read>> {
+        let mut file = File::open(path)?;
+        let mut magic = [0; 2];
+        let length = file.read(&mut magic)?;
+        file.rewind()?;
+        let file = BufReader::new(file);
+        Ok(if magic[..length] == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+    };
+    let mut source = Unpacked(open().during(|| format!("read {}", path.display()))?);
+    let (mut text, mut spans) = (vec![0; limits::STATE_MAX], Box::new(Spans::new()));
+    let mut kept = Kept::default();
+    Ok(archive::walk(&mut source, &mut text, &mut spans, &mut kept).map(|length| {
+        text.truncate(length);
+        (text, kept.objects)
+    }))
 }
 
 fn canonical_text(state: &State) -> Result<Vec<u8>> {

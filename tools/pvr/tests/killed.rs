@@ -76,7 +76,7 @@ fn disk(place: &Place) -> BTreeMap<String, Vec<u8>> {
         }
     }
     // The copy's own address stands in these, or the inodes of its files.
-    let own = [".pvr/config", ".pvr/repositories", "switchback/hashes"];
+    let own = [".pvr/config", ".pvr/repositories", ".repositories/list", "switchback/hashes"];
     found.retain(|name, _| !own.iter().any(|own| name.ends_with(own)));
     found
 }
@@ -131,6 +131,9 @@ fn check(case: &Case) -> usize {
     let after = (whole.pvr("r", &["inspect", "-c"]).good(), files(&whole.path("r")));
     let index = whole.path("r/.pvr/new").exists().then(|| whole.read("r/.pvr/new"));
     let operations = operations(&copy(&template), case.args);
+    for kind in ["openat", "write", "rename", "fsync"] {
+        assert!(operations.iter().any(|(call, _)| call == kind || call == "renameat" && kind == "rename"), "no {kind}");
+    }
     let mut seen = Vec::new();
     for (call, count) in &operations {
         let place = copy(&template);

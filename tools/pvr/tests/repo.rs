@@ -257,3 +257,31 @@ fn an_archive_that_lies_is_refused() {
         place.pvr("home", &["clone", archive.to_str().unwrap(), "new"]);
     }
 }
+
+/// What a device takes is narrower than what comes in here; it says so in its own words, and our export is within.
+#[test]
+fn an_archive_that_a_device_would_refuse_comes_in_with_a_warning() {
+    let place = Place::new();
+    place.repo("r");
+    let original = vector("export/app.tgz");
+    let said = place.pvr("r", &["import", original.to_str().unwrap()]);
+    assert!(said.code == 0 && !said.err.contains("warning"), "{said:?}");
+    let sha = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
+    let mut archive = tar::Builder::new(fs::File::create(place.path("last.tar")).unwrap());
+    let state = format!(r##"{{"#spec":"pantavisor-service-system@1","a":"{sha}"}}"##);
+    for (name, content) in [(format!("objects/{sha}"), "one"), ("json".to_owned(), &state)] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content.as_bytes()).unwrap();
+    }
+    archive.finish().unwrap();
+    let said = place.pvr("r", &["import", "../last.tar"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.err.contains("warning: a device would not install this archive itself, because SB1701: "), "{said:?}");
+    let told = place.pvr("r", &["import", "../last.tar", "--json"]).good();
+    assert!(told.contains(r#""device-refuses":"SB1701: "#), "{told}");
+    place.pvr("r", &["export", "../again.tar"]).good();
+    let said = place.pvr("r", &["import", "../again.tar"]);
+    assert!(said.code == 0 && !said.err.contains("warning"), "{said:?}");
+}

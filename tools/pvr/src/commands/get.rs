@@ -14,14 +14,16 @@ use serde_json::json;
 /// Replace the committed state, or parts of it, by another's
 ///
 /// Fetches the state and its objects from a device, a hub, another repository or an exported archive. `#PART,…` takes
-/// only these parts: of them, what the source does not have is removed here; everything else stays. `#-PART` removes a
-/// part. The files of the folder stay as they are: `pvr checkout` writes them.
+/// only these parts: of them, what the source does not have is removed here; everything else stays. `#-PART` alone takes
+/// everything but that part: the whole state becomes the source's without it, so it is gone here, too. The files of the
+/// folder stay as they are: `pvr checkout` writes them.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr get http://192.168.1.7:12368
   pvr get 192.168.1.7#web,_config/web && pvr checkout
   pvr get user/device#bsp
   pvr get ../other/.pvr#web
+  pvr get user/device#-bsp                the whole state is then the device's, without bsp
   pvr get web.pvrexport.tgz#web,-bsp")]
 pub(super) struct GetArgs {
     #[command(flatten)]

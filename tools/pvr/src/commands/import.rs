@@ -1,6 +1,6 @@
 //! `pvr import`.
 
-use crate::{archive, commands::Context, error::Result, history, parts::Parts, repo::Repo};
+use crate::{archive, commands::Context, error::Result, history, parts::Parts, repo::Repo, side};
 use clap::Parser;
 use serde_json::json;
 use std::path::PathBuf;
@@ -8,7 +8,8 @@ use std::path::PathBuf;
 /// Take the state and the objects of an archive
 ///
 /// Replaces the committed state; files are left as they are until `pvr reset`. The whole archive is checked first: if
-/// anything in it is wrong, nothing of it is kept.
+/// anything in it is wrong, nothing of it is kept. Archives of other tools are taken that a device would not install as
+/// they are; then it says so, and `pvr export` makes one of the same state.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr import device.pvrexport.tgz
@@ -25,9 +26,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let state = archive::read(&repo, &args.file, &Parts::default())?;
     bar.finish_and_clear();
     repo.advance(&state, "import", &args.file.display().to_string())?;
+    let refusal = side::refusal(&args.file)?.map(|refusal| refusal.to_string());
     if context.json {
-        context.say(json!({"state-sha": history::id(&state)?}), String::new);
+        context.say(json!({"state-sha": history::id(&state)?, "device-refuses": refusal}), String::new);
     } else {
+        if let Some(refusal) = refusal {
+            context.warn(&format!("warning: a device would not install this archive itself, because {refusal}"));
+        }
         context.warn("Imported; `pvr status` shows what differs from your files, `pvr reset` writes them");
     }
     Ok(())
