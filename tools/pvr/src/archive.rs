@@ -5,9 +5,9 @@
 //! Read: nothing of an archive is believed, and nothing of it is kept unless all of it is right. Members are `json`,
 //! `objects/<sha256>`, the folder `objects`, and pax headers that rename nothing; every other member, a link, a name
 //! with `..`, content of another hash, a cut-off end, or more than the bounds below refuses the archive.
-//! That is wider than what a device takes (`runtime::archive`), because archives come from other tools and hubs: here objects
-//! may stand before `json`, no part of the state may need them, pax headers may tell times, and the bounds are a hub's.
-//! `pvr import` says what a device would say ([`crate::side::refusal`]); what `pvr export` writes of it a device takes.
+//! That is wider than what a device takes (`runtime::archive`), because archives come from other tools and hubs: here
+//! objects may stand before `json`, the state need not name them, pax headers may tell times, and the bounds are a hub's.
+//! `pvr import` says what a device would say ([`crate::side::refusal`]).
 
 use crate::{
     canonical::{self, CANONICAL},

@@ -4,8 +4,8 @@
 //! a way that the network does not see. Names, dates and issuers have no say. `devices.json` in the settings' folder holds
 //! address, hash and token of each device, for its owner's eyes only.
 //! Invariants: nothing is sent to a paired device before its certificate was found to be the pinned one, nor by another
-//! way than the paired one; its token goes nowhere else. Whoever changes the file reads it again under the folder's lock, so
-//! that of two `pvr` that pair at once neither loses its token.
+//! way than the paired one; its token goes nowhere else. Whoever changes the file reads it again under the folder's lock,
+//! so that of two `pvr` that pair at once neither loses its token.
 //! Not here: the pairing itself (`commands::device`).
 
 use crate::{

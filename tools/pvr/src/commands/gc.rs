@@ -1,8 +1,9 @@
 //! `pvr gc`.
 //!
-//! The pool is shared, with repositories of others, which are in the pool's own list, and with some that nobody told us of. So an object goes in two steps: what no known
-//! repository needs, is older than the grace, and is not linked from a checkout is put aside into `.unused/` of the pool,
-//! from where every `pvr` of ours takes it back by itself; only what lay there for another grace is deleted.
+//! The pool is shared: with repositories of others, which are in the pool's own list, and with some that nobody told us
+//! of. So an object goes in two steps: what no known repository needs, is older than the grace, and is not linked from a
+//! checkout is put aside into `.unused/` of the pool, from where every `pvr` of ours takes it back by itself; only what
+//! lay there for another grace is deleted.
 
 use crate::{
     commands::Context,
@@ -25,9 +26,9 @@ use std::{
 /// Free the object pool of what no repository needs
 ///
 /// Needed are the objects of every known repository's committed state, of its history and of what was added. Known are
-/// the repositories of this pool in which anybody ran `pvr`, and those that --scan finds. Anything else is first put aside, and
-/// deleted by a later gc; whoever asks for it meanwhile gets it back. Kept in any case: what is younger than --days, and
-/// what a checkout is hard-linked to. Nothing is done while a known repository cannot be read: its disk may just not be
+/// the repositories of this pool in which anybody ran `pvr`, and those that --scan finds. Anything else is first put
+/// aside, and deleted by a later gc; whoever asks for it meanwhile gets it back. Kept in any case: what is younger than
+/// --days, and what a checkout is hard-linked to. Nothing is done while a known repository cannot be read: its disk may just not be
 /// mounted; --forget says that it is gone for good.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
