@@ -46,6 +46,7 @@ fn the_token_that_was_given_is_used_from_the_start() {
     place.pvr_with("home", &["clone", &url, "c"], &[("PVR_ACCESSTOKEN", "mine")]).good();
     let error = place.pvr("home", &["-a", "wrong", "clone", &url, "d"]).failed(5);
     assert!(error.contains("HTTP 401") && error.contains("hint: it wants to know who you are"), "{error}");
+    assert!(error.contains("pvr device pair ADDRESS") && error.contains("--access-token"), "{error}");
     assert!(hub.world().seen.iter().all(|seen| !seen.line.contains("/auth/")), "nothing else is tried");
 }
 
