@@ -221,14 +221,16 @@ impl Tour {
         let run = self.never_ready()?;
         let rev = self.post("web waits for ever")?;
         let ended = self.finished(&rev)?;
-        self.work()?.write(RUN, run)?;
-        self.work()?.write(PAGE, &content)?;
         self.must_be(&ended, "ERROR")?;
         self.ready()?;
+        self.takes_the_devices_state()?;
+        let back = (self.work()?.read(PAGE)?, json(&self.work()?.read(RUN)?)?);
+        ensure(back == (content.clone(), json(&run)?), || "the working copy is not what the device runs again".into())?;
         ensure(self.loader_starts()? == boots, || "the device rebooted".into())?;
         self.page_is(&content)?;
         self.env_is(&old, &ended)?;
         report.held("4a", &format!("{rev}: {}; back in place to {old}", ended.seen.join(" > ")));
+        report.fact("pvr get and pvr checkout made the working copy what the device runs again");
         report.fact(&format!("reason: {}", ended.reason()));
         Ok(())
     }
@@ -312,8 +314,10 @@ impl Tour {
         for (index, (what, look)) in points.iter().enumerate() {
             let old = self.device.disk.env()?;
             let revisions = self.revisions()?;
-            let hashes = self.new_files(&[400_000, 9_000_000])?;
-            let rule = Rule { rate: 900_000, hold_revision: index == 2 };
+            // Both come at the same time: what is to be seen before one is whole needs two that take long.
+            let smaller = if index == 0 { 6_000_000 } else { 400_000 };
+            let hashes = self.new_files(&[smaller, 9_000_000])?;
+            let rule = Rule { rate: 900_000, hold_revision: index == 2, break_at: None };
             let link = SlowLink::to(self.device.ports.endpoint, rule)?;
             self.work()?.commit("large files")?;
             let posting = self.work()?.post_behind(link.port, "large files")?;
@@ -335,14 +339,24 @@ impl Tour {
         Ok(())
     }
 
-    /// A 30 MB object on a device with 64 MB; also ends what was cut before.
+    /// A 30 MB object on a device with 64 MB, over a link that breaks on the way; also ends what was cut before.
     fn installs_thirty_megabytes(&mut self, report: &mut Report) -> Outcome<()> {
-        self.new_files(&[400_000, 30_000_000])?;
-        let rev = self.post("thirty megabytes")?;
+        const LARGE: usize = 30_000_000;
+        self.new_files(&[400_000, LARGE])?;
+        let rule = Rule { rate: 1 << 30, hold_revision: false, break_at: Some(10_000_000) };
+        let link = SlowLink::to(self.device.ports.endpoint, rule)?;
+        let rev = self.work()?.post(link.port, "thirty megabytes")?;
+        let carried = link.carried();
+        drop(link);
+        // What the emulated network held when the link broke may be lost, and is sent again.
+        ensure(carried < LARGE as u64 + 5_000_000, || format!("{carried} bytes were sent: it began anew"))?;
         let ended = self.finished(&rev)?;
         self.must_be(&ended, "DONE")?;
         self.env_is(&rev, &ended)?;
         report.held("6b", &format!("{rev}: the same working copy posted again, with a 30 MB object: DONE"));
+        let sent = carried / 1_000_000;
+        report
+            .fact(&format!("the link broke after 10 MB; the upload went on where it was: {sent} MB were sent in all"));
         self.drop_files()
     }
 
@@ -412,6 +426,18 @@ impl Tour {
             self.device.is_as(&before).map_err(|error| format!("{what}: {error}"))?;
             report.held("7", &format!("refused: {what}: {} {}", answer.status, text.trim()));
         }
+        let run = json(&self.work()?.read(RUN)?)?;
+        let mut nowhere = run.clone();
+        nowhere["group"] = "nowhere".into();
+        self.work()?.write(RUN, nowhere.to_string())?;
+        match self.post("an unknown group") {
+            Err(error) if error.to_string().contains("SB1105") => {}
+            other => return fail(format!("pvr posted a revision that no device takes: {other:?}")),
+        }
+        self.device.is_as(&before)?;
+        self.takes_the_devices_state()?;
+        ensure(json(&self.work()?.read(RUN)?)? == run, || "the working copy is not what the device runs".into())?;
+        report.held("7", "refused by pvr before anything is sent: an unknown group (SB1105)");
         report.fact(&format!(
             "environment, journal and {} files under trails and objects are as before",
             before.len() - 2
@@ -548,6 +574,13 @@ impl Tour {
         ensure(status != "ERROR" || !ended.message.is_empty(), || "an ERROR without a reason".into())
     }
 
+    /// `pvr get` and `pvr checkout`: the working copy is what the device runs.
+    fn takes_the_devices_state(&self) -> Outcome<()> {
+        self.work()?.run(&["get", &format!("http://127.0.0.1:{}", self.device.ports.endpoint)])?;
+        self.work()?.run(&["checkout"])?;
+        Ok(())
+    }
+
     fn post(&self, message: &str) -> Outcome<String> {
         self.work()?.post(self.device.ports.endpoint, message)
     }
@@ -667,6 +700,11 @@ impl Tour {
         println!("  its log     {}", self.device.log().display());
         println!("  to end it   kill {emulator}");
     }
+}
+
+/// A document's value, however it is laid out.
+fn json(text: &[u8]) -> Outcome<Value> {
+    serde_json::from_slice(text).map_err(|error| error.to_string().into())
 }
 
 /// A page of web.
