@@ -76,14 +76,15 @@ pub fn measure(kit: &Kit, x86: &Path, probe: &Path, folder: &Path, json: &Path, 
     std::fs::create_dir_all(folder)?;
     let mut rows = Vec::new();
     type Part<'a> = &'a dyn Fn() -> Outcome<Vec<Row>>;
-    let parts: [(&str, Part<'_>); 7] = [
+    let parts: [(&str, Part<'_>); 8] = [
         ("size", &|| sizes(kit, x86)),
         ("environment store", &|| environment(kit, folder)),
         ("update", &update),
         ("container", &|| container::rows(x86, folder)),
         ("device", &|| device::rows(kit, folder)),
         ("control requests", &|| device::requests(kit, probe, folder)),
-        ("the host tool", &|| host::rows(kit, folder)),
+        ("repository", &|| host::repository(kit, folder)),
+        ("transfers", &|| host::transfers(kit, folder)),
     ];
     let mut missing = Vec::new();
     println!("{:<44} {:>12} {:<8} {:>26}  budget", "", "ours", "", "peer");

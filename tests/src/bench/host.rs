@@ -32,15 +32,23 @@ const OBJECT: usize = 256 << 20;
 /// Runs of what takes milliseconds to seconds, and of what takes minutes.
 const RUNS: [usize; 2] = [5, 3];
 
-/// Rows of status and add, then of transfers.
-pub(super) fn rows(kit: &Kit, folder: &Path) -> Outcome<Vec<Row>> {
+/// Rows of status and add.
+pub(super) fn repository(kit: &Kit, folder: &Path) -> Outcome<Vec<Row>> {
+    alone(kit, folder, Desk::repository)
+}
+
+/// Rows of sending and fetching.
+pub(super) fn transfers(kit: &Kit, folder: &Path) -> Outcome<Vec<Row>> {
+    alone(kit, folder, Desk::transfer)
+}
+
+/// Measures in a folder that is empty before and gone after.
+fn alone(kit: &Kit, folder: &Path, measure: fn(&Desk) -> Outcome<Vec<Row>>) -> Outcome<Vec<Row>> {
     let folder = folder.join("host");
     let _ = std::fs::remove_dir_all(&folder);
-    let desk = Desk::new(kit, &folder)?;
-    let mut rows = desk.repository()?;
-    rows.extend(desk.transfer()?);
+    let rows = Desk::new(kit, &folder).and_then(|desk| measure(&desk));
     std::fs::remove_dir_all(&folder)?;
-    Ok(rows)
+    rows
 }
 
 /// What one run took.
