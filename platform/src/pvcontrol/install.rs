@@ -53,6 +53,12 @@ pub(super) fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Outcome<()> {
+    if options.file.is_some() {
+        // It could not be made any more when there is something to write: this process names no files by then.
+        return Err(Trouble::Usage(
+            "-f is not for steps install: it prints the revision's name, > FILE takes it".into(),
+        ));
+    }
     let failed = |error: io::Error| Trouble::Local(format!("{file}: {error}"));
     let file = File::open(file).map_err(failed)?;
     if alone {
@@ -327,9 +333,7 @@ impl Shelf for Both<'_> {
             Some(content) => content,
             None => {
                 let request = &super::get(format!("/objects/{id}"))[0];
-                let mut options = self.options.clone();
-                options.file = None;
-                let got = exchange(&options, request, &mut io::empty(), &mut content, &mut io::sink());
+                let got = exchange(self.options, request, &mut io::empty(), &mut content, &mut io::sink());
                 got.map_err(|_| Code::StorageIo)?;
                 content.truncate(limits::LXC_CONF_MAX);
                 &content

@@ -156,6 +156,16 @@ fn install(
 }
 
 #[test]
+fn an_output_file_is_refused_before_anything_is_sent() {
+    let answer = std::env::temp_dir().join(format!("install-{}-answer", std::process::id()));
+    let whole = tar(CONF, &[KERNEL, CONF, &root()]);
+    let (code, out, err, log) = install("file", &whole, &["-f", answer.to_str().unwrap()], vec![], None);
+    assert_eq!((code, out.as_str(), log), (2, "", Log::new()));
+    assert!(err.contains("-f is not for steps install"), "{err}");
+    assert!(!answer.exists());
+}
+
+#[test]
 fn an_archive_arrives_whole_plain_or_packed() {
     let root = root();
     let whole = tar(CONF, &[KERNEL, CONF, &root, KERNEL]);
