@@ -66,6 +66,11 @@ const ANNOUNCER: Token = Token(2);
 /// The first of two for each client.
 const FIRST: usize = 3;
 
+/// Serial of the question what was kept; one is asked at a time.
+const RECALL: u32 = 1;
+/// Serial of the wish to keep something; there is one at a time.
+const REMEMBER: u32 = 2;
+
 /// Serves the address that PID 1 says, until it ends.
 pub fn run(channel: &Channel) -> Result<(), WireError> {
     let mut buffer = Buffer::new();
@@ -82,7 +87,6 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
     let mut endpoint = Endpoint::new(channel, listener, control, House::new(access, names)).map_err(errno)?;
     endpoint.announce(announcer).map_err(errno)?;
     channel.send(0, &Message::Ready, &[])?;
-    channel.send(0, &Message::Recall, &[])?;
     info!("port {}, {}{}", address.port(), access.word(), route::BASE);
     loop {
         if !endpoint.turn()? {
@@ -109,6 +113,8 @@ struct Endpoint<'c> {
     control: PathBuf,
     house: House,
     clients: Vec<Option<Client>>,
+    /// Clients so far.
+    accepted: u64,
     parking: Parking,
     visitor: Option<Visitor>,
     announcer: Option<Announcer>,
@@ -133,6 +139,7 @@ impl<'c> Endpoint<'c> {
             control,
             house,
             clients,
+            accepted: 0,
             parking: Parking::default(),
             visitor: None,
             announcer: None,
@@ -160,7 +167,8 @@ impl<'c> Endpoint<'c> {
         } else {
             let clients = self.clients.iter().flatten().map(|client| client.until);
             let others = self.parking.until().into_iter().chain(self.announcer.iter().filter_map(Announcer::poll_at));
-            clients.chain(others).min().map(|until| until.saturating_duration_since(now))
+            let ends = clients.chain(others).chain(self.house.recall_at());
+            ends.min().map(|until| until.saturating_duration_since(now))
         };
         match self.poll.poll(&mut self.events, patience) {
             Ok(()) => {}
@@ -188,13 +196,16 @@ impl<'c> Endpoint<'c> {
         for index in 0..self.clients.len() {
             self.serve(index);
         }
+        if self.house.asks(Instant::now()) {
+            self.channel.send(RECALL, &Message::Recall, &[])?;
+        }
         if let Some(bytes) = self.house.unkept() {
-            self.channel.send(0, &Message::Remember { bytes: &bytes }, &[])?;
+            self.channel.send(REMEMBER, &Message::Remember { bytes: &bytes }, &[])?;
         }
         Ok(true)
     }
 
-    /// It has just become known who the device is: its neighbours may know.
+    /// It has just become known who the device is, or it is known better: its neighbours may know.
     fn introduce(&mut self) {
         let Self { announcer: Some(announcer), house, listener, .. } = self else { return };
         let Ok(address) = listener.local_addr() else { return };
@@ -205,8 +216,8 @@ impl<'c> Endpoint<'c> {
     /// Hears what PID 1 says. `false`: it is gone.
     fn listen(&mut self) -> Result<bool, WireError> {
         while self.told {
-            let was_known = self.house.is_known();
-            let Received { message, mut fds, .. } = match self.channel.receive(&mut self.buffer) {
+            let before = self.house.service();
+            let Received { serial, message, mut fds } = match self.channel.receive(&mut self.buffer) {
                 Ok(Some(received)) => received,
                 Ok(None) => return Ok(false),
                 Err(WireError::Io(Errno::AGAIN)) => {
@@ -216,10 +227,13 @@ impl<'c> Endpoint<'c> {
                 Err(error) => return Err(error),
             };
             match message {
-                Message::Memory { bytes } => self.house.recall(Some(bytes)),
-                Message::Done { ok, refusal, .. } => {
+                Message::Memory { bytes } => self.house.recalled(Instant::now(), Ok(bytes)),
+                Message::Done { ok: false, refusal, .. } if serial == RECALL => {
+                    self.house.recalled(Instant::now(), Err(refusal.code));
+                }
+                Message::Done { ok, refusal, .. } if serial == REMEMBER => {
                     let outcome = if ok { Ok(()) } else { Err(refusal.code) };
-                    let asker = self.house.kept(outcome);
+                    let asker = self.house.kept(Instant::now(), outcome);
                     self.kept(asker, outcome);
                 }
                 Message::Pass { already } => {
@@ -229,7 +243,7 @@ impl<'c> Endpoint<'c> {
                 }
                 _ => return Err(WireError::Kind),
             }
-            if !was_known && self.house.is_known() {
+            if self.house.service() != before {
                 self.introduce();
             }
         }
@@ -238,8 +252,8 @@ impl<'c> Endpoint<'c> {
 
     fn kept(&mut self, asker: Option<Asker>, outcome: Result<(), Code>) {
         match asker {
-            Some(Asker::Client(slot)) => {
-                if let Some(Some(client)) = self.clients.get_mut(slot) {
+            Some(Asker::Client(number)) => {
+                if let Some(client) = self.clients.iter_mut().flatten().find(|client| client.number == number) {
                     client.kept(outcome);
                 }
             }
@@ -263,7 +277,9 @@ impl<'c> Endpoint<'c> {
             let Some(free) = self.clients.iter().position(Option::is_none) else { return };
             match self.listener.accept() {
                 Ok((stream, _)) => {
-                    self.clients[free] = Client::new(stream, FIRST + 2 * free, self.poll.registry()).ok();
+                    self.accepted += 1;
+                    let token = FIRST + 2 * free;
+                    self.clients[free] = Client::new(stream, token, self.accepted, self.poll.registry()).ok();
                 }
                 // a client that hung up in the backlog is not the last one there
                 Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
@@ -288,7 +304,7 @@ impl<'c> Endpoint<'c> {
         let mut keep = Ok(());
         if client.again {
             let Self { poll, control, house, parking, .. } = self;
-            keep = client.drive(&mut World { registry: poll.registry(), control, house, parking, room, slot: index });
+            keep = client.drive(&mut World { registry: poll.registry(), control, house, parking, room });
         }
         if Instant::now() >= client.until {
             keep = keep.and_then(|()| client.late());

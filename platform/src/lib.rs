@@ -34,3 +34,4 @@ pub mod verify;
 pub mod wait;
 pub mod watchdog;
 pub mod wire;
+pub mod wishes;

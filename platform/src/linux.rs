@@ -22,7 +22,8 @@ use crate::{
     usage,
     wait::{Source, Waiter},
     watchdog::Watchdog,
-    wire::{Buffer, KeepList, MEMORY_MAX, Message, Received, WireError},
+    wire::{Buffer, KeepList, Message, Received, WireError},
+    wishes::{Taken, Wishes},
 };
 use boards::{Board, env::Codec};
 use log::{info, warn};
@@ -156,8 +157,8 @@ pub struct Linux {
     turns: Turns,
     /// Children that were nobody's.
     orphans: u64,
-    /// What the endpoint wants kept, until it is.
-    memory: heapless::Vec<u8, MEMORY_MAX>,
+    /// What the endpoint wants of the keeper.
+    wishes: Wishes,
     buffers: Buffers,
 }
 
@@ -203,7 +204,7 @@ impl Linux {
             events: VecDeque::with_capacity(EVENTS_MAX),
             turns: Turns::new(),
             orphans: 0,
-            memory: heapless::Vec::new(),
+            wishes: Wishes::default(),
             buffers: Buffers {
                 message: Box::new(Buffer::new()),
                 state: vec![0; limits::STATE_MAX + 1].into_boxed_slice(),
@@ -392,7 +393,11 @@ impl Linux {
             if let Some(process) = &desk.process {
                 self.waiter.forget(&process.channel, Source::Resident(resident));
             }
-            if let Some((work, code)) = desk.reaped(now) {
+            let failed = desk.reaped(now);
+            if resident == Resident::Endpoint {
+                self.wishes.orphan();
+            }
+            if let Some((work, code)) = failed {
                 warn!("{work:?} failed with it: {code}");
                 self.failed(work, code);
             }
@@ -442,15 +447,18 @@ impl Linux {
                 if !asked {
                     return desk.end("it answered what nobody asked");
                 }
-                tell(&self.desks[Resident::Endpoint as usize], &Message::Memory { bytes });
+                if let Some(serial) = self.wishes.recalled() {
+                    tell(&self.desks[Resident::Endpoint as usize], serial, &Message::Memory { bytes });
+                }
                 return self.pump(resident);
             }
-            Message::Recall if resident == Resident::Endpoint => return self.ask(Resident::Keeper, Work::Recall),
+            Message::Recall if resident == Resident::Endpoint => {
+                let taken = self.wishes.recall(serial);
+                return self.wished(Work::Recall, serial, taken);
+            }
             Message::Remember { bytes } if resident == Resident::Endpoint => {
-                if !self.memory.is_empty() || self.memory.extend_from_slice(bytes).is_err() {
-                    return tell(desk, &Message::refused(Code::Busy)); // it has one wish at a time
-                }
-                return self.ask(Resident::Keeper, Work::Remember);
+                let taken = self.wishes.remember(serial, bytes);
+                return self.wished(Work::Remember, serial, taken);
             }
             _ => return desk.end("it said something that is no answer"),
         };
@@ -524,7 +532,7 @@ impl Linux {
             Work::Download(_, Download::Objects) => (Message::ListObjects, None),
             Work::Download(_, Download::Steps) => (Message::ListSteps, None),
             Work::Recall => (Message::Recall, None),
-            Work::Remember => (Message::Remember { bytes: &self.memory }, None),
+            Work::Remember => (Message::Remember { bytes: self.wishes.bytes() }, None),
             Work::HashPart(id) => (Message::Hash, Some(self.transfers.file(id)?)),
             Work::HashImage(id) => (Message::Hash, Some(self.containers.unhashed(id)?)),
         })
@@ -543,7 +551,7 @@ impl Linux {
             }
             Work::Download(conn, _) => self.refuse(conn, code.into()),
             Work::HashPart(slot) => self.push(Event::Hashed(slot, Err(code))),
-            Work::Recall | Work::Remember => self.remembered(work, &Message::refused(code)),
+            Work::Recall | Work::Remember => self.granted(work, &Message::refused(code)),
         }
     }
 
@@ -559,8 +567,8 @@ impl Linux {
             },
         };
         match (work, fd, digest) {
-            (Work::Recover | Work::Recall, ..) => {}
-            (Work::Remember, ..) => self.remembered(work, &Message::done(0)),
+            (Work::Recover, ..) => {}
+            (Work::Remember, ..) => self.granted(work, &Message::done(0)),
             (Work::Keep(job), ..) => self.kept(job, Ok(())),
             (Work::Create(slot), Some(file), _) => self.receive(slot, file),
             (Work::Load(rev), Some(file), _) => {
@@ -588,12 +596,25 @@ impl Linux {
         }
     }
 
-    /// Tells the endpoint how its wish ended. If it died meanwhile, its successor asks what was kept.
-    fn remembered(&mut self, work: Work, outcome: &Message<'_>) {
-        if matches!(work, Work::Remember) {
-            self.memory.clear();
+    /// The endpoint wants something of the keeper.
+    fn wished(&mut self, work: Work, serial: u32, taken: Taken) {
+        match taken {
+            Taken::Ask => self.ask(Resident::Keeper, work),
+            Taken::Waits => {}
+            Taken::Refused(code) => tell(self.desk(Resident::Endpoint), serial, &Message::refused(code)),
+            Taken::Wrong => self.desk(Resident::Endpoint).end("it asks for more than one thing at a time"),
         }
-        tell(&self.desks[Resident::Endpoint as usize], outcome);
+    }
+
+    /// Tells the endpoint how that ended, if it is still the one that asked.
+    fn granted(&mut self, work: Work, outcome: &Message<'_>) {
+        let serial = match work {
+            Work::Remember => self.wishes.remembered(),
+            _ => self.wishes.recalled(),
+        };
+        if let Some(serial) = serial {
+            tell(&self.desks[Resident::Endpoint as usize], serial, outcome);
+        }
     }
 
     fn kept(&mut self, job: Job, result: Result<(), Refusal>) {
@@ -866,9 +887,9 @@ impl Linux {
 }
 
 /// Says something to an errand that nothing is answered to; one that cannot be told is at its end anyway.
-fn tell(desk: &Desk<Work>, message: &Message<'_>) {
+fn tell(desk: &Desk<Work>, serial: u32, message: &Message<'_>) {
     if let Some(process) = &desk.process {
-        let _ = process.channel.send(0, message, &[]);
+        let _ = process.channel.send(serial, message, &[]);
     }
 }
 

@@ -234,14 +234,16 @@ pub enum Message<'a> {
         /// What PID 1 has read of its request: at least the head.
         already: &'a [u8],
     },
-    /// `endpoint` to PID 1 to `keeper`: what was kept for the endpoint. Answered by `Memory`.
+    /// `endpoint` to PID 1 to `keeper`: what was kept for the endpoint. Answered by `Memory`, or by a
+    /// `Done` that says why not; both with the serial of the question.
     Recall,
     /// The answer to `Recall`; empty if nothing was kept.
     Memory {
         /// What the endpoint said last.
         bytes: &'a [u8],
     },
-    /// `endpoint` to PID 1 to `keeper`: keep this for the endpoint in place of what was kept. Answered by `Done`.
+    /// `endpoint` to PID 1 to `keeper`: keep this for the endpoint in place of what was kept. Answered by `Done` with the serial of the
+    /// wish.
     Remember {
         /// At most `MEMORY_MAX`.
         bytes: &'a [u8],

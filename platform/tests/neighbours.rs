@@ -77,7 +77,7 @@ fn serve(endpoint: &Errand) {
             Message::Remember { .. } => Message::done(0),
             _ => continue,
         };
-        endpoint.channel.send(0, &answer, &[]).unwrap();
+        endpoint.channel.send(heard.serial, &answer, &[]).unwrap();
     }
 }
 

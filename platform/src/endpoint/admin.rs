@@ -4,7 +4,10 @@
 //! /endpoint/tokens/<id>` takes a token back. Only the control socket's management gets here; nothing that comes over the
 //! network does. An answer fits the socket's own buffer, so nobody is waited for.
 
-use super::{house::House, pairing::VALID};
+use super::{
+    house::{House, hex},
+    pairing::VALID,
+};
 use runtime::{
     fault::{Code, Refusal},
     http::{self, Head, HostRule, Method, media},
@@ -64,18 +67,32 @@ fn answer(request: &[u8], house: &mut House, address: &str) -> Result<Option<Str
     match (head.method, &words[..]) {
         (Method::Get, ["endpoint"]) => Ok(Some(house.write(now, address))),
         (Method::Post, ["endpoint", "pair"]) => {
+            house.may_keep()?;
             if house.access == crate::config::Access::Paired && house.print().is_none() {
                 return Err(Code::PlainForbidden.into());
             }
             let print = house.print();
             let code = house.pairing.begin(now, print.as_ref())?;
-            let (seconds, transport) = (VALID.as_secs(), house.transport());
-            Ok(Some(format!("{{\"code\":\"{code}\",\"valid_s\":{seconds},\"transport\":\"{transport}\"}}")))
+            Ok(Some(invitation(&code, print)))
         }
         (Method::Delete, ["endpoint", "tokens", which]) => house.revoke(which).map(|()| None),
         (_, ["endpoint"] | ["endpoint", "pair"] | ["endpoint", "tokens", _]) => {
             Err(Refusal::key(Code::MethodWrong, head.path))
         }
         _ => Err(Refusal::key(Code::EndpointUnknown, head.path)),
+    }
+}
+
+/// What is shown to who asked for a code. `pvr device pair` compares the certificate by itself; a browser shows a
+/// warning instead, behind which anybody could be.
+fn invitation(code: &str, print: Option<[u8; 32]>) -> String {
+    let begin = format!("{{\"code\":\"{code}\",\"valid_s\":{},", VALID.as_secs());
+    match print {
+        Some(print) => format!(
+            "{begin}\"transport\":\"tls\",\"certificate_sha256\":\"{}\",\"browser\":\"type the code only if the \
+             certificate that the browser shows has this SHA-256, or use pvr device pair\"}}",
+            hex(&print)
+        ),
+        None => format!("{begin}\"transport\":\"plain\"}}"),
     }
 }

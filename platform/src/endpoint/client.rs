@@ -58,8 +58,6 @@ pub(super) struct World<'a> {
     pub(super) house: &'a mut House,
     pub(super) parking: &'a mut Parking,
     pub(super) room: Room,
-    /// The client's place among all.
-    pub(super) slot: usize,
 }
 
 /// The connection is over.
@@ -73,6 +71,8 @@ impl From<io::Error> for Over {
 
 /// One client and the request to the device that serves it.
 pub(super) struct Client {
+    /// No other client has or had it; its place among all is another's when it is gone.
+    pub(super) number: u64,
     link: Link,
     pub(super) upstream: Option<UnixStream>,
     upstream_token: Token,
@@ -120,11 +120,12 @@ impl Phase {
 }
 
 impl Client {
-    pub(super) fn new(mut stream: TcpStream, token: usize, registry: &Registry) -> io::Result<Self> {
+    pub(super) fn new(mut stream: TcpStream, token: usize, number: u64, registry: &Registry) -> io::Result<Self> {
         let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut stream, Token(token), both)?;
         let _ = stream.set_nodelay(true);
         Ok(Self {
+            number,
             link: Link::new(stream),
             upstream: None,
             upstream_token: Token(token + 1),
@@ -197,13 +198,13 @@ impl Client {
 
     /// What it said is kept, or cannot be.
     pub(super) fn kept(&mut self, outcome: Result<(), Code>) {
-        if let Phase::Keeping { answer } = std::mem::replace(&mut self.phase, Phase::Leaving) {
-            match outcome {
-                Ok(()) => self.answer(200, media::JSON, &answer, None),
-                Err(code) => self.refuse(code),
-            }
-            self.again = true;
+        let Phase::Keeping { answer } = &mut self.phase else { return };
+        let answer = std::mem::take(answer);
+        match outcome {
+            Ok(()) => self.answer(200, media::JSON, &answer, None),
+            Err(code) => self.refuse(code),
         }
+        self.again = true;
     }
 
     fn read_client(&mut self) -> Result<bool, Over> {
@@ -288,7 +289,7 @@ impl Client {
                 match what {
                     Wanted::Record => self.ask_or_refuse(world, announced(body)),
                     Wanted::Step => self.ask_or_refuse(world, posted(body)),
-                    Wanted::Pair => match world.house.pair(Instant::now(), world.slot, body) {
+                    Wanted::Pair => match world.house.pair(Instant::now(), self.number, body) {
                         Ok(answer) => {
                             self.until = Instant::now() + DEVICE_PATIENCE;
                             self.phase = Phase::Keeping { answer };
@@ -465,9 +466,10 @@ impl Client {
             Then::Probe { object, announced } if matches!(reply.status, 200 | 404) => {
                 self.hang_up();
                 let size = reply.length.filter(|_| reply.status == 200);
-                let held = world.parking.held(object).filter(|_| announced && size.is_none());
+                let wanted = announced.filter(|_| size.is_none());
+                let held = wanted.and_then(|announced| world.parking.held(object, announced.size?));
                 let text = record(&self.origin, object, size.unwrap_or(0), held);
-                match (size.is_some(), announced) {
+                match (size.is_some(), announced.is_some()) {
                     (true, true) => self.answer(409, media::JSON, &text, None),
                     (false, false) => self.refuse(Code::ObjectUnknown),
                     _ => self.answer(200, media::JSON, &text, None),

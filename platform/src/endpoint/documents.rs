@@ -5,7 +5,7 @@
 
 use super::{
     house::House,
-    route::{Ask, BASE, Step, Then},
+    route::{Announced, Ask, BASE, Step, Then},
 };
 use runtime::{
     fault::{Code, Refusal},
@@ -106,7 +106,12 @@ pub(super) fn announced(body: &[u8]) -> Result<Ask, Refusal> {
     let name = record.text::<64>("sha256sum").ok().flatten();
     let object =
         name.and_then(|name| ObjectId::parse(name.as_str())).ok_or(Refusal::key(Code::ObjectName, "sha256sum"))?;
-    Ok(Ask::get(format!("/objects/{object}"), Then::Probe { object, announced: true }))
+    // A number, also as text.
+    let size = record.get("size").and_then(|size| match size.kind() {
+        Kind::String => size.text::<20>().ok()?.as_str().parse().ok(),
+        _ => core::str::from_utf8(size.raw()).ok()?.parse().ok(),
+    });
+    Ok(Ask::get(format!("/objects/{object}"), Then::Probe { object, announced: Some(Announced { size }) }))
 }
 
 /// The revision that a client posted.

@@ -1,8 +1,10 @@
 //! The house rules: who the device is, whom it knows, and who is let in.
 //!
 //! Invariants: a token is believed only when its hash is kept, and given only when it is; of a token that could not be kept
-//! nothing remains. Until it is known what was kept, nobody is let in who needs to be known. Nothing that a client
-//! says is believed because of where it comes from.
+//! nothing remains. Until it is known what was kept, nobody is let in who needs to be known, and nothing is kept: it would
+//! take the place of what is there. Nothing that a client says is believed because of where it comes from.
+//! Fault model: what was kept may be damaged, which is a new beginning, or out of reach, which is not: it is asked for
+//! again until it comes, and meanwhile the device has a name for this boot, no key, and knows nobody.
 //! Not here: pages of other sites (`site`), codes (`pairing`), keeping (the keeper, through PID 1).
 
 use super::{
@@ -28,15 +30,29 @@ const WRONG_MAX: u32 = 20;
 /// Time after which wrong tokens are forgotten.
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// Pause before it is asked again what was kept.
+pub(super) const RECALL_PAUSE: Duration = Duration::from_secs(30);
+
 /// Who waits until something is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Asker {
     /// The device itself: its key.
     Itself,
-    /// The client in this slot.
-    Client(usize),
+    /// The client of this number.
+    Client(u64),
     /// The client of the control socket.
     Control,
+}
+
+/// Whether it is known what was kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Recall {
+    /// It is to be asked then.
+    Due(Instant),
+    /// It was asked.
+    Asked,
+    /// It is known.
+    Known,
 }
 
 /// A change of what is kept that is under way.
@@ -57,7 +73,9 @@ pub(super) struct House {
     memory: Memory,
     server: Option<tls::Server>,
     change: Option<Change>,
-    known: bool,
+    recall: Recall,
+    /// It was said who the device is, if only for this boot.
+    begun: bool,
     wrong: u32,
     wrong_until: Option<Instant>,
 }
@@ -72,25 +90,58 @@ impl House {
             memory: Memory::default(),
             server: None,
             change: None,
-            known: false,
+            recall: Recall::Due(Instant::now()),
+            begun: false,
             wrong: 0,
             wrong_until: None,
         }
     }
 
-    /// What was kept; `None`: nothing can be.
-    pub(super) fn recall(&mut self, kept: Option<&[u8]>) {
-        let found = kept.and_then(Memory::decode);
-        if found.is_none() && kept.is_some_and(|kept| !kept.is_empty()) {
+    /// When it is to be asked what was kept.
+    pub(super) fn recall_at(&self) -> Option<Instant> {
+        if let Recall::Due(at) = self.recall { Some(at) } else { None }
+    }
+
+    /// Whether it asks what was kept, now and once.
+    pub(super) fn asks(&mut self, now: Instant) -> bool {
+        let asks = self.recall_at().is_some_and(|at| now >= at);
+        if asks {
+            self.recall = Recall::Asked;
+        }
+        asks
+    }
+
+    /// What was kept, or why that cannot be said now.
+    pub(super) fn recalled(&mut self, now: Instant, kept: Result<&[u8], Code>) {
+        let kept = match kept {
+            _ if self.recall != Recall::Asked => return, // nobody asked
+            // What cannot be what was written does not become so by being read again.
+            Err(Code::StorageDamaged) => &[0],
+            Err(code) => return self.unknown(now, code),
+            Ok(kept) => kept,
+        };
+        let found = Memory::decode(kept);
+        if found.is_none() && !kept.is_empty() {
             warn!("what was kept of it is damaged: it begins anew, and who was paired must be paired again");
         }
         self.memory = found.unwrap_or_default();
-        let complete = self.memory.id != [0; 6] && self.memory.key.is_empty() != cfg!(feature = "tls");
-        if complete || kept.is_none() {
+        self.recall = Recall::Known;
+        if self.memory.id != [0; 6] && self.memory.key.is_empty() != cfg!(feature = "tls") {
             return self.begin();
         }
         if let Err(code) = self.make_identity() {
-            warn!("it cannot say who it is: {code} {}", code.text());
+            self.unknown(now, code);
+        }
+    }
+
+    /// It cannot be known who the device is: it goes on as if it were nobody, and asks again later.
+    fn unknown(&mut self, now: Instant, code: Code) {
+        let pause = RECALL_PAUSE.as_secs();
+        warn!("it is not known who the device is and whom it knows: {code} {}; next try in {pause} s", code.text());
+        self.recall = Recall::Due(now + RECALL_PAUSE);
+        if !self.begun {
+            self.memory = Memory::default();
+            let _ = fill(&mut self.memory.id); // for this boot
             self.begin();
         }
     }
@@ -106,30 +157,40 @@ impl House {
         self.keep(Asker::Itself, memory)
     }
 
-    /// From now on it is known who the device is; as far as it can be.
+    /// From now on it can be said who the device is.
     fn begin(&mut self) {
-        if self.memory.id == [0; 6] {
-            let _ = fill(&mut self.memory.id); // for this boot
-        }
         self.server = tls::Server::new(&self.memory.key, &self.memory.certificate).ok();
-        self.known = true;
+        self.begun = true;
         let what = match (self.access, self.transport()) {
             (Access::Open, _) => "OPEN to everybody who reaches it, for development only",
+            (Access::Paired, "plain") if cfg!(feature = "tls") => {
+                "to nobody: the policy asks for TLS, and it has no key"
+            }
+            (Access::Paired, "plain") => "to nobody: the policy asks for TLS, which this binary does not have",
             (_, "tls") => "to who was paired, over TLS",
-            (Access::Paired, _) => "to nobody: the policy asks for TLS, which this binary does not have",
-            (Access::PairedPlain, _) => "to who was paired, in plain HTTP: whoever listens on the way reads the tokens",
+            (_, _) => "to who was paired, in plain HTTP: whoever listens on the way reads the tokens",
         };
         info!("{} is open {what}; {} tokens", self.name(), self.memory.tokens.len());
     }
 
     /// Whether clients may come.
     pub(super) fn is_known(&self) -> bool {
-        self.known
+        self.begun
+    }
+
+    /// Whether anything may be kept: not in the place of what could not be read.
+    pub(super) fn may_keep(&self) -> Result<(), Code> {
+        if self.recall == Recall::Known { Ok(()) } else { Err(Code::StorageIo) }
     }
 
     /// How the device is called, by itself.
     pub(super) fn name(&self) -> String {
         name_of(&self.memory)
+    }
+
+    /// What neighbours know the device by, once that can be said: its name, and `transport`.
+    pub(super) fn service(&self) -> Option<(String, &'static str)> {
+        self.begun.then(|| (self.name(), self.transport()))
     }
 
     /// What speaks TLS, if anything does.
@@ -158,6 +219,9 @@ impl House {
             return Ok(());
         }
         let token = authorization.and_then(bearer).ok_or(Code::TokenMissing)?;
+        if self.recall != Recall::Known {
+            return Err(Code::Busy); // it may be one that is known in a while: it is not wrong
+        }
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if self.memory.tokens.iter().any(|known| same(&known.hash, &hash)) {
             return Ok(());
@@ -177,13 +241,14 @@ impl House {
     }
 
     /// A client redeems a code: what it is told when the token is kept.
-    pub(super) fn pair(&mut self, now: Instant, slot: usize, body: &[u8]) -> Result<String, Refusal> {
+    pub(super) fn pair(&mut self, now: Instant, client: u64, body: &[u8]) -> Result<String, Refusal> {
         let invalid = |at| Refusal::at(Code::CommandInvalid, at);
         let document = json::Value::parse(body).and_then(|value| value.object()).map_err(|fault| invalid(fault.at))?;
         let text = |key| document.text::<64>(key).map_err(|wrong| wrong.refuse(Code::CommandInvalid, key));
         let secret = text("secret")?.ok_or(Refusal::key(Code::CommandInvalid, "secret"))?;
         let name = text("name")?.map(|name| clean(name.as_str())).unwrap_or_default();
-        if !self.known || self.change.is_some() {
+        self.may_keep()?;
+        if self.change.is_some() {
             return Err(Code::Busy.into());
         }
         if self.memory.tokens.len() >= TOKENS_MAX {
@@ -196,7 +261,7 @@ impl House {
         let (id_text, token) = (hex(&id), hex(&token));
         let mut memory = self.memory.clone();
         memory.tokens.push(Token { id, hash: Sha256::digest(token.as_bytes()).into(), name });
-        self.keep(Asker::Client(slot), memory)?;
+        self.keep(Asker::Client(client), memory)?;
         Ok(format!("{{\"token\":\"{token}\",\"id\":\"{id_text}\",\"device\":\"{}\"}}", self.name()))
     }
 
@@ -211,6 +276,7 @@ impl House {
     }
 
     fn keep(&mut self, asker: Asker, memory: Memory) -> Result<(), Code> {
+        self.may_keep()?;
         if self.change.is_some() {
             return Err(Code::Busy);
         }
@@ -230,21 +296,18 @@ impl House {
     }
 
     /// How that ended: who waits for it, if anybody does.
-    pub(super) fn kept(&mut self, outcome: Result<(), Code>) -> Option<Asker> {
-        let Some(Change { asker, before, .. }) = self.change.take() else {
-            if !self.known {
-                self.recall(None); // the answer to the first question: nothing can be kept
+    pub(super) fn kept(&mut self, now: Instant, outcome: Result<(), Code>) -> Option<Asker> {
+        let Change { asker, before, .. } = self.change.take_if(|change| change.sent)?;
+        match outcome {
+            Ok(()) if asker == Asker::Itself => self.begin(),
+            Ok(()) => info!("{} tokens are good", self.memory.tokens.len()),
+            Err(code) => {
+                warn!("it cannot be kept: {code} {}", code.text());
+                self.memory = before;
+                if asker == Asker::Itself {
+                    self.unknown(now, code);
+                }
             }
-            return None;
-        };
-        if let Err(code) = outcome {
-            warn!("it cannot be kept: {code} {}", code.text());
-            self.memory = before;
-        }
-        if asker == Asker::Itself {
-            self.begin();
-        } else if outcome.is_ok() {
-            info!("{} tokens are good", self.memory.tokens.len());
         }
         Some(asker)
     }

@@ -4,7 +4,7 @@
 //! has carried both over a way that the network does not see. With the first part the client knows the device before it
 //! says anything; with the second the device knows the client. Where there is no TLS the first part is missing.
 //! Invariants: a secret is good once, for `VALID`, and for `TRIES` attempts; a new one takes the place of the last.
-//! Not here: tokens (`tokens`), who may have a code shown (the control socket's management).
+//! Not here: tokens (`house`), who may have a code shown (the control socket's management).
 
 use runtime::{fault::Code, limits};
 use rustix::rand::{GetRandomFlags, getrandom};

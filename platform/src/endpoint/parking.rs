@@ -3,7 +3,9 @@
 //! The connection to the device stays open meanwhile, so nothing of this is known there: for the device it is one
 //! upload whose bytes are slow. It waits for less time than the device has patience, and is dropped before anybody
 //! who is here would have to wait.
-//! Invariants: at most `PLACES`, one per object; what is gone on with begins at the very byte that follows.
+//! Invariants: at most `PLACES`, one per object; what is gone on with begins at the very byte that follows, and only
+//! who announced the same size is told of it. One that somebody cannot go on with is of no use to anybody and is dropped:
+//! whoever asks next sends all of it.
 
 use super::flow::Out;
 use mio::net::UnixStream;
@@ -53,15 +55,15 @@ impl Parking {
         self.0.push(parked);
     }
 
-    /// How much of an object has arrived.
-    pub(super) fn held(&self, object: ObjectId) -> Option<u64> {
-        self.0.iter().find(|parked| parked.object == object).map(|parked| parked.held)
+    /// How much of an object of this size has arrived.
+    pub(super) fn held(&self, object: ObjectId, size: u64) -> Option<u64> {
+        self.0.iter().find(|parked| (parked.object, parked.size) == (object, size)).map(|parked| parked.held)
     }
 
-    /// The upload that goes on at this byte.
+    /// The upload that goes on at this byte. One of the object that does not is dropped.
     pub(super) fn take(&mut self, object: ObjectId, first: u64, size: u64) -> Option<Parked> {
-        let is = |parked: &Parked| (parked.object, parked.held, parked.size) == (object, first, size);
-        self.0.iter().position(is).map(|index| self.0.remove(index))
+        let index = self.0.iter().position(|parked| parked.object == object)?;
+        Some(self.0.remove(index)).filter(|parked| (parked.held, parked.size) == (first, size))
     }
 
     pub(super) fn drop_oldest(&mut self) {

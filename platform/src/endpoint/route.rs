@@ -42,13 +42,20 @@ impl Ask {
     }
 }
 
+/// An object that a client wants to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announced {
+    /// How long it is, if the client says so.
+    pub(super) size: Option<u64>,
+}
+
 /// What is done with the device's answer.
 #[derive(Debug)]
 pub(super) enum Then {
     /// It is the client's.
     Relay(&'static str),
     /// It says whether an object is there; if `announced`, its absence is good news.
-    Probe { object: ObjectId, announced: bool },
+    Probe { object: ObjectId, announced: Option<Announced> },
     /// An object's content, from this byte on.
     Content { first: u64 },
     /// An object of this size arrives.
@@ -132,7 +139,7 @@ pub(super) fn route(head: &Head<'_>) -> Result<Route, Refusal> {
         }
         (Method::Get, ["objects", name]) => {
             let object = object(name)?;
-            Route::Ask(Ask::get(format!("/objects/{object}"), Then::Probe { object, announced: false }))
+            Route::Ask(Ask::get(format!("/objects/{object}"), Then::Probe { object, announced: None }))
         }
         (Method::Get, ["objects", name, "content"]) => {
             let then = head.first.map_or(Then::Relay(media::BYTES), |first| Then::Content { first });

@@ -3,7 +3,7 @@
 //! A foreign name in `Host` is how a site that the owner visits would make the browser believe that the device is that
 //! site (DNS rebinding); a foreign `Origin` is how it would make the browser change the device for it (CSRF). Programs that
 //! are no browser send neither, and are judged by their token alone.
-//! Not here: tokens (`tokens`), and what is asked for (`route`).
+//! Not here: tokens (`house`), and what is asked for (`route`).
 
 use runtime::{
     fault::{Code, Refusal},

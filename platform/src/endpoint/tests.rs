@@ -1,5 +1,6 @@
 //! The whole endpoint against a control socket that answers what a test says.
 
+mod house;
 mod page;
 #[cfg(feature = "tls")]
 mod pvr;
@@ -34,7 +35,8 @@ impl Home {
         while let Ok(Some(heard)) = self.pid1.receive(&mut buffer) {
             let answer = match heard.message {
                 Message::Recall => {
-                    self.pid1.send(0, &Message::Memory { bytes: &self.kept.lock().unwrap() }, &[]).unwrap();
+                    let memory = Message::Memory { bytes: &self.kept.lock().unwrap() };
+                    self.pid1.send(heard.serial, &memory, &[]).unwrap();
                     continue;
                 }
                 Message::Remember { bytes } if bytes.len() > 1_000_000 => Message::refused(Code::NoSpace),
@@ -44,7 +46,7 @@ impl Home {
                 }
                 _ => continue,
             };
-            self.pid1.send(0, &answer, &[]).unwrap();
+            self.pid1.send(heard.serial, &answer, &[]).unwrap();
         }
     }
 }
@@ -59,8 +61,38 @@ fn endpoint(name: &str, access: Access) -> (Endpoint<'static>, SocketAddr, PathB
     rustix::io::ioctl_fionbio(ours.as_fd(), true).unwrap();
     let ours: &'static Channel = Box::leak(Box::new(ours));
     let endpoint = Endpoint::new(ours, listener, control.clone(), House::new(access, "dev")).unwrap();
-    ours.send(0, &Message::Recall, &[]).unwrap();
     (endpoint, address, control, Home { pid1, kept: Arc::default() })
+}
+
+/// Nothing of what was kept can be had, and it goes on without.
+fn begin_without_memory(endpoint: &mut Endpoint<'_>) {
+    let now = Instant::now();
+    assert!(endpoint.house.asks(now));
+    endpoint.house.recalled(now, Err(Code::StorageIo));
+}
+
+/// A minute: more than anything here takes on a machine that is busy.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Turns until something is so.
+fn turn_until(endpoint: &mut Endpoint<'_>, what: &str, is_so: impl Fn(&Endpoint<'_>) -> bool) {
+    let until = Instant::now() + SOON;
+    while !is_so(endpoint) {
+        assert!(Instant::now() < until, "waited for {what}");
+        endpoint.turn().unwrap();
+    }
+}
+
+/// Asks until there is an answer.
+fn soon<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + SOON;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < until, "waited for {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Lets it run.
@@ -301,13 +333,11 @@ fn an_answer_before_the_end_of_the_body_is_told() {
 #[test]
 fn a_client_that_stops_half_way_loses_its_slot() {
     let (mut endpoint, address, _, _home) = endpoint("stops", Access::Open);
-    endpoint.house.recall(None);
+    begin_without_memory(&mut endpoint);
     let mut silent = TcpStream::connect(address).unwrap();
     silent.write_all(b"GET /sta").unwrap();
     let taken = |endpoint: &Endpoint<'_>| endpoint.clients.iter().flatten().count();
-    while taken(&endpoint) == 0 {
-        endpoint.turn().unwrap();
-    }
+    turn_until(&mut endpoint, "the client", |endpoint| taken(endpoint) == 1);
     for client in endpoint.clients.iter_mut().flatten() {
         client.until = Instant::now();
     }
@@ -341,12 +371,8 @@ fn say(address: SocketAddr, line: &str, headers: &str, body: &str) -> (u16, Stri
 
 /// What the control socket's client is told.
 fn visit(home: &Home, line: &str) -> (u16, String) {
-    loop {
-        match visit_once(home, line) {
-            (503, _) => thread::sleep(Duration::from_millis(5)), // it does not know yet who it is
-            answer => return answer,
-        }
-    }
+    // It may not know yet who it is.
+    soon(line, || Some(visit_once(home, line)).filter(|(status, _)| *status != 503))
 }
 
 fn visit_once(home: &Home, line: &str) -> (u16, String) {
@@ -410,6 +436,13 @@ fn a_code_that_the_device_shows_becomes_a_token_once() {
     assert_eq!(status, 200, "{text}");
     let code = member(&text, "code");
     assert_eq!(code.len(), if cfg!(feature = "tls") { 29 } else { 9 });
+    let print =
+        visit(&home, "GET /endpoint").1.split("\"certificate_sha256\":\"").nth(1).map(|rest| rest[..64].to_owned());
+    assert_eq!(print.is_some(), cfg!(feature = "tls"));
+    if let Some(print) = print {
+        assert_eq!(member(&text, "certificate_sha256"), print, "who types the code into a browser must compare it");
+        assert!(text.contains("\"browser\":\"type the code only if the certificate"), "{text}");
+    }
     assert!(say(address, "POST /pair", "", "{\"secret\":\"0000-0000\"}").1.contains("SB1519"));
     let body = format!("{{\"secret\":\"{code}\",\"name\":\"a laptop\\nwith more of a name than fits\"}}");
     let (status, text, _) = say(address, "POST /pair", "", &body);
@@ -454,15 +487,13 @@ fn plain_http_is_refused_where_the_policy_wants_tls() {
 #[test]
 fn a_client_that_sends_a_byte_now_and_then_is_out_of_credit() {
     let (mut endpoint, address, _, _home) = endpoint("drip", Access::Open);
-    endpoint.house.recall(None);
+    begin_without_memory(&mut endpoint);
     let mut slow = TcpStream::connect(address).unwrap();
     slow.write_all(b"POST /steps HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{").unwrap();
     let is_reading = |endpoint: &Endpoint<'_>| {
         endpoint.clients.iter().flatten().any(|client| matches!(client.phase, client::Phase::Body { .. }))
     };
-    while !is_reading(&endpoint) {
-        endpoint.turn().unwrap();
-    }
+    turn_until(&mut endpoint, "the body to be read", is_reading);
     let until = endpoint.clients.iter().flatten().next().unwrap().until;
     assert!(until <= Instant::now() + pace::CREDIT);
     slow.write_all(b" ").unwrap();
@@ -472,9 +503,9 @@ fn a_client_that_sends_a_byte_now_and_then_is_out_of_credit() {
     assert!(later <= until + Duration::from_millis(10), "a byte buys a thousandth of a second");
     endpoint.clients.iter_mut().flatten().for_each(|client| client.until = Instant::now());
     let mut text = String::new();
-    while endpoint.clients.iter().flatten().any(|client| !matches!(client.phase, client::Phase::Gone)) {
-        endpoint.turn().unwrap();
-    }
+    turn_until(&mut endpoint, "the answer to be given", |endpoint| {
+        endpoint.clients.iter().flatten().all(|client| matches!(client.phase, client::Phase::Gone))
+    });
     slow.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("SB1515"), "{text}");
 }
@@ -539,9 +570,9 @@ fn begin(address: SocketAddr, sha: &str, content: &[u8], sent: usize) {
     stream.write_all(&content[..sent]).unwrap();
 }
 
-/// How much of an object the endpoint says it holds.
-fn held(address: SocketAddr, sha: &str) -> Option<usize> {
-    let record = format!(r#"{{"sha256sum":"{sha}","size":"3"}}"#);
+/// How much of an object of this size the endpoint says it holds.
+fn held(address: SocketAddr, sha: &str, size: usize) -> Option<usize> {
+    let record = format!(r#"{{"sha256sum":"{sha}","size":"{size}"}}"#);
     let (status, text) = ask(address, "POST /objects/", record.as_bytes());
     assert_eq!(status, 200);
     let offset = text.split("\"switchback.upload-offset\":").nth(1)?;
@@ -561,30 +592,50 @@ fn go_on(address: SocketAddr, sha: &str, content: &[u8], first: usize) -> u16 {
 }
 
 /// Waits until the endpoint noticed that a client is gone.
-fn held_soon(address: SocketAddr, sha: &str, at_least: usize) -> usize {
-    loop {
-        match held(address, sha) {
-            Some(held) if held >= at_least => return held,
-            _ => thread::sleep(Duration::from_millis(10)),
-        }
-    }
+fn held_soon(address: SocketAddr, sha: &str, size: usize, at_least: usize) -> usize {
+    soon("what the endpoint holds", || held(address, sha, size).filter(|held| *held >= at_least))
+}
+
+/// What the device says next about its uploads.
+fn next(came: &mpsc::Receiver<Vec<u8>>) -> Vec<u8> {
+    came.recv_timeout(SOON).expect("waited for the end of an upload")
 }
 
 #[test]
 fn an_upload_goes_on_where_its_client_left() {
     let (address, came) = uploads("goes-on");
     let content: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
-    let sha = "ab".repeat(32);
-    assert_eq!(held(address, &sha), None);
+    let (sha, size) = ("ab".repeat(32), content.len());
+    assert_eq!(held(address, &sha, size), None);
     begin(address, &sha, &content, 1_000_000);
-    let first = held_soon(address, &sha, 1_000_000);
+    let first = held_soon(address, &sha, size, 1_000_000);
     assert_eq!(first, 1_000_000, "all that was sent, and nothing else");
-    assert_eq!(go_on(address, &sha, &content, first - 1), 409, "not from any other byte");
-    assert_eq!(go_on(address, &"cd".repeat(32), &content, first), 409, "nor with another object");
+    assert_eq!(go_on(address, &"cd".repeat(32), &content, first), 409, "not with another object");
     assert_eq!(go_on(address, &sha, &content, first), 200);
-    let request = came.recv().unwrap();
+    let request = next(&came);
     assert!(request.ends_with(&content), "the device saw one upload");
-    assert_eq!(held(address, &sha), None);
+    assert_eq!(held(address, &sha, size), None);
+}
+
+#[test]
+fn what_somebody_began_wrongly_is_in_nobodys_way() {
+    let (address, came) = uploads("wrong-size");
+    let content: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    let (sha, size) = ("ab".repeat(32), content.len());
+    // A client that is wrong about the size, and gone: who knows better is not told of it.
+    begin(address, &sha, &[7; 400_000], 100_000);
+    assert_eq!(held_soon(address, &sha, 400_000, 100_000), 100_000);
+    assert_eq!(held(address, &sha, size), None);
+    let (_, record) = ask(address, "POST /objects/", format!(r#"{{"sha256sum":"{sha}"}}"#).as_bytes());
+    assert!(!record.contains("upload-offset"), "nor one that names no size: {record}");
+    // One with which somebody cannot go on is dropped, and told to nobody any more.
+    assert_eq!(go_on(address, &sha, &content, 100_000), 409);
+    assert_eq!(next(&came), b"");
+    assert_eq!(held(address, &sha, 400_000), None);
+    begin(address, &sha, &content, 100_000);
+    assert_eq!(held_soon(address, &sha, size, 100_000), 100_000);
+    assert_eq!(go_on(address, &sha, &content, 99_999), 409, "from no other byte");
+    assert_eq!((next(&came), held(address, &sha, size)), (Vec::new(), None));
 }
 
 #[test]
@@ -594,10 +645,10 @@ fn whoever_is_here_comes_before_whoever_is_gone() {
     let shas: Vec<String> = ["1a", "2b", "3c"].map(|byte| byte.repeat(32)).into();
     for sha in &shas {
         begin(address, sha, &content, 100_000);
-        held_soon(address, sha, 100_000);
+        held_soon(address, sha, content.len(), 100_000);
     }
-    assert_eq!(held(address, &shas[0]), None, "the oldest made room");
-    assert_eq!(came.recv().unwrap(), b"", "and ended as an upload whose client left");
+    assert_eq!(held(address, &shas[0], content.len()), None, "the oldest made room");
+    assert_eq!(next(&came), b"", "and ended as an upload whose client left");
     // Transfers that are under way need the places: what waits is dropped, what works goes on.
     let mut busy: Vec<TcpStream> = Vec::new();
     for byte in ["4d", "5e", "6f"] {
@@ -607,10 +658,10 @@ fn whoever_is_here_comes_before_whoever_is_gone() {
         stream.write_all(head.as_bytes()).unwrap();
         busy.push(stream);
     }
-    assert_eq!([came.recv().unwrap(), came.recv().unwrap()], [b"", b""]);
+    assert_eq!([next(&came), next(&came)], [b"", b""]);
     for stream in &mut busy {
         stream.write_all(b"56789").unwrap();
-        assert!(came.recv().unwrap().ends_with(b"123456789"));
+        assert!(next(&came).ends_with(b"123456789"));
     }
 }
 

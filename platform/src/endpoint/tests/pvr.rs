@@ -85,7 +85,8 @@ fn who_the_device_is_outlives_it() {
     let (_, _, home) = device_for("identity", Access::Paired, |_| said(200, "{}"));
     let first = visit(&home, "GET /endpoint").1;
     let (mut endpoint, _, _, again) = endpoint("identity-again", Access::Paired);
-    endpoint.house.recall(Some(&home.kept.lock().unwrap()));
+    assert!(endpoint.house.asks(Instant::now()));
+    endpoint.house.recalled(Instant::now(), Ok(&home.kept.lock().unwrap()));
     let address = member(&first, "address");
     assert_eq!(endpoint.house.write(Instant::now(), &address), first);
     drop(again);
