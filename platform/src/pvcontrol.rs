@@ -71,7 +71,8 @@ Commands:
                                     [default: locals/ and the sha256 of FILE]; prints its name
   steps show-progress REVISION      how its update fared
   endpoint ls                       whom the endpoint serves: its certificate, and the tokens that it gave
-  endpoint pair                     show a code for `pvr device pair`; it is good once, for five minutes
+  endpoint pair                     show a code for `pvr device pair`; it is good once, for five minutes.
+                                    In a browser: compare its certificate's SHA-256 with the one shown first
   endpoint revoke ID|all            take a token back
   storage gc                        remove what no kept revision needs
   limits                            every bound of this device
@@ -80,7 +81,7 @@ Commands:
 Options:
   -s SOCKET   control socket [default: the first of
               /run/pantavisor/pv/pv-ctrl, /pv/pv-ctrl, /pantavisor/pv-ctrl]
-  -f FILE     write the answer to FILE
+  -f FILE     write the answer to FILE; not for steps install
   -m MESSAGE  commit message, for steps put and install
   --run       after steps install: try the revision, as cmd run does
   --json      answers and refusals as the device sends them

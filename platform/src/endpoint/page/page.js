@@ -102,6 +102,7 @@ async function refresh() {
 }
 
 async function greet() {
+  $("compare").hidden = location.protocol !== "https:";
   try {
     const remote = await ask("GET", ".pvrremote");
     $("device").textContent = remote["switchback.name"] || "";
@@ -134,7 +135,10 @@ $("back").addEventListener("click", () => {
 });
 
 $("sure").addEventListener("close", async () => {
-  if ($("sure").returnValue !== "yes") return;
+  // One answer counts once: on a slow machine the event of the answer before may come only now.
+  const yes = $("sure").returnValue === "yes";
+  $("sure").returnValue = "no";
+  if (!yes) return;
   $("back").disabled = true;
   try {
     await ask("POST", "rollback");

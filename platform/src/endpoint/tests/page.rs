@@ -243,6 +243,7 @@ fn a_browser_is_paired_by_the_code_of_the_device() {
     browser.until("Boolean(document.querySelector('#pair')) && !document.querySelector('#pair').hidden", "true");
     browser.until("location.protocol", if cfg!(feature = "tls") { "https:" } else { "http:" });
     browser.until("document.querySelector('#danger').hidden", if cfg!(feature = "tls") { "true" } else { "false" });
+    browser.until("document.querySelector('#compare').hidden", if cfg!(feature = "tls") { "false" } else { "true" });
     browser.picture("pair");
     let enter = |browser: &mut Browser, code: &str| {
         browser.eval(&format!("document.querySelector('#code').value = '{code}'"));
