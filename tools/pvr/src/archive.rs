@@ -12,7 +12,8 @@
 use crate::{
     canonical::{self, CANONICAL},
     error::{During, Error, Result},
-    files,
+    files::{self, Target},
+    interrupt::Unfinished,
     parts::Parts,
     pool::{Pool, Staged},
     repo::Repo,
@@ -45,17 +46,27 @@ pub fn is_gzip_name(path: &Path) -> bool {
     name.ends_with(".gz") || name.ends_with(".tgz")
 }
 
-/// Writes an archive file, whole or not at all.
+/// Writes an archive file, whole or not at all; into what is no file (a device, a pipe) as far as it comes.
 pub fn write_file(pool: &Pool, state: &State, path: &Path) -> Result<()> {
-    let file = files::begin(path)?;
-    if is_gzip_name(path) {
-        let mut gzip = GzBuilder::new().mtime(0).operating_system(255).write(file.as_file(), Compression::default());
-        write(pool, state, &mut gzip)?;
-        gzip.finish().during(|| format!("write {}", path.display()))?;
-    } else {
-        write(pool, state, file.as_file())?;
+    match files::target(path)? {
+        Target::Stream(stream) => write_packed(pool, state, path, &stream),
+        Target::File(target) => {
+            let file = files::begin(&target)?;
+            let _unfinished = Unfinished::at(file.path());
+            write_packed(pool, state, path, file.as_file())?;
+            files::finish(file, &target, 0o644)
+        }
     }
-    files::finish(file, path, 0o644)
+}
+
+/// Writes it compressed or not, as its name says.
+fn write_packed(pool: &Pool, state: &State, name: &Path, out: &File) -> Result<()> {
+    if !is_gzip_name(name) {
+        return write(pool, state, out);
+    }
+    let mut gzip = GzBuilder::new().mtime(0).operating_system(255).write(out, Compression::default());
+    write(pool, state, &mut gzip)?;
+    gzip.finish().map(drop).during(|| format!("write {}", name.display()))
 }
 
 /// Writes an archive. Every object is verified on the way.
@@ -272,7 +283,9 @@ impl<'p> Reader<'p> {
     }
 
     fn broken(&self, e: &io::Error) -> Error {
-        Error::input(format!("{} is damaged, cut off, or no pvrexport: {e}; nothing was kept", self.path.display()))
+        // What the reader of tars says shows parts of the file, which may be nobody's business.
+        let why = if e.raw_os_error().is_some() { format!(" ({e})") } else { String::new() };
+        Error::input(format!("{} is no export, or is damaged or cut off{why}; nothing was kept", self.path.display()))
     }
 
     fn wrong(&self, what: &str) -> Error {

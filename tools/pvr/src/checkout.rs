@@ -44,6 +44,8 @@ pub struct Plan {
     pub removed: Vec<String>,
     /// Files whose content is nowhere else and would be gone.
     pub lost: Vec<String>,
+    /// Tracked files whose content is neither what was written there nor what is to come: somebody's edits.
+    pub edited: Vec<String>,
 }
 
 impl Repo {
@@ -68,7 +70,19 @@ impl Repo {
         self.find_in_the_way(&state, &mut removed, &mut lost)?;
         lost.sort_unstable();
         lost.dedup();
-        Ok(Plan { state, how, removed, lost })
+        let edited = self.edited(&old, &state)?;
+        Ok(Plan { state, how, removed, lost, edited })
+    }
+
+    /// The files of both states that hold what neither of them has.
+    fn edited(&self, old: &State, new: &State) -> Result<Vec<String>> {
+        let mut both: Vec<_> = state::entries(new).filter(|(key, _)| old.contains_key(*key)).collect();
+        for side in [new, old] {
+            let asked: Vec<_> = both.iter().map(|(key, _)| (*key, &side[key.as_str()])).collect();
+            let mut holds = self.hold(&asked)?.into_iter();
+            both.retain(|_| holds.next() == Some(Some(false)));
+        }
+        Ok(both.into_iter().map(|(key, _)| key.clone()).collect())
     }
 
     /// Writes the files of the plan, losing what it says.

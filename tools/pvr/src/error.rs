@@ -68,6 +68,11 @@ impl Error {
         self
     }
 
+    /// The error for programs.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({"error": self.message, "hint": self.hint, "code": self.exit_code()})
+    }
+
     /// The code with which the program ends.
     pub fn exit_code(&self) -> u8 {
         self.kind as u8

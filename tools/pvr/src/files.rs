@@ -10,6 +10,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 use tempfile::{NamedTempFile, TempPath};
 
@@ -26,10 +27,48 @@ pub fn begin(path: &Path) -> Result<NamedTempFile> {
     tempfile::Builder::new().prefix(".pvr-").tempfile_in(dir).during(|| format!("create a file in {}", dir.display()))
 }
 
-/// Gives a file its mode and its name, durably.
+/// Where a file that the user named is written to.
+pub enum Target {
+    /// A regular file, or none yet: replaced whole. Links are followed already.
+    File(PathBuf),
+    /// A device, a pipe, a socket: written into, because there is nothing that could be replaced.
+    Stream(File),
+}
+
+/// Looks what a name stands for.
+pub fn target(path: &Path) -> Result<Target> {
+    let what = || format!("write {}", path.display());
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            Err(Error::usage(format!("{} is a folder", path.display())).hint("name the file that shall be in it"))
+        }
+        Ok(meta) if meta.is_file() => fs::canonicalize(path).map(Target::File).during(what),
+        Ok(_) => File::options().write(true).open(path).map(Target::Stream).during(what),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+            // A link to what is not there yet.
+            Ok(link) => target(&path.parent().unwrap_or(Path::new("")).join(link)),
+            Err(_) => Ok(Target::File(path.to_owned())),
+        },
+        Err(e) => Err(e).during(what),
+    }
+}
+
+/// The permissions of a new file or folder: at most `mode`, and what this process's umask leaves of it.
+pub fn permissions(mode: u32) -> fs::Permissions {
+    static UMASK: OnceLock<u32> = OnceLock::new();
+    let umask = UMASK.get_or_init(|| {
+        // It can be read only by setting it. What another thread makes meanwhile is private, which is no harm.
+        let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        rustix::process::umask(umask);
+        umask.as_raw_mode()
+    });
+    fs::Permissions::from_mode(mode & !umask)
+}
+
+/// Gives a file its mode, as far as the umask leaves it, and its name, durably.
 pub fn finish(file: NamedTempFile, path: &Path, mode: u32) -> Result<()> {
     let act = || -> io::Result<()> {
-        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        file.as_file().set_permissions(permissions(mode))?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
         Ok(())
@@ -68,7 +107,7 @@ const SYNC_EACH_MAX: usize = 8;
 impl Batch {
     /// Adds a finished file of this mode.
     pub fn push(&mut self, file: NamedTempFile, path: &Path, mode: u32) -> Result<()> {
-        let set = file.as_file().set_permissions(fs::Permissions::from_mode(mode));
+        let set = file.as_file().set_permissions(permissions(mode));
         set.during(|| format!("write {}", path.display()))?;
         self.files.push((file.into_temp_path(), path.to_owned()));
         Ok(())

@@ -159,7 +159,11 @@ impl Answer {
 
     /// The error that this answer is.
     pub fn refusal(&self, what: &str) -> Error {
-        refusal(what, self.status, &self.body)
+        let mut error = refusal(what, self.status, &self.body);
+        if let Some(seconds) = self.header("retry-after").and_then(|text| text.trim().parse::<u32>().ok()) {
+            error.message += &format!("; it asks to wait {seconds} s");
+        }
+        error
     }
 }
 
@@ -530,7 +534,10 @@ impl<R: Read> Read for Counted<'_, R> {
 pub(crate) fn refusal(what: &str, status: u16, body: &[u8]) -> Error {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = answer["Error"].as_str().or(answer["msg"].as_str()).or(answer["error"].as_str());
-    let mut text = text.map_or_else(|| shown(&body[..body.len().min(200)]), |text| shown(text.as_bytes()));
+    // A page for a browser tells nobody anything here.
+    let page = body.trim_ascii_start().starts_with(b"<");
+    let raw = || if page { "a web page".to_owned() } else { shown(&body[..body.len().min(200)]) };
+    let mut text = text.map_or_else(raw, |text| shown(text.as_bytes()));
     match &answer["code"] {
         Value::String(code) if !text.starts_with(code.as_str()) => text = format!("{code}: {text}"),
         Value::Number(code) if code.as_u64() != Some(u64::from(status)) => text = format!("{text} ({code})"),
@@ -575,7 +582,7 @@ mod tests {
             error.message,
             "the revision was refused: HTTP 422: SB1105: a container names a group (web/run.json) at byte 12"
         );
-        assert_eq!(refusal("no", 502, b"<html>\n").message, "no: HTTP 502: <html>");
+        assert_eq!(refusal("no", 502, b"<html>\n").message, "no: HTTP 502: a web page");
         let hub = br#"{"error":"REST-ERR-ID-1","msg":"No Access","code":403}"#;
         assert_eq!(refusal("no", 403, hub).message, "no: HTTP 403: No Access");
         assert_eq!(refusal("no", 500, b"\x1b[31mred").message, "no: HTTP 500: \\u{1b}[31mred");

@@ -19,6 +19,7 @@ pub mod fw_env;
 pub mod hashes;
 pub mod history;
 pub mod http;
+pub mod interrupt;
 pub mod modules;
 pub mod parts;
 pub mod pinned;

@@ -1,6 +1,5 @@
 //! The program `pvr`: arguments in, exit code out; everything else is in the library.
 
-use clap::Parser;
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
 /// What the original's completion scripts ask with.
@@ -14,10 +13,12 @@ fn main() -> ExitCode {
         let _ = std::io::stdout().write_all(pvr::commands::names_after(&words).as_bytes());
         return ExitCode::SUCCESS;
     }
-    match pvr::commands::run(pvr::commands::Cli::parse_from(original(words))) {
+    let command = pvr::commands::parse(original(words));
+    let json = command.is_json();
+    match pvr::commands::run(command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("{error}");
+            pvr::commands::tell(&error, json);
             ExitCode::from(error.exit_code())
         }
     }

@@ -78,10 +78,21 @@ fn find(place: &str, options: &Options) -> Result<Place> {
     }
     match named(place, options)? {
         Some(url) => Ok(Place::Remote(url)),
-        None => Err(Error::usage(format!("{place} is neither here nor an address")).hint(
-            "a device is http://ADDRESS:12368 or its IP address, one of a hub USER/DEVICE, the rest files and folders",
-        )),
+        None => Err(missing(place)),
     }
+}
+
+/// What is named and is nowhere.
+pub fn missing(place: &str) -> Error {
+    let host = place.split('/').next().unwrap_or_default();
+    let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
+    let error = Error::usage(format!("{place} is neither here nor an address"));
+    if name != host || name == "localhost" || name.ends_with(".local") {
+        return error.hint(format!("if it is a device, write http:// before it: http://{place}"));
+    }
+    error.hint(
+        "a device is http://ADDRESS:12368 or its IP address, one of a hub USER/DEVICE, the rest files and folders",
+    )
 }
 
 /// A device, by its number.

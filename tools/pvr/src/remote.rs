@@ -71,6 +71,12 @@ impl Remote {
         Ok(Self { client: Client::new(options, endpoint)?, base: address::parse(endpoint)?, info, is_device: false })
     }
 
+    /// Whether it is a device of this project, which refuses what is refused here; others may take more.
+    pub fn is_ours(&self) -> bool {
+        self.is_device
+            && self.info.as_object().is_some_and(|info| info.keys().any(|key| key.starts_with("switchback.")))
+    }
+
     /// What `.pvrremote` answered.
     pub fn info(&self) -> &Value {
         &self.info

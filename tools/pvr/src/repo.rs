@@ -69,7 +69,14 @@ impl Repo {
     /// The repository in `root`.
     pub fn at(root: &Path) -> Result<Self> {
         if !root.join(".pvr/json").is_file() {
-            let hint = "run it in the folder that holds .pvr; `pvr init` makes a new one here, `pvr clone` fetches one";
+            let above = root.ancestors().skip(1).find(|dir| dir.join(".pvr/json").is_file());
+            let hint = above.map_or_else(
+                || {
+                    "run it in the folder that holds .pvr; `pvr init` makes a new one here, `pvr clone` fetches one"
+                        .to_owned()
+                },
+                |above| format!("the repository above is {}: run it there", above.display()),
+            );
             return Err(Error::usage(format!("{} is not a pvr repository", root.display())).hint(hint));
         }
         let root = files::absolute(root);

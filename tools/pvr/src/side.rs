@@ -95,7 +95,7 @@ impl Side {
     /// The files of a repository as they are now.
     pub fn files(repo: &Repo) -> Result<Self> {
         let (index, pristine) = repo.load()?;
-        let Working { state, untracked } = repo.working(&pristine, &index)?;
+        let Working { state, untracked, .. } = repo.working(&pristine, &index)?;
         let objects = Objects::of(&state, |key, _| repo.root().join(key))?;
         Ok(Self { what: "the files here".into(), text: canonical_text(&state)?, objects, untracked: untracked.len() })
     }

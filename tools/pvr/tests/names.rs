@@ -78,7 +78,9 @@ fn keys_that_a_terminal_would_obey_are_refused() {
         }
     }
     place.write("r/\u{1b}[2J", "x");
-    assert!(place.pvr("r", &["add", "."]).failed(3).contains("\"\\u{1b}[2J\" is not a plain path"));
+    assert!(place.pvr("r", &["add", "."]).err.contains("not added, because no revision can hold it: \\u{1b}[2J"));
+    assert!(!place.path("r/.pvr/new").exists());
+    assert!(place.pvr("r", &["add", "\u{1b}[2J"]).code != 0);
     assert_eq!(place.pvr("r", &["status"]).good(), "? \\u{1b}[2J\n");
 }
 

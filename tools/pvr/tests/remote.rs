@@ -68,7 +68,23 @@ fn what_the_device_could_not_read_is_not_sent() {
         let _ = std::fs::remove_file(place.path("r/deep.json"));
         place.commit("r", "good again");
     }
+    // A device of the original may take it: there it is a warning.
+    place.write("r/web/lxc.container.conf", "lxc.no.such.key = 1\n");
+    place.commit("r", "bad");
+    place.pvr("r", &["post", &server.url]).failed(3);
+    server.world().is_original = true;
+    let said = place.pvr("r", &["post", &server.url]);
+    assert!(said.code == 0 && said.err.contains("SB1117") && said.err.contains("may take it"), "{}", said.err);
+    assert_eq!(std::mem::take(&mut server.world().posted).len(), 1);
+    server.world().is_original = false;
+    server.world().seen.clear();
+    place.pvr("r", &["undo"]).good();
+    place.pvr("r", &["reset"]).good();
+    // What is posted is what is committed; that there is more is said.
+    place.write("r/web/lxc.container.conf", "lxc.init.cmd = /other\n");
     let message = "x".repeat(257);
+    assert!(place.pvr("r", &["post", &server.url, "-m", &message]).err.contains("note: 1 of the files differ"));
+    place.pvr("r", &["reset"]).good();
     assert!(place.pvr("r", &["post", &server.url, "-m", &message]).failed(3).contains("256 bytes"));
     let device = server.world();
     assert!(device.posted.is_empty() && !device.seen.iter().any(|seen| !seen.line.starts_with("GET")));

@@ -86,7 +86,8 @@ fn patterns_match_whole_paths_and_folders() {
     }
     place.pvr("r", &["add", "*.json", "x"]).good();
     assert_eq!(place.pvr("r", &["status"]).good(), "A a.json\nA x/a.json\nA x/y/b\n? xx/c\n");
-    assert!(place.pvr("r", &["add", "nothing*"]).err.contains("matches no file"));
+    assert!(place.pvr("r", &["add", "nothing*"]).failed(2).contains("no file matches nothing*"));
+    assert!(place.pvr("r", &["add", "nothing*", "x"]).err.contains("nothing* matches no file"));
 }
 
 #[test]
@@ -108,9 +109,10 @@ fn raw_json_is_an_object_and_stays_one() {
 fn json_that_does_not_parse_stops_the_commit() {
     let place = Place::new();
     place.repo("r");
-    place.write("r/a.json", r#"{"a": }"#);
+    place.write("r/a.json", r#"{"a": 1}"#);
     place.write("r/b", "b");
     place.pvr("r", &["add", "."]).good();
+    place.write("r/a.json", r#"{"a": }"#);
     let before = place.read("r/.pvr/json");
     let error = place.pvr("r", &["commit"]).failed(3);
     assert!(error.contains("JSON Unmarshal") && error.contains("a.json"), "{error}");

@@ -78,7 +78,7 @@ fn the_default_urls_are_the_originals() {
     assert_eq!((config("DefaultGetUrl"), config("DefaultPutUrl")), (second.url.clone(), trail.clone()));
     first.lines();
     let said = place.pvr("home/c", &["get"]).good();
-    assert!(said.contains("1 keys"), "{said}");
+    assert!(said.contains("1 key of"), "{said}");
     assert_eq!(first.lines()[0], "GET /trails/t1/.pvrremote", "without a name: where it came from");
     // A source that fails is not remembered.
     place.pvr("home/c", &["get", "http://127.0.0.1:1"]).failed(4);

@@ -408,7 +408,7 @@ fn archives_are_bounded_and_whole_or_nothing() {
     names.push("nothing there".into());
     for name in names {
         let error = place.pvr("r", &["import", &format!("../{name}")]);
-        assert!(matches!(error.code, 1 | 3) && error.err.contains("ERROR"), "{name}: {}", error.err);
+        assert!(matches!(error.code, 1..=3) && error.err.contains("ERROR"), "{name}: {}", error.err);
         assert_eq!(place.read("r/.pvr/json"), before, "{name}");
         assert_eq!(objects(&place).len(), 0, "{name}: {}", error.err);
     }

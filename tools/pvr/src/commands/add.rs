@@ -5,6 +5,8 @@ use crate::{
     error::{Error, Result},
     files,
     repo::{self, Added, Repo, State},
+    shown::shown,
+    worktree::Found,
 };
 use clap::Parser;
 use glob::{MatchOptions, Pattern};
@@ -14,7 +16,9 @@ use serde_json::json;
 ///
 /// Without patterns, or with `.`, every file. A pattern is compared with the whole path; `*` does not cross a `/`;
 /// the name of a folder means everything below it. Changed and removed files need no add. A tracked file that is named
-/// replaces its object in the pool if that is missing or damaged.
+/// replaces its object in the pool if that is missing or damaged. Patterns of which none matches anything are an error.
+/// A JSON file that cannot be read as such is refused, and nothing is added; --raw takes it. A file whose name no
+/// revision can hold is left out and named; named by itself it is refused.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr add .
@@ -39,28 +43,53 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let (mut index, pristine) = repo.load()?;
     let chosen = Chosen::parse(&args.patterns)?;
     let mut met = vec![false; args.patterns.len()];
-    let mut keys = repo.files()?;
+    let Found { mut keys, odd } = repo.found()?;
     keys.retain(|key| chosen.matches(key, &mut met));
+    let missed: Vec<_> = args.patterns.iter().zip(&met).filter(|(_, met)| !**met).map(|(pattern, _)| pattern).collect();
+    let mut odd: Vec<_> = odd.iter().map(|odd| format!("{} ({})", odd.shown(), odd.why)).collect();
     if let Chosen::Some(_) = chosen {
+        if missed.len() == met.len() {
+            return Err(nothing_matches(&missed));
+        }
+        for pattern in &missed {
+            context.warn(&format!("warning: {} matches no file", shown(pattern)));
+        }
+        odd.clear();
         repair(&repo, &pristine, &keys)?;
     }
     keys.retain(|key| !pristine.contains_key(key) || args.raw);
-    keys.iter().try_for_each(|key| repo::check_key(key))?;
+    for key in keys.extract_if(.., |key| repo::check_key(key).is_err()) {
+        if args.patterns.contains(&key) {
+            return Err(repo::check_key(&key).err().unwrap_or_else(|| Error::input(key)).hint("rename it"));
+        }
+        odd.push(format!("{} (is no plain path)", shown(&key)));
+    }
+    if !odd.is_empty() {
+        let odd = odd.join(", ");
+        context.warn(&format!("warning: not added, because no revision can hold it: {odd}\nhint: rename it"));
+    }
+    let is_raw = |key: &String| args.raw || index.get(key).is_some_and(|added| added.force_object);
+    let inline = keys.iter().filter(|key| key.ends_with(".json") && !is_raw(key));
+    repo.check_inline(&inline.map(String::as_str).collect::<Vec<_>>())?;
     let bar = context.spinner("reading files");
     let hashes = repo.hash(&keys.iter().map(String::as_str).collect::<Vec<_>>())?;
     bar.finish_and_clear();
     for (key, sha) in keys.iter().zip(hashes) {
-        index.insert(key.clone(), Added { force_object: args.raw, sha });
-    }
-    let missed: Vec<_> = args.patterns.iter().zip(met).filter(|(_, met)| !met).map(|(pattern, _)| pattern).collect();
-    for pattern in &missed {
-        context.warn(&format!("warning: {pattern} matches no file"));
+        // What was added as an object stays one, whatever else is added with it.
+        let force_object = args.raw || index.get(key).is_some_and(|added| added.force_object);
+        index.insert(key.clone(), Added { force_object, sha });
     }
     repo.write_index(&index)?;
     if context.json {
         context.say(json!({"added": keys, "unmatched": missed}), String::new);
     }
     Ok(())
+}
+
+fn nothing_matches(patterns: &[&String]) -> Error {
+    let shown: Vec<_> = patterns.iter().map(|pattern| shown(pattern.as_str())).collect();
+    Error::usage(format!("no file matches {}; nothing was added", shown.join(", ")))
+        .hint("`pvr status` lists the files that are there; paths begin in the folder that holds .pvr")
 }
 
 /// Brings the objects of tracked files that were named back into the pool, where they are missing or damaged.

@@ -4,6 +4,7 @@ use crate::{
     commands::{Context, reset},
     error::{During, Error, Result},
     files,
+    interrupt::Unfinished,
     reference::{Place, Reference},
     repo::{self, Checkout, DEFAULT_SPEC, Repo, State},
     source::Source,
@@ -51,6 +52,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let beside = target.parent().unwrap_or(Path::new("/"));
     let scratch = tempfile::Builder::new().prefix("pvr-clone-").tempdir_in(beside);
     let scratch = scratch.during(|| format!("create a folder in {}", beside.display()))?;
+    let _unfinished = Unfinished::at(scratch.path());
     let pool = files::absolute(&args.objects.clone().unwrap_or_else(|| context.shared_pool()));
     let repo = Repo::create(scratch.path(), &pool, &State::new())?;
     // The scratch folder is nobody's repository; it is noted under its own name below.
@@ -67,8 +69,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     }
     reset::checkout(&repo, if args.canonical { Checkout::Canonical } else { Checkout::Plain })?;
     // The scratch folder is this user's alone; the repository is as any other folder.
-    let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-    fs::set_permissions(scratch.path(), mode).during(|| "set the folder's mode")?;
+    fs::set_permissions(scratch.path(), files::permissions(0o755)).during(|| "set the folder's mode")?;
     fs::rename(scratch.path(), &target).during(|| format!("rename the finished folder to {}", target.display()))?;
     // It has its own name now: there is nothing left to clean up.
     let _ = scratch.keep();
@@ -90,7 +91,9 @@ fn default_dir(place: &Place) -> Result<PathBuf> {
         Place::Local(path) => path.display().to_string(),
     };
     let name = text.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let name = name.split(".pvrexport").next().unwrap_or_default().replace(':', "-");
+    let name = name.split(".pvrexport").next().unwrap_or_default();
+    let ends = [".tar.gz", ".tgz", ".tar"];
+    let name = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).replace(':', "-");
     if matches!(name.as_str(), "" | "." | ".." | ".pvr") {
         return Err(Error::usage("the source gives no name for the folder").hint("name it: pvr clone SOURCE FOLDER"));
     }

@@ -9,6 +9,7 @@ use crate::{
     history,
     pool::Staged,
     repo::{self, Added, NO_MESSAGE, Repo, State},
+    shown::shown,
 };
 use clap::Parser;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 ///
 /// Changed and removed files that are tracked, and new ones that were added. Contents are copied to the object pool
 /// first; the state changes at once, at the end. JSON files are recorded as they are, members that are null included.
+/// If nothing differs, nothing is recorded, and the files that nobody added are named.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr commit -m 'new page'
@@ -41,6 +43,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let bar = context.spinner("reading files");
     let mut working = repo.working(&pristine, &index)?;
     let changes = repo::changes(&pristine, &working.state)?;
+    if changes == repo::Changes::default() {
+        bar.finish_and_clear();
+        repo.history().set_files(Some(&pristine), &pristine)?;
+        repo.write_index(&BTreeMap::new())?;
+        nothing_to_commit(context, &working.untracked);
+        return report(context, &pristine, &changes);
+    }
     let keys: Vec<_> = changes.added.iter().chain(&changes.changed).filter(|key| !key.starts_with("#spec")).collect();
     bar.set_message("copying them to the object pool");
     let stored = in_parallel(&keys, |key| store(&repo, key, &working.state[key.as_str()]))?;
@@ -53,22 +62,45 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         working.state.extend(sha.map(|sha| ((*key).clone(), Value::String(sha))));
     }
     for key in &changes.removed {
-        context.warn(&format!("Removing {key}"));
+        context.warn(&format!("Removing {}", shown(key)));
     }
     repo.pool().publish(staged)?;
     repo.advance(&working.state, "commit", &args.message)?;
     repo.history().set_files(Some(&working.state), &working.state)?;
     repo.write_message(&args.message)?;
     repo.write_index(&BTreeMap::new())?;
+    let id = history::id(&working.state)?;
+    let untracked = match working.untracked.len() {
+        0 => String::new(),
+        count => format!("; {count} not tracked"),
+    };
+    let (added, changed, removed) = (changes.added.len(), changes.changed.len(), changes.removed.len());
+    context.warn(&format!("Committed {}: {added} added, {changed} changed, {removed} removed{untracked}", &id[..8]));
+    report(context, &working.state, &changes)
+}
+
+fn report(context: &Context, state: &State, changes: &repo::Changes) -> Result<()> {
     if context.json {
-        context.say(summary(&working.state, &changes)?, String::new);
+        let report = json!({"state-sha": history::id(state)?, "added": changes.added, "changed": changes.changed,
+            "removed": changes.removed});
+        context.say(report, String::new);
     }
     Ok(())
 }
 
-fn summary(state: &State, changes: &repo::Changes) -> Result<Value> {
-    Ok(json!({"state-sha": history::id(state)?, "added": changes.added, "changed": changes.changed,
-        "removed": changes.removed}))
+/// Names of files that nobody added, at most.
+const SHOWN: usize = 10;
+
+fn nothing_to_commit(context: &Context, untracked: &[String]) {
+    let mut text = "nothing to commit".to_owned();
+    if !untracked.is_empty() {
+        let shown: Vec<_> = untracked.iter().take(SHOWN).map(|key| shown(key)).collect();
+        text += &format!("; not tracked (`pvr add` tracks them): {}", shown.join(", "));
+        if untracked.len() > SHOWN {
+            text += &format!(" and {} more", untracked.len() - SHOWN);
+        }
+    }
+    context.warn(&text);
 }
 
 /// Puts a file's content where the new state will find it; its hash if it is an object.
@@ -85,7 +117,8 @@ fn store(repo: &Repo, key: &str, value: &Value) -> Result<(Option<String>, Stage
 /// The lines of the original.
 fn tell(context: &Context, repo: &Repo, key: &str, sha: Option<&str>, new: bool) {
     let path = repo.root().join(key);
-    let path = path.display();
+    let path = path.to_string_lossy();
+    let (path, key) = (shown(&path), shown(key));
     context.warn(&match (sha, new) {
         (Some(sha), true) => format!("Adding raw {path} with {sha}"),
         (None, true) => format!("Adding inline {key}"),

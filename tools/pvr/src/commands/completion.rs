@@ -1,13 +1,12 @@
 //! `pvr completion`, and what the shells' own completion of the original asks for.
 
 use crate::{
-    commands::{Cli, Context},
+    commands::{Cli, Context, output},
     error::{Error, Result},
 };
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 use serde_json::json;
-use std::io::Write;
 
 /// Print the completion script for a shell
 ///
@@ -39,8 +38,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         context.say(json!({"shell": shell.to_string(), "script": script}), String::new);
         return Ok(());
     }
-    // A reader that went away is no error.
-    let _ = std::io::stdout().write_all(&script);
+    output::write(&script);
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 
 use crate::{
     commands::Context,
-    error::{During, Error, Result},
+    error::{During, Error, Kind, Result},
     files,
     pool::{Pool, UNUSED},
     registry::{Registry, real},
@@ -131,7 +131,12 @@ impl Report {
         for (reason, (number, bytes)) in &self.by_reason {
             text += &format!("{number:>7} objects {:>11} kB  {reason}\n", bytes.div_ceil(1024));
         }
-        text + if self.dry_run { "nothing was changed" } else { "`pvr gc --restore` brings back what is put aside" }
+        if self.dry_run {
+            text += "nothing was changed\n";
+        } else if [PUT_ASIDE, WAITING].iter().any(|reason| self.by_reason.contains_key(reason)) {
+            text += "`pvr gc --restore` brings back what is put aside\n";
+        }
+        text.trim_end().to_owned()
     }
 }
 
@@ -228,10 +233,14 @@ fn needed(pool: &Pool, registries: &[Registry], report: &mut Report) -> Result<B
         let hint = |mut error: Error| match error.hint.take_if(|_| is_there) {
             Some(hint) => error.hint(format!("nothing was done; {hint}")),
             None if is_there => error.hint(format!("nothing was done: repair {} first", root.display())),
-            None => error.hint(format!(
-                "nothing was done: mount its disk, or, if it is gone for good: pvr gc --forget {}",
-                root.display()
-            )),
+            None => {
+                // The command was right; this machine is not as it was.
+                error.kind = Kind::Host;
+                error.hint(format!(
+                    "nothing was done: mount its disk, or, if it is gone for good: pvr gc --forget {}",
+                    root.display()
+                ))
+            }
         };
         let repo = Repo::at(&root).map_err(hint)?;
         if real(repo.pool().dir()) != this {

@@ -86,6 +86,7 @@ fn run(context: &Context, verb: &str, args: &From, combine: Combine) -> Result<(
         "changed": changes.changed});
     context.say(report, || match count {
         0 => format!("Nothing new in {text}"),
+        1 => "1 key of the committed state changed; `pvr checkout` writes the files".to_owned(),
         count => format!("{count} keys of the committed state changed; `pvr checkout` writes the files"),
     });
     Ok(())

@@ -1,6 +1,6 @@
 //! `pvr import`.
 
-use crate::{archive, commands::Context, error::Result, history, parts::Parts, repo::Repo, side};
+use crate::{archive, commands::Context, error::Result, history, parts::Parts, reference, repo::Repo, side};
 use clap::Parser;
 use serde_json::json;
 use std::path::PathBuf;
@@ -21,6 +21,9 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::open()?;
+    if !args.file.exists() {
+        return Err(reference::missing(&args.file.to_string_lossy()));
+    }
     let _lock = repo.lock()?;
     let bar = context.spinner("reading the archive");
     let state = archive::read(&repo, &args.file, &Parts::default())?;

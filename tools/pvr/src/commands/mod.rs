@@ -20,6 +20,7 @@ mod init;
 mod inspect;
 mod json;
 mod log;
+mod output;
 mod plan;
 mod post;
 mod put;
@@ -28,9 +29,12 @@ mod reset;
 mod show;
 mod status;
 mod undo;
+mod usage;
 mod version;
 
 pub use completion::names_after;
+use output::print;
+pub use usage::{command, parse, tell};
 
 use crate::{
     error::{Error, Result},
@@ -43,7 +47,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -60,36 +64,56 @@ pub struct Cli {
     command: Command,
 }
 
-/// Options of every verb. Those with a short form stand before the verb, where short forms of verbs cannot clash.
+/// Options of every verb, before the verb or behind it.
 #[derive(Parser, Debug)]
+#[command(next_help_heading = "Options of every verb")]
 struct Global {
-    /// Folder for the object pool and settings
-    #[arg(long, short = 'c', env = "PVR_CONFIG_DIR", value_name = "DIR")]
+    #[command(flatten)]
+    short: Short,
+    /// Folder for the object pool and settings (before the verb also -c)
+    #[arg(long, global = true, env = "PVR_CONFIG_DIR", value_name = "DIR")]
     config_dir: Option<PathBuf>,
-    /// Bearer token for every request
-    #[arg(long, short = 'a', env = "PVR_ACCESSTOKEN", hide_env_values = true, value_name = "TOKEN")]
+    /// Bearer token for every request (before the verb also -a)
+    #[arg(long, global = true, env = "PVR_ACCESSTOKEN", hide_env_values = true, value_name = "TOKEN")]
     access_token: Option<String>,
-    /// Address of the hub's API
-    #[arg(long, short = 'b', env = "PVR_BASEURL", value_name = "URL")]
+    /// Address of the hub's API (before the verb also -b)
+    #[arg(long, global = true, env = "PVR_BASEURL", value_name = "URL")]
     baseurl: Option<String>,
-    /// Address below which USER/DEVICE is looked up
-    #[arg(long, short = 'r', env = "PVR_REPO_BASEURL", value_name = "URL")]
+    /// Address below which USER/DEVICE is looked up (before the verb also -r)
+    #[arg(long, global = true, env = "PVR_REPO_BASEURL", value_name = "URL")]
     repo_baseurl: Option<String>,
     /// Proxy: system (what the environment says), no, or a URL
-    #[arg(long, env = "PVR_HTTP_PROXY", default_value = "system", value_name = "PROXY")]
+    #[arg(long, global = true, env = "PVR_HTTP_PROXY", default_value = "system", value_name = "PROXY")]
     http_proxy: String,
-    /// Show the requests and answers on the standard error; tokens are left out
-    #[arg(long, short = 'd', env = "PVR_DEBUG", value_parser = clap::builder::FalseyValueParser::new())]
+    /// Show the requests and answers on the standard error; tokens are left out (before the verb also -d)
+    #[arg(long, global = true, env = "PVR_DEBUG", value_parser = clap::builder::FalseyValueParser::new())]
     debug: bool,
-    /// Do not check who the other side is: anybody on the way can read and change what is sent
-    #[arg(long, short = 'i', env = "PVR_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
+    /// Do not check who the other side is: anybody on the way can read and change what is sent (before the verb also -i)
+    #[arg(long, global = true, env = "PVR_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
     insecure: bool,
     /// Accepted and without effect: this program never replaces itself
     #[arg(long, env = "PVR_DISABLE_SELF_UPGRADE", hide = true, num_args = 0..=1, default_missing_value = "true")]
     disable_self_upgrade: Option<String>,
-    /// Print results as JSON
+    /// Print results as JSON, and an error as one object on the standard error: error, hint, code (the exit code)
     #[arg(long, global = true)]
     json: bool,
+}
+
+/// The short forms of the original, which stand before the verb: behind it, verbs have their own of these names.
+#[derive(Parser, Debug)]
+struct Short {
+    #[arg(short = 'c', hide = true)]
+    c: Option<PathBuf>,
+    #[arg(short = 'a', hide = true)]
+    a: Option<String>,
+    #[arg(short = 'b', hide = true)]
+    b: Option<String>,
+    #[arg(short = 'r', hide = true)]
+    r: Option<String>,
+    #[arg(short = 'd', hide = true)]
+    d: bool,
+    #[arg(short = 'i', hide = true)]
+    i: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -151,6 +175,13 @@ enum Command {
     Control(control::Args),
 }
 
+impl Cli {
+    /// Whether what is printed is for programs.
+    pub fn is_json(&self) -> bool {
+        self.global.json
+    }
+}
+
 /// What every verb gets besides its arguments.
 pub struct Context {
     config_dir: PathBuf,
@@ -171,10 +202,19 @@ pub struct Context {
 /// Runs the verb; the code with which the program ends if nothing went wrong on our side.
 pub fn run(cli: Cli) -> Result<u8> {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".pvr"));
-    let config_dir = cli.global.config_dir.or_else(home);
-    let config_dir = config_dir.ok_or_else(|| Error::usage("HOME is not set").hint("give --config-dir"))?;
-    let Global { access_token, baseurl, repo_baseurl, http_proxy, debug, insecure, json, .. } = cli.global;
-    let context = Context { config_dir, access_token, baseurl, repo_baseurl, http_proxy, debug, insecure, json };
+    let Global { short, config_dir, access_token, baseurl, repo_baseurl, http_proxy, debug, insecure, json, .. } =
+        cli.global;
+    let config_dir = short.c.or(config_dir).or_else(home);
+    let context = Context {
+        config_dir: config_dir.ok_or_else(|| Error::usage("HOME is not set").hint("give --config-dir"))?,
+        access_token: short.a.or(access_token),
+        baseurl: short.b.or(baseurl),
+        repo_baseurl: short.r.or(repo_baseurl),
+        http_proxy,
+        debug: short.d || debug,
+        insecure: short.i || insecure,
+        json,
+    };
     let done = match &cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Add(args) => add::run(&context, args),
@@ -208,13 +248,16 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Emulate(args) => emulate::run(&context, args),
         Command::Scan(args) => device::scan::run(&context, args),
         Command::Device(command) => device::run(&context, command),
-        Command::Control(args) => return control::run(&context, args),
+        Command::Control(args) => {
+            let code = control::run(&context, args)?;
+            return output::finish().map(|()| code);
+        }
     };
     // Whoever works in a repository has it noted, for `gc`; that it could not be is no failure of the verb.
     if let Ok(here) = std::env::current_dir() {
         context.note_repository(&here);
     }
-    done.map(|()| 0)
+    done.and_then(|()| output::finish()).map(|()| 0)
 }
 
 impl Context {
@@ -257,7 +300,8 @@ impl Context {
 
     /// Tells people something that is no result.
     fn warn(&self, text: &str) {
-        eprintln!("{}", shown_lines(text));
+        // If nobody can be told, the work goes on all the same.
+        let _ = writeln!(std::io::stderr(), "{}", shown_lines(text));
     }
 
     /// Shows that something goes on, on a terminal.
@@ -279,10 +323,4 @@ impl Context {
         bar.set_message(what.to_owned());
         bar
     }
-}
-
-/// Prints a line; a reader that went away (`pvr status | head`) is not an error.
-fn print(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
 }

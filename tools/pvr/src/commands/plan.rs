@@ -7,7 +7,7 @@
 use crate::{
     commands::{Context, show},
     error::{Error, Kind, Result},
-    history,
+    history, reference,
     repo::Repo,
     side::{Objects, Side},
 };
@@ -53,6 +53,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         "files" => Side::files(&Repo::open()?)?,
         "committed" => committed()?,
         archive if Path::new(archive).is_file() => Side::archive(archive.as_ref())?,
+        // What cannot be the name of a state was meant as a file.
+        other if !other.bytes().all(|byte| byte.is_ascii_hexdigit()) => return Err(reference::missing(other)),
         state => recorded(&Repo::open()?, state)?,
     };
     let running = match &args.running {
@@ -63,7 +65,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let Read { plan: old_plan, spans: old_spans } = &mut old;
     let before = Plan::parse(&running.text, RevName::factory(), &Defaults::default(), old_plan, old_spans);
     let before = before.map_err(|refusal| {
-        Error::new(Kind::Input, format!("{} cannot be read: {refusal}", running.what))
+        Error::new(Kind::Input, format!("a device cannot run {}: refused: {refusal}", running.what))
             .hint("plan against what the device runs, or against another export")
     })?;
     let usage = Usage::of(&candidate.text);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// Send the committed state to a device, which tries it
 ///
 /// Uploads the objects that the device does not have, then the state. What the device could not read is refused
-/// before anything is sent. Returns when the device has accepted the revision; `pvcontrol status` there, or
+/// before anything is sent; for a device of the original, which may take it, that is a warning. Returns when the device has accepted the revision; `pvcontrol status` there, or
 /// `pvr control status` for the emulator, shows how it fares.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
@@ -57,13 +57,12 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let (url, _) = Reference::remote(&to, &context.http())?;
     let state = repo.pristine()?;
     repo::check_keys(&state)?;
+    note_uncommitted(context, &repo, &state);
     let text = canonical::write(&Value::Object(state.clone()), CANONICAL)?;
     args.step.body(&state, "state")?;
     let mut objects = outgoing(&repo, &state)?;
     let remote = Remote::find(&context.http(), &url)?;
-    if remote.is_device {
-        device::check(&repo, text.as_bytes(), args.step.message.as_deref())?;
-    }
+    check(context, &repo, &remote, &text, args.step.message.as_deref())?;
     let there = repo::objects(&remote.state()?)?;
     objects.retain(|object| args.force || !there.contains(&object.sha));
     let bar = context.bar("uploading", 0);
@@ -75,6 +74,33 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         repo.remember(&url, &["DefaultPostUrl"])?;
     }
     posted
+}
+
+/// Refuses what a device of ours would refuse. What another device would do is not known: there it is a warning. A hub
+/// does not read what it passes on.
+pub(super) fn check(context: &Context, repo: &Repo, remote: &Remote, text: &str, message: Option<&str>) -> Result<()> {
+    if !remote.is_device {
+        return Ok(());
+    }
+    match device::check(repo, text.as_bytes(), message) {
+        Err(error) if !remote.is_ours() => {
+            context.warn(&format!("warning: {}; this device is another, and may take it", error.message));
+            Ok(())
+        }
+        checked => checked,
+    }
+}
+
+/// Says that the files differ from what is sent. What cannot be read does not matter here.
+pub(super) fn note_uncommitted(context: &Context, repo: &Repo, state: &State) {
+    let changes = || repo::changes(state, &repo.working(state, &repo.index()?)?.state);
+    if let Ok(changes) = changes() {
+        let count = changes.added.len() + changes.changed.len() + changes.removed.len();
+        if count > 0 {
+            context
+                .warn(&format!("note: {count} of the files differ from the committed state, which is sent as it is"));
+        }
+    }
 }
 
 impl StepArgs {

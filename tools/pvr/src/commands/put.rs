@@ -2,8 +2,7 @@
 
 use crate::{
     canonical::{self, CANONICAL},
-    commands::Context,
-    device,
+    commands::{Context, post},
     error::{Error, Result},
     http::address,
     reference::Reference,
@@ -16,7 +15,8 @@ use serde_json::{Value, json};
 /// Replace the state of a revision that a hub has not given to its device yet
 ///
 /// Uploads the objects that are not there, then puts the committed state in place of the revision's own. A revision
-/// that its device has begun with cannot be replaced: `pvr post` makes a new one.
+/// that its device has begun with cannot be replaced: `pvr post` makes a new one. As there, what a device could not
+/// read is refused, and a warning for a device of the original.
 #[derive(Parser, Debug)]
 #[command(after_help = "Examples:
   pvr put https://api.pantahub.com/trails/5f0c/steps/7
@@ -55,12 +55,11 @@ pub(super) fn put(context: &Context, args: &Args) -> Result<()> {
     let (url, _) = Reference::remote(&to, &context.http())?;
     let state = repo.pristine()?;
     repo::check_keys(&state)?;
+    post::note_uncommitted(context, &repo, &state);
     let text = canonical::write(&Value::Object(state.clone()), CANONICAL)?;
     let mut objects = outgoing(&repo, &state)?;
     let remote = Remote::find(&context.http(), &url)?;
-    if remote.is_device {
-        device::check(&repo, text.as_bytes(), None)?;
-    }
+    post::check(context, &repo, &remote, &text, None)?;
     let there = repo::objects(&remote.state()?)?;
     objects.retain(|object| args.force || !there.contains(&object.sha));
     let bar = context.bar("uploading", 0);

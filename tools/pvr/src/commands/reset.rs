@@ -1,9 +1,11 @@
 //! `pvr reset`.
 
 use crate::{
+    checkout::Plan,
     commands::Context,
     error::{Error, Result},
     repo::{Checkout, Repo},
+    shown::shown,
 };
 use clap::Parser;
 use serde_json::json;
@@ -11,7 +13,8 @@ use std::io::{IsTerminal, Write};
 
 /// Write the files of the committed state
 ///
-/// Changed files are overwritten; files that only the state before had are removed; untracked files stay. Nothing stays
+/// Changed files are overwritten: on a terminal, those that were edited are listed, and it asks first; without one they
+/// are named on the standard error when they are replaced. --force does not ask. Files that only the state before had are removed; untracked files stay. Nothing stays
 /// added. Before a file would be lost whose content is nowhere else (untracked and in the way, or changed and not in
 /// the new state) it asks; without a terminal it refuses, unless --force says otherwise. After another program changed
 /// the state nobody knows which files were tracked: then it asks for every file with other content.
@@ -44,14 +47,24 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::open()?;
     let _lock = repo.lock()?;
     let plan = repo.plan_checkout(how)?;
-    if !args.force && !plan.lost.is_empty() && !agreed(context, &plan.lost)? {
+    let asks = !args.force && can_ask(context);
+    if asks && !(plan.lost.is_empty() && plan.edited.is_empty()) {
+        if !agreed(context, &plan)? {
+            return Err(
+                Error::input("nothing was changed").hint("`pvr diff` shows what differs; `pvr commit` keeps it")
+            );
+        }
+    } else if !args.force && !plan.lost.is_empty() {
         return Err(would_be_lost(&plan.lost));
     }
     let bar = context.spinner("writing files");
     repo.checkout(&plan)?;
     bar.finish_and_clear();
+    if !asks {
+        plan.edited.iter().for_each(|key| context.warn(&format!("replaced, with the edits in it: {}", shown(key))));
+    }
     if context.json {
-        context.say(json!({"removed": plan.removed, "lost": plan.lost}), String::new);
+        context.say(json!({"removed": plan.removed, "lost": plan.lost, "replaced": plan.edited}), String::new);
     }
     Ok(())
 }
@@ -61,14 +74,16 @@ pub(super) fn checkout(repo: &Repo, how: Checkout) -> Result<()> {
     repo.checkout(&repo.plan_checkout(how)?)
 }
 
-/// Asks on a terminal; elsewhere nobody can agree.
-fn agreed(context: &Context, lost: &[String]) -> Result<bool> {
-    if context.json || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Ok(false);
-    }
-    for key in lost {
-        context.warn(&format!("would be lost: {key}"));
-    }
+/// Whether there is somebody to ask.
+fn can_ask(context: &Context) -> bool {
+    !context.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn agreed(context: &Context, plan: &Plan) -> Result<bool> {
+    plan.lost.iter().for_each(|key| context.warn(&format!("would be lost: {}", shown(key))));
+    plan.edited
+        .iter()
+        .for_each(|key| context.warn(&format!("would be replaced, with the edits in it: {}", shown(key))));
     eprint!("Go on? [y/N] ");
     let mut answer = String::new();
     let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut answer));

@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         Some(name) => (show::find(&entries, Some(name))?.after.clone(), "goto", "back to that state".to_owned()),
         None => {
             let entry = history::undoable(&entries).ok_or_else(nothing)?;
-            (entry.before.clone(), UNDO, format!("took back {} {}", entry.verb, entry.message))
+            (entry.before.clone(), UNDO, format!("took back {} {}", entry.verb, entry.message).trim_end().to_owned())
         }
     };
     let state = history.state(&sha)?;

@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) seen: Vec<Seen>,
     /// It is a hub: its trail is `/trails/t1`, behind `/user/device`.
     pub(crate) is_hub: bool,
+    /// It is a device of the original, which says nothing of ours.
+    pub(crate) is_original: bool,
     /// Objects that came in part, if it knows how to go on with them.
     pub(crate) parts: Option<BTreeMap<String, Vec<u8>>>,
     /// What it answers to a posted revision instead of taking it.
@@ -313,9 +315,13 @@ impl World {
     }
 
     fn endpoints(&self, url: &str, step: &str) -> Value {
-        json!({"pvr-spec": "pvr-pantahub-1", "json-get-url": format!("{url}{step}/state"), "json-key": "state",
+        let mut info = json!({"pvr-spec": "pvr-pantahub-1", "json-get-url": format!("{url}{step}/state"), "json-key": "state",
             "objects-endpoint": format!("{url}{step}/objects"), "post-url": format!("{url}/trails/t1/steps"),
-            "post-fields": ["commit-msg"], "post-fields-opt": ["rev"], "step-get-url": format!("{url}{step}")})
+            "post-fields": ["commit-msg"], "post-fields-opt": ["rev"], "step-get-url": format!("{url}{step}")});
+        if !self.is_hub && !self.is_original {
+            info["switchback.access"] = json!("open");
+        }
+        info
     }
 
     fn announced(&self, url: &str, seen: &Seen) -> Reply {

@@ -30,7 +30,7 @@ impl Said {
     #[track_caller]
     pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!(self.code, code, "{}{}", self.out, self.err);
-        assert!(self.err.contains("ERROR: "), "{}", self.err);
+        assert!(self.err.contains("ERROR: ") || self.err.starts_with("{\"code\":"), "{}", self.err);
         self.err
     }
 }
