@@ -42,7 +42,7 @@ impl Remote {
         let path = repo.object(sha);
         files::create_dir(path.parent().unwrap_or(Path::new(".")))?;
         let mut part = Part::open(&path, sha)?;
-        if is_whole(&path, sha) {
+        if repo.pool().is_whole(sha) {
             // Somebody else fetched it while we waited.
             return part.remove();
         }
@@ -161,11 +161,6 @@ fn no_record(sha: &str, answer: &Answer) -> Error {
 fn starts_at(answer: &Response<Body>) -> Option<u64> {
     let range = answer.headers().get("content-range")?.to_str().ok()?;
     range.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
-}
-
-/// Whether an object is there with the content that its name says.
-fn is_whole(path: &Path, sha: &str) -> bool {
-    files::hash(path).is_ok_and(|found| found == sha)
 }
 
 /// What has come of an object.
