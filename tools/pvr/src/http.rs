@@ -582,7 +582,10 @@ mod tests {
             error.message,
             "the revision was refused: HTTP 422: SB1105: a container names a group (web/run.json) at byte 12"
         );
-        assert_eq!(refusal("no", 502, b"<html>\n").message, "no: HTTP 502: a web page");
+        assert_eq!(refusal("no", 404, b" \n<!DOCTYPE html>\n<p>lost").message, "no: HTTP 404: a web page");
+        let headers = HeaderMap::from_iter([("retry-after".parse().unwrap(), "30".parse().unwrap())]);
+        let busy = Answer { status: 503, headers, body: b"busy".to_vec() };
+        assert_eq!(busy.refusal("no").message, "no: HTTP 503: busy; it asks to wait 30 s");
         let hub = br#"{"error":"REST-ERR-ID-1","msg":"No Access","code":403}"#;
         assert_eq!(refusal("no", 403, hub).message, "no: HTTP 403: No Access");
         assert_eq!(refusal("no", 500, b"\x1b[31mred").message, "no: HTTP 500: \\u{1b}[31mred");

@@ -214,3 +214,15 @@ fn what_is_missing_or_no_export_is_said_in_one_way() {
     }
     assert!(place.pvr("r", &["plan"]).failed(3).contains("refused: SB1113"));
 }
+
+#[test]
+fn what_is_said_is_true_in_small_things() {
+    let place = committed();
+    place.write("r/a", "b");
+    place.pvr("r", &["commit", "-m", ""]).good();
+    assert!(place.pvr("r", &["undo"]).good().starts_with("took back commit; the state is "));
+    // Only where something was put aside there is something to bring back.
+    assert!(!place.pvr("r", &["gc"]).good().contains("--restore"));
+    place.write(&format!("home/.pvr/objects/{}", "0".repeat(64)), "needed by nobody");
+    assert!(place.pvr("r", &["gc", "--days", "0"]).good().contains("--restore"));
+}

@@ -6,11 +6,12 @@ use crate::{
     files,
     repo::{self, Added, Repo, State},
     shown::shown,
-    worktree::Found,
+    worktree::{Found, Odd},
 };
 use clap::Parser;
 use glob::{MatchOptions, Pattern};
 use serde_json::json;
+use std::path::Path;
 
 /// Track new files with the next commit
 ///
@@ -46,6 +47,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let Found { mut keys, odd } = repo.found()?;
     keys.retain(|key| chosen.matches(key, &mut met));
     let missed: Vec<_> = args.patterns.iter().zip(&met).filter(|(_, met)| !**met).map(|(pattern, _)| pattern).collect();
+    let named = |odd: &&Odd| args.patterns.iter().any(|pattern| Path::new(path_of(pattern)) == odd.path);
+    if let Some(odd) = odd.iter().find(named) {
+        return Err(Error::input(format!("{} {}; nothing was added", odd.shown(), odd.why)).hint(ODD_HINT));
+    }
     let mut odd: Vec<_> = odd.iter().map(|odd| format!("{} ({})", odd.shown(), odd.why)).collect();
     if let Chosen::Some(_) = chosen {
         if missed.len() == met.len() {
@@ -66,7 +71,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     }
     if !odd.is_empty() {
         let odd = odd.join(", ");
-        context.warn(&format!("warning: not added, because no revision can hold it: {odd}\nhint: rename it"));
+        context.warn(&format!("warning: not added, because no revision can hold it: {odd}\nhint: {ODD_HINT}"));
     }
     let is_raw = |key: &String| args.raw || index.get(key).is_some_and(|added| added.force_object);
     let inline = keys.iter().filter(|key| key.ends_with(".json") && !is_raw(key));
@@ -84,6 +89,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         context.say(json!({"added": keys, "unmatched": missed}), String::new);
     }
     Ok(())
+}
+
+/// What to do with what no revision can hold.
+const ODD_HINT: &str = "rename it, or make it readable";
+
+/// A pattern without what does not count.
+fn path_of(pattern: &str) -> &str {
+    pattern.trim_start_matches("./").trim_end_matches('/')
 }
 
 fn nothing_matches(patterns: &[&String]) -> Error {
@@ -117,7 +130,7 @@ impl Chosen {
             return Ok(Self::All);
         }
         let parse = |text: &String| {
-            let text = text.trim_start_matches("./").trim_end_matches('/');
+            let text = path_of(text);
             let pattern = Pattern::new(text).map_err(|e| Error::usage(format!("pattern {text}: {e}")))?;
             Ok((pattern, format!("{text}/")))
         };
