@@ -294,7 +294,7 @@ mod tests {
         walked(bytes).map(|_| ()).unwrap_err().0
     }
 
-    const BIG: [u8; 40_000] = [7; 40_000];
+    static BIG: [u8; 40_000] = [7; 40_000];
 
     fn good() -> Vec<u8> {
         let text = state(&[b"one", &BIG, b""]);
