@@ -209,6 +209,10 @@ fn what_is_missing_or_no_export_is_said_in_one_way() {
     assert!(error.contains("is no export") && !error.contains("root"), "{error}");
     for name in ["app.tgz", "app.tar.gz", "app.tar", "app.pvrexport.tgz"] {
         place.pvr("r", &["export", &format!("../{name}")]).good();
+        let said = place.pvr("home", &["clone", &format!("../r/../{name}"), "../home/app"]).good();
+        let target = fs::canonicalize(place.path("home/app")).unwrap();
+        assert_eq!(said, format!("Successfully cloned: {}\n", target.display()));
+        fs::remove_dir_all(target).unwrap();
         place.pvr("home", &["clone", &format!("../{name}")]).good();
         fs::remove_dir_all(place.path("home/app")).unwrap();
     }

@@ -76,6 +76,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     Repo::at(&target)?.note()?;
     drop(lock);
     context.note_repository(&target);
+    // As people write it, without `..` in it.
+    let target = fs::canonicalize(&target).unwrap_or(target);
     context.say(json!({"cloned": target, "files": repo::entries(&state).count()}), || {
         format!("Successfully cloned: {}", target.display())
     });
