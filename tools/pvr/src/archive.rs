@@ -51,8 +51,7 @@ pub fn write_file(pool: &Pool, state: &State, path: &Path) -> Result<()> {
     match files::target(path)? {
         Target::Stream(stream) => write_packed(pool, state, path, &stream),
         Target::File(target) => {
-            let file = files::begin(&target)?;
-            let _unfinished = Unfinished::at(file.path());
+            let (_unfinished, file) = Unfinished::of(|| files::begin(&target), |file| file.path())?;
             write_packed(pool, state, path, file.as_file())?;
             files::finish(file, &target, 0o644)
         }

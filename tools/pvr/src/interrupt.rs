@@ -3,6 +3,7 @@
 //! What is not finished is registered by its path; the signal removes what is registered then and ends the program.
 //! A program that is killed for good leaves it behind, under a name that says what it was.
 
+use crate::error::Result;
 use std::{
     collections::BTreeSet,
     fs,
@@ -24,11 +25,16 @@ const INTERRUPTED: i32 = 130;
 pub struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// Registers a path. If signals cannot be caught, or are ignored on purpose, they do what they did before.
-    pub fn at(path: &Path) -> Self {
+    /// Makes what is at this path, and registers it: a signal waits until both are done. Keep the two in this order, so
+    /// that the thing goes before its registration does. If signals cannot be caught, or are ignored on purpose, they do
+    /// what they did before.
+    pub fn of<T>(make: impl FnOnce() -> Result<T>, path: impl FnOnce(&T) -> &Path) -> Result<(Self, T)> {
         HANDLER.call_once(|| drop(ctrlc::try_set_handler(end)));
-        lock().insert(path.to_owned());
-        Self(path.to_owned())
+        let mut unfinished = lock();
+        let made = make()?;
+        let path = path(&made).to_owned();
+        unfinished.insert(path.clone());
+        Ok((Self(path), made))
     }
 }
 

@@ -183,6 +183,7 @@ fn errors_for_programs_are_one_object() {
         ("r", "--json nothing", 2, "unrecognized subcommand"),
         ("r", "status --json --what", 2, "unexpected argument"),
         ("r", "login --json", 2, "not in this version"),
+        ("r", "--json", 2, "no verb was given"),
         ("home", "status --json", 2, "not a pvr repository"),
     ] {
         let said = place.pvr(folder, &words.split(' ').collect::<Vec<_>>());

@@ -50,9 +50,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         return Err(Error::usage(format!("{} exists and is not empty", target.display())).hint("name another folder"));
     }
     let beside = target.parent().unwrap_or(Path::new("/"));
-    let scratch = tempfile::Builder::new().prefix("pvr-clone-").tempdir_in(beside);
-    let scratch = scratch.during(|| format!("create a folder in {}", beside.display()))?;
-    let _unfinished = Unfinished::at(scratch.path());
+    let make = || {
+        let scratch = tempfile::Builder::new().prefix("pvr-clone-").tempdir_in(beside);
+        scratch.during(|| format!("create a folder in {}", beside.display()))
+    };
+    let (_unfinished, scratch) = Unfinished::of(make, |scratch| scratch.path())?;
     let pool = files::absolute(&args.objects.clone().unwrap_or_else(|| context.shared_pool()));
     let repo = Repo::create(scratch.path(), &pool, &State::new())?;
     // The scratch folder is nobody's repository; it is noted under its own name below.

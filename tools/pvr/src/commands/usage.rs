@@ -110,6 +110,9 @@ fn own(error: &clap::Error) -> Option<Error> {
             let hint = format!("before the verb it is {long}, which can stand behind the verb too: pvr {short} VERB …");
             Some(Error::usage(format!("{short} behind the verb means nothing here")).hint(hint))
         }
+        ErrorKind::MissingSubcommand => {
+            Some(Error::usage("no verb was given").hint("`pvr help` lists them, `pvr help VERB` what follows one"))
+        }
         _ => None,
     }
 }
