@@ -92,7 +92,8 @@ impl Volumes {
     fn write_new(&self, name: Name<'_>, flags: OFlags) -> Result<OwnedFd, Code> {
         let (root, path) = self.at(name)?;
         parent(root, &path)?;
-        open(root, &path, OFlags::WRONLY | OFlags::CREATE | flags).map_err(code)
+        let mode = if matches!(name, Name::Endpoint(_)) { 0o600 } else { 0o644 };
+        open_as(root, &path, OFlags::WRONLY | OFlags::CREATE | flags, mode).map_err(code)
     }
 }
 
@@ -196,6 +197,7 @@ impl Disk for Volumes {
             Dir::Objects(volume) => (volume, &["objects"]),
             Dir::Incoming(volume) => (volume, &[INCOMING]),
             Dir::Trails(volume) => (volume, &["trails", "trails/locals"]),
+            Dir::Root(volume) => (volume, &["."]),
         };
         for folder in folders {
             self.syncs += 1;
@@ -223,7 +225,7 @@ impl Disk for Volumes {
         let (volume, folder) = match dir {
             Dir::Objects(volume) => (volume, "objects"),
             Dir::Incoming(volume) => (volume, INCOMING),
-            Dir::Trails(_) => return Ok(()),
+            Dir::Trails(_) | Dir::Root(_) => return Ok(()),
         };
         each_name(self.root(volume), folder, &mut |name| {
             if let Some(id) = ObjectId::parse(name) {
@@ -276,6 +278,7 @@ fn locate(name: Name<'_>) -> Result<(Volume, Path), Code> {
             (volume, write_trail(&mut path, stage, rev).and_then(|()| write!(path, "/{key}")))
         }
         Name::Last => (Volume::Boot, path.write_str("last")),
+        Name::Endpoint(stage) => (Volume::Storage, write!(path, "{}endpoint", prefix(stage))),
     };
     done.map_err(|_| Code::KeyTooLong)?;
     Ok((volume, path))
@@ -316,7 +319,12 @@ fn code(errno: Errno) -> Code {
 }
 
 fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o644) } else { Mode::empty() };
+    open_as(root, path, flags, 0o644)
+}
+
+/// `mode` counts if the file is made.
+fn open_as(root: BorrowedFd<'_>, path: &str, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
+    let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(mode) } else { Mode::empty() };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     loop {
         match fs::openat2(root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, mode, resolve) {

@@ -37,8 +37,6 @@ mod lists;
 const FOLDERS: [&str; 2] = ["/storage", "/boot"];
 /// Objects on their way in.
 const INCOMING: &str = "/storage/objects/.incoming";
-/// What the endpoint has kept: its key and the hashes of the tokens that it gave.
-const MEMORY: &str = "/storage/endpoint";
 /// Folders that hold something for each revision besides its trail.
 const PER_REVISION: [&str; 2] = ["/storage/logs", "/storage/disks/rev"];
 
@@ -53,7 +51,7 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
     let mut buffer = Buffer::new();
     while let Some(request) = channel.receive(&mut buffer)? {
         if let Message::Recall = request.message {
-            let kept = recall();
+            let kept = keeper.recall();
             let answer = kept.as_ref().map_or_else(|code| Message::refused(*code), |bytes| Message::Memory { bytes });
             channel.send(request.serial, &answer, &[])?;
             continue;
@@ -125,7 +123,7 @@ impl Keeper {
             Message::OpenObject { object } => self.open_object(*object),
             Message::OpenState { rev } => self.open_state(*rev),
             Message::OpenFile { rev, key } => self.open_file(*rev, key),
-            Message::Remember { bytes } => self.remember(bytes),
+            Message::Remember { bytes } => Ok(store::remember(&mut self.volumes, bytes).map(|()| 0)?.into()),
             Message::ListObjects => self.list(lists::objects),
             Message::ListSteps => self.list(lists::steps),
             _ => Err(Code::Internal.into()),
@@ -242,21 +240,12 @@ impl Keeper {
         Ok(0.into())
     }
 
-    /// Keeps what the endpoint wants kept: as a whole or not at all, for root alone.
-    fn remember(&self, bytes: &[u8]) -> Outcome {
-        let [next, file] = [format!("{MEMORY}.new"), MEMORY.into()];
-        let _ = fs::unlinkat(CWD, &next, AtFlags::empty()); // of a request that was cut
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = fs::openat(CWD, &next, flags, Mode::from_raw_mode(0o600)).map_err(code)?;
-        let mut at = 0;
-        while at < bytes.len() {
-            at += io::pwrite(&opened, &bytes[at..], at as u64).map_err(code)?;
-        }
-        fs::fsync(&opened).map_err(code)?;
-        fs::renameat(CWD, &next, CWD, &file).map_err(code)?;
-        let folder = fs::openat(CWD, FOLDERS[0], OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        folder.and_then(fs::fsync).map_err(code)?;
-        Ok(0.into())
+    /// What is kept for the endpoint.
+    fn recall(&mut self) -> Result<Vec<u8>, Code> {
+        let mut bytes = vec![0; MEMORY_MAX];
+        let length = store::recall(&mut self.volumes, &mut bytes)?;
+        bytes.truncate(length);
+        Ok(bytes)
     }
 
     /// A new file for `length` bytes that will arrive. Its blocks are taken now, so that a disk that is too full
@@ -354,16 +343,6 @@ impl Space {
     fn scratch(&mut self) -> Scratch<'_> {
         let Self { state, marks, conf, spans, plan } = self;
         Scratch { state, marks, conf, spans, plan }
-    }
-}
-
-/// What is kept for the endpoint; nothing if there is nothing.
-fn recall() -> Result<Vec<u8>, Code> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match fs::openat(CWD, MEMORY, flags, Mode::empty()) {
-        Ok(file) => read_bounded(file.as_fd(), MEMORY_MAX)?.ok_or(Code::StorageDamaged),
-        Err(Errno::NOENT) => Ok(Vec::new()),
-        Err(errno) => Err(code(errno)),
     }
 }
 

@@ -187,6 +187,24 @@ fn no_symbolic_link_is_followed() {
     assert_eq!(fs::read_to_string(temp.0.join("outside")).unwrap(), "secret");
 }
 
+/// The endpoint's key is among it.
+#[test]
+fn what_the_endpoint_keeps_is_for_root_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let temp = Temp::new("endpoint");
+    let mut disk = temp.open();
+    let mut out = [0; 16];
+    assert_eq!(store::recall(&mut disk, &mut out), Ok(0));
+    for kept in [&b"a key"[..], b"another"] {
+        store::remember(&mut disk, kept).unwrap();
+        let length = store::recall(&mut temp.open(), &mut out).unwrap();
+        assert_eq!(&out[..length], kept);
+    }
+    let file = temp.0.join("storage/endpoint");
+    assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(store::recall(&mut disk, &mut out[..3]), Err(Code::StorageDamaged));
+}
+
 #[test]
 fn the_loader_sees_what_was_prepared_only_after_the_checkpoint() {
     let mounted = Mounted::new("checkpoint");

@@ -33,6 +33,8 @@ pub enum Dir {
     Incoming(Volume),
     /// Revisions under their final names, `locals/` included.
     Trails(Volume),
+    /// The volume's own folder.
+    Root(Volume),
 }
 
 /// Where a revision's folder is in its life.
@@ -62,6 +64,8 @@ pub enum Name<'a> {
     /// Name of the last committed revision, read by the loader's default environment when both copies are bad.
     /// One sector, only ever overwritten in place.
     Last,
+    /// What is kept for the endpoint, its key among it: for root alone. `New` while it is written.
+    Endpoint(Stage),
 }
 
 /// Files and folders below the two roots.

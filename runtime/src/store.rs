@@ -301,6 +301,27 @@ impl<D: Disk> Shelf for Held<'_, D> {
     }
 }
 
+/// Keeps what the endpoint wants kept. Whenever the power goes, the old or the new is there as a whole; once this
+/// returned `Ok`, the new.
+pub fn remember<D: Disk>(disk: &mut D, bytes: &[u8]) -> Result<(), Code> {
+    let [new, kept] = [Stage::New, Stage::Live].map(Name::Endpoint);
+    disk.remove(new)?; // of a request that was cut
+    // 1. The content, before the name promises it.
+    if let Err(code) = disk.write(new, bytes).and_then(|()| disk.sync_file(new)) {
+        disk.remove(new)?;
+        return Err(code);
+    }
+    disk.rename(new, kept)?;
+    // 2. The name, before anybody is told.
+    disk.sync_dir(Dir::Root(Volume::Storage))
+}
+
+/// What is kept for the endpoint; its length, 0 if there is nothing. `StorageDamaged` if it does not fit `out`.
+pub fn recall<D: Disk>(disk: &mut D, out: &mut [u8]) -> Result<usize, Code> {
+    let kept = Name::Endpoint(Stage::Live);
+    if disk.exists(kept)? { disk.read(kept, out) } else { Ok(0) }
+}
+
 /// Where an object is now.
 fn held<'a, D: Disk>(disk: &mut D, id: ObjectId) -> Result<Name<'a>, Code> {
     for name in [Name::Object(Volume::Storage, id), Name::Incoming(Volume::Storage, id)] {

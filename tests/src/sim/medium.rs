@@ -95,6 +95,7 @@ enum Folder {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Label {
     Last,
+    Endpoint(Stage),
     Object(ObjectId),
     Trail(Stage, RevName),
     Key(Rc<str>),
@@ -255,6 +256,7 @@ impl Files {
             Name::Trail(_, stage, rev) => (Folder::Trails, Label::Trail(stage, rev)),
             Name::File(_, stage, rev, key) => (self.folder_of(stage, rev)?, Label::Key(key.into())),
             Name::Last => (Folder::Root, Label::Last),
+            Name::Endpoint(stage) => (Folder::Root, Label::Endpoint(stage)),
         })
     }
 
@@ -644,6 +646,7 @@ fn volume_of(name: Name<'_>) -> Volume {
         | Name::Trail(volume, ..)
         | Name::File(volume, ..) => volume,
         Name::Last => Volume::Boot,
+        Name::Endpoint(_) => Volume::Storage,
     }
 }
 
@@ -773,12 +776,14 @@ impl Disk for Bench {
             Dir::Objects(volume) => (volume, Folder::Objects),
             Dir::Incoming(volume) => (volume, Folder::Incoming),
             Dir::Trails(volume) => (volume, Folder::Trails),
+            Dir::Root(volume) => (volume, Folder::Root),
         };
         let step = match folder {
-            Folder::Objects => Sync::ObjectNames,
-            _ => Sync::RevisionNames,
+            Folder::Root => None,
+            Folder::Objects => Some(Sync::ObjectNames),
+            _ => Some(Sync::RevisionNames),
         };
-        if volume == Volume::Storage && hw.mutant == Some(Mutant::Without(step)) {
+        if volume == Volume::Storage && step.is_some_and(|step| hw.mutant == Some(Mutant::Without(step))) {
             return hw.call();
         }
         if folder == Folder::Trails {
@@ -827,7 +832,7 @@ impl Disk for Bench {
         let (volume, folder) = match dir {
             Dir::Objects(volume) => (volume, Folder::Objects),
             Dir::Incoming(volume) => (volume, Folder::Incoming),
-            Dir::Trails(_) => return Ok(()),
+            Dir::Trails(_) | Dir::Root(_) => return Ok(()),
         };
         for (_, label) in hw.files(volume).below(folder) {
             if let Label::Object(id) = label {
