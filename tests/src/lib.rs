@@ -12,6 +12,7 @@
 pub mod bad_input;
 pub mod bench;
 pub mod developer;
+pub mod evidence_rows;
 pub mod loader_disk;
 pub mod rollback;
 pub mod sim;
