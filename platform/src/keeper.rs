@@ -21,6 +21,7 @@ use runtime::{
     limits,
     port::{Dir, Disk, Name, Stage, Volume},
     progress::Progress,
+    protocol::Row,
     state::{Plan, Spans, is_plain_path},
     store::{self, Scratch, Step},
 };
@@ -195,6 +196,7 @@ impl Keeper {
         if self.volumes.exists(Name::Object(Volume::Storage, object))? {
             return self.forget(Some(object), part);
         }
+        self.volumes.step(Row::Arrive);
         match fs::renameat(&self.incoming, from.as_str(), &self.incoming, object.to_string()) {
             Ok(()) => Ok(0.into()),
             // asked again after it was done

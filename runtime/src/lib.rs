@@ -14,6 +14,7 @@
 //! | [`machine`], [`turn`] | what happens to the device: every event and action, and the engine |
 //! | [`container`], [`order`], [`update`], [`intake`] | the machine's parts, a table each |
 //! | [`admit`], [`change`] | whether a revision is taken, and what it changes: asked by the device and by `pvr plan` |
+//! | [`protocol`] | the steps of all durable operations, as a table |
 //! | [`control`], [`progress`] | what clients ask, and what they are told |
 //!
 //! The laws, each with its observer in the simulator:
@@ -48,6 +49,7 @@ pub mod machine;
 pub mod order;
 pub mod port;
 pub mod progress;
+pub mod protocol;
 pub mod state;
 pub mod store;
 pub mod turn;

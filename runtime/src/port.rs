@@ -10,6 +10,7 @@
 use crate::{
     fault::Code,
     id::{ObjectId, RevName},
+    protocol::Row,
 };
 
 /// Monotonic milliseconds. Time is always an argument: nothing in this crate reads a clock.
@@ -70,6 +71,9 @@ pub enum Name<'a> {
 
 /// Files and folders below the two roots.
 pub trait Disk {
+    /// The effects of this row come next. Nothing on a device: for those who watch.
+    #[inline]
+    fn step(&mut self, _row: Row) {}
     /// Whether the name exists.
     fn exists(&mut self, name: Name<'_>) -> Result<bool, Code>;
     /// Reads a whole file; its length. `StorageDamaged` if it does not fit `out`, `RevisionUnknown` if it is not there.
@@ -110,6 +114,9 @@ pub trait Disk {
 
 /// Raw bytes at fixed places: an environment copy, the journal's slots.
 pub trait Region {
+    /// See `Disk::step`.
+    #[inline]
+    fn step(&mut self, _row: Row) {}
     /// Fills `out` from `offset`.
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code>;
     /// Writes `data` at `offset`. Not durable.

@@ -26,6 +26,7 @@ use crate::{
     journal::{self, Phase, Record},
     limits,
     port::{Dir, Disk, Name, Region, Stage, Volume},
+    protocol::Row,
     state::{BootAssets, Plan, Spans, State, Value},
 };
 use core::fmt::Write;
@@ -68,6 +69,7 @@ const BLOCK: u64 = 4096;
 
 /// Removes what an interrupted procedure left. Nothing of it was visible under a final name; no sync is needed.
 pub fn recover<D: Disk>(disk: &mut D) -> Result<(), Code> {
+    disk.step(Row::Sweep);
     for volume in [Volume::Storage, Volume::Boot] {
         for stage in [Stage::New, Stage::Dead] {
             while let Some(rev) = find_trail(disk, volume, stage, |_| true)? {
@@ -95,38 +97,46 @@ pub fn stage<D: Disk>(
     let replaces = disk.exists(live)?;
     if replaces && is_staged(disk, rev, step.state, &state, standing)? {
         // the one that staged it may have failed at its last sync
+        disk.step(Row::SyncTrails);
         return Ok(disk.sync_dir(Dir::Trails(Volume::Storage))?);
     }
     if rev == RevName::factory() || replaces && protected.contains(&rev) {
         return Err(Code::RevisionInUse.into());
     }
     room(disk, &state, step.state)?;
+    disk.step(Row::Build);
     if let Err(refusal) = build(disk, &step, &state) {
         disk.remove(Name::Trail(Volume::Storage, Stage::New, rev))?;
         return Err(refusal);
     }
 
     // 1. Contents: the objects that came in, the inline files, and the names inside the new folder.
+    disk.step(Row::SyncContents);
     if let Err(code) = disk.sync_volume(Volume::Storage) {
         abandon(disk, rev)?;
         return Err(code.into());
     }
     // 2. Names of objects, before a revision counts on them.
+    disk.step(Row::NameObjects);
     for id in objects(&state) {
         if !disk.exists(Name::Object(Volume::Storage, id))? {
             disk.rename(Name::Incoming(Volume::Storage, id), Name::Object(Volume::Storage, id))?;
         }
     }
+    disk.step(Row::SyncObjects);
     disk.sync_dir(Dir::Objects(Volume::Storage))?;
     // 3. Name of the revision.
+    disk.step(Row::NameRevision);
     let new = Name::Trail(Volume::Storage, Stage::New, rev);
     if replaces {
         disk.exchange(new, live)?
     } else {
         disk.rename(new, live)?
     }
+    disk.step(Row::SyncTrails);
     disk.sync_dir(Dir::Trails(Volume::Storage))?;
     if replaces {
+        disk.step(Row::DropReplaced);
         let _ = disk.remove(new); // the one before; what is left of it is swept at the next start
     }
     Ok(())
@@ -147,20 +157,24 @@ pub fn prepare<D: Disk, J: Region>(
     let ready = is_prepared(disk, rev, &assets)?;
     if !ready {
         boot_room(disk, &assets)?;
+        disk.step(Row::BuildAssets);
         if let Err(refusal) = build_boot(disk, rev, &assets) {
             abandon_boot(disk, rev, &assets)?;
             return Err(refusal);
         }
     }
+    disk.step(Row::WriteIntent);
     journal::append(journal, record)?;
 
     // 1. Contents: the assets, the names inside the new folder, the record.
+    disk.step(Row::SyncAssets);
     if let Err(code) = disk.sync_volume(Volume::Boot) {
         abandon_boot(disk, rev, &assets)?;
         return Err(code.into());
     }
     // 2. Names. Each file has a name in the folder already, so neither of the two waits for the other.
     if !ready {
+        disk.step(Row::NameAssets);
         for (_, id) in named(&assets) {
             if !disk.exists(Name::Object(Volume::Boot, id))? {
                 disk.rename(Name::Incoming(Volume::Boot, id), Name::Object(Volume::Boot, id))?;
@@ -171,7 +185,9 @@ pub fn prepare<D: Disk, J: Region>(
         if disk.exists(live)? { disk.exchange(new, live)? } else { disk.rename(new, live)? }
     }
     // 3. The loader reads the medium, not the file system's journal.
+    disk.step(Row::Checkpoint);
     disk.checkpoint(Volume::Boot).map_err(|_| Code::CheckpointFailed)?;
+    disk.step(Row::DropOldAssets);
     let _ = disk.remove(new); // what was there before; what is left of it is swept at the next start
     Ok(())
 }
@@ -183,10 +199,13 @@ pub fn record<D: Disk, J: Region>(
     record: &Record,
     progress_text: Option<&str>,
 ) -> Result<(), Code> {
+    disk.step(Row::WriteRecord);
     journal::append(journal, record)?;
     if matches!(record.phase, Phase::Done { .. } | Phase::Failed { code: Code::ColdBootFailed, .. }) {
+        disk.step(Row::WriteLast);
         disk.overwrite(Name::Last, &last_text(record.committed()))?;
     }
+    disk.step(Row::SyncRecord);
     disk.sync_volume(Volume::Boot)?;
     if let Some(text) = progress_text {
         // The record says the same, durably; from it the progress is written again at the next start.
@@ -201,7 +220,9 @@ pub fn progress<D: Disk>(disk: &mut D, rev: RevName, text: &str) -> Result<(), C
     if !disk.exists(Name::Trail(Volume::Storage, Stage::Live, rev))? {
         return Err(Code::RevisionUnknown);
     }
+    disk.step(Row::WriteProgress);
     disk.write(next, text.as_bytes())?;
+    disk.step(Row::NameProgress);
     disk.rename(next, Name::File(Volume::Storage, Stage::Live, rev, PROGRESS_FILE))
 }
 
@@ -210,11 +231,13 @@ pub fn progress<D: Disk>(disk: &mut D, rev: RevName, text: &str) -> Result<(), C
 pub fn collect<D: Disk>(disk: &mut D, keep: &[RevName], scratch: &mut Scratch<'_>) -> Result<u64, Code> {
     let last = read_last(disk)?;
     let kept = |rev: &RevName| keep.contains(rev) || *rev == RevName::factory() || last == Some(*rev);
+    disk.step(Row::Mark);
     // Marks first: while a kept state cannot be read, nothing goes.
     let marks = mark(disk, kept, scratch)?;
     let mut bytes = 0;
     for volume in [Volume::Storage, Volume::Boot] {
         // 1. Names of revisions.
+        disk.step(Row::UnnameRevisions);
         let mut gone = false;
         while let Some(rev) = find_trail(disk, volume, Stage::Live, |rev| !kept(rev))? {
             let dead = Name::Trail(volume, Stage::Dead, rev);
@@ -223,13 +246,16 @@ pub fn collect<D: Disk>(disk: &mut D, keep: &[RevName], scratch: &mut Scratch<'_
             gone = true;
         }
         if gone {
+            disk.step(Row::SyncUnnamed);
             disk.sync_dir(Dir::Trails(volume))?;
         }
         // 2. What they consisted of.
+        disk.step(Row::DropRevisions);
         while let Some(rev) = find_trail(disk, volume, Stage::Dead, |_| true)? {
             disk.remove(Name::Trail(volume, Stage::Dead, rev))?;
         }
         // 3. Objects that no revision names.
+        disk.step(Row::DropObjects);
         while let Some(id) = find_object(disk, Dir::Objects(volume), |id| marks.binary_search(&mark_of(id)).is_err())? {
             bytes += disk.size(Name::Object(volume, id))?;
             disk.remove(Name::Object(volume, id))?;
@@ -305,14 +331,21 @@ impl<D: Disk> Shelf for Held<'_, D> {
 /// returned `Ok`, the new.
 pub fn remember<D: Disk>(disk: &mut D, bytes: &[u8]) -> Result<(), Code> {
     let [new, kept] = [Stage::New, Stage::Live].map(Name::Endpoint);
+    disk.step(Row::WriteMemory);
     disk.remove(new)?; // of a request that was cut
     // 1. The content, before the name promises it.
-    if let Err(code) = disk.write(new, bytes).and_then(|()| disk.sync_file(new)) {
+    let written = disk.write(new, bytes).and_then(|()| {
+        disk.step(Row::SyncMemory);
+        disk.sync_file(new)
+    });
+    if let Err(code) = written {
         disk.remove(new)?;
         return Err(code);
     }
+    disk.step(Row::NameMemory);
     disk.rename(new, kept)?;
     // 2. The name, before anybody is told.
+    disk.step(Row::SyncRoot);
     disk.sync_dir(Dir::Root(Volume::Storage))
 }
 

@@ -15,6 +15,7 @@
 use runtime::{
     fault::Code,
     port::{BootVars, Region},
+    protocol::Row,
 };
 
 /// Bytes that a medium writes whole or not at all.
@@ -35,9 +36,13 @@ pub(super) fn overwrite<R: Region>(region: &mut R, at: u64, data: &[u8]) -> Resu
     }
     let mut back = [0; SECTOR];
     let back = &mut back[..data.len()];
+    region.step(Row::WriteCopy);
     region.write_at(at, data).map_err(|_| Code::EnvStoreFailed)?;
+    region.step(Row::SyncCopy);
     region.sync().map_err(|_| Code::EnvStoreFailed)?;
+    region.step(Row::DropCache);
     region.drop_cache();
+    region.step(Row::ReadBack);
     read(region, at, back).map_err(|_| Code::EnvStoreFailed)?;
     if back == data { Ok(()) } else { Err(Code::EnvStoreFailed) }
 }

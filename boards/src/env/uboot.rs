@@ -31,6 +31,7 @@ use runtime::{
     fault::Code,
     limits::ENV_SIZE_MAX,
     port::{BootEnv, BootVars, Loaded, Region},
+    protocol::Row,
 };
 use text::{compose, decision, number, revision, seal};
 
@@ -130,9 +131,13 @@ impl<'a, R: Region> Uboot<'a, R> {
         };
         let (first, second) = self.rooms.split_at_mut(1);
         let (new, back) = if target == 0 { (&first[0], &mut second[0]) } else { (&second[0], &mut first[0]) };
+        self.region.step(Row::WriteCopy);
         self.region.write_at(offset, new).map_err(|_| Code::EnvStoreFailed)?;
+        self.region.step(Row::SyncCopy);
         self.region.sync().map_err(|_| Code::EnvStoreFailed)?;
+        self.region.step(Row::DropCache);
         self.region.drop_cache();
+        self.region.step(Row::ReadBack);
         self.region.read_at(offset, back).map_err(|_| Code::EnvStoreFailed)?;
         if **new != **back {
             return Err(Code::EnvStoreFailed);
@@ -145,6 +150,7 @@ impl<'a, R: Region> Uboot<'a, R> {
     fn retire(&mut self, old: u64) -> Result<(), Code> {
         let at = old + (HEADER - 1) as u64;
         let mut flags = [OBSOLETE];
+        self.region.step(Row::RetireCopy);
         self.region.write_at(at, &flags).map_err(|_| Code::EnvStoreFailed)?;
         self.region.sync().map_err(|_| Code::EnvStoreFailed)?;
         self.region.drop_cache();
@@ -174,6 +180,7 @@ impl<R: Region> BootEnv for Uboot<'_, R> {
     }
 
     fn store(&mut self, vars: &BootVars) -> Result<(), Code> {
+        self.region.step(Row::ReadCopies);
         let flags = self.read();
         let active = self.active(flags).ok_or(Code::EnvInvalid)?;
         let (target, next, header) = (1 - active, self.next_flags(flags, Some(active)), self.layout.header());
@@ -185,6 +192,7 @@ impl<R: Region> BootEnv for Uboot<'_, R> {
     }
 
     fn rebuild(&mut self, vars: &BootVars) -> Result<(), Code> {
+        self.region.step(Row::ReadCopies);
         if self.load().is_ok() {
             return Err(Code::Internal);
         }

@@ -19,6 +19,7 @@ use runtime::{
     machine::{Action, Event, Exit, Job, Machine, Note, Slot, Transition},
     port::{BootEnv, BootVars, Disk, Millis, Name, Region, Stage, Volume},
     progress::{Progress, Status},
+    protocol::Row,
     state::{Defaults, Plan, Spans},
     store::{self, Scratch, Step},
     turn::{World, turn},
@@ -609,6 +610,10 @@ impl Sea<'_> {
 }
 
 impl World for Sea<'_> {
+    fn step(&mut self, row: Row) {
+        self.bench.clone().step(row);
+    }
+
     fn perform(&mut self, machine: &mut Machine, action: Action) -> Option<Event> {
         if self.over() {
             return None; // nobody is there any more
@@ -684,6 +689,10 @@ impl Copies {
 }
 
 impl Region for Copies {
+    fn step(&mut self, row: Row) {
+        self.raw.step(row);
+    }
+
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
         let at = self.at(offset);
         self.raw.read_at(at, out)

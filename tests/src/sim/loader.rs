@@ -11,6 +11,7 @@ use runtime::{
     boot::{self, Facts, LoaderVars},
     id::RevName,
     port::{BootEnv, Region},
+    protocol::Row,
     store,
 };
 
@@ -75,6 +76,7 @@ fn save(bench: &Bench, count: u32) -> bool {
     copy.extend_from_slice(&data);
     let offset = OFFSETS[1 - active];
     // The loader's drivers write through.
+    region.step(Row::LoaderCounts);
     if region.write_at(offset, &copy).is_err() || region.sync().is_err() {
         return false;
     }

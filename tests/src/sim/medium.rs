@@ -30,6 +30,7 @@ use runtime::{
     id::{ObjectId, RevName},
     journal,
     port::{Stage, Volume},
+    protocol::Row,
 };
 use std::{cell::RefCell, rc::Rc};
 
@@ -254,6 +255,11 @@ impl Hardware {
         if let Some(trace) = &self.trace {
             trace.borrow_mut().push(format!("{:5} {:4} {}", self.calls, self.effects, text()));
         }
+    }
+
+    /// A procedure is at this row.
+    fn step(&mut self, row: Row) {
+        self.note(|| format!("  {} {row:?}", row.id()));
     }
 
     /// Every call goes through here: it may fail.

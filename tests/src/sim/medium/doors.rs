@@ -9,6 +9,7 @@ use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
     port::{Dir, Disk, Name, Region, Stage, Volume},
+    protocol::Row,
 };
 use std::{cell::RefCell, rc::Rc};
 
@@ -39,7 +40,9 @@ impl Bench {
 
     /// An object arrives: whole in the running system, not durable.
     pub fn arrive(&self, id: ObjectId, content: &[u8]) -> Result<(), Code> {
-        self.clone().write(Name::Incoming(Volume::Storage, id), content)
+        let mut disk = self.clone();
+        disk.step(Row::Arrive);
+        disk.write(Name::Incoming(Volume::Storage, id), content)
     }
 }
 
@@ -56,6 +59,10 @@ fn volume_of(name: Name<'_>) -> Volume {
 }
 
 impl Disk for Bench {
+    fn step(&mut self, row: Row) {
+        self.with(|hw| hw.step(row));
+    }
+
     fn exists(&mut self, name: Name<'_>) -> Result<bool, Code> {
         let hw = &mut *self.0.borrow_mut();
         hw.call()?;
@@ -289,6 +296,10 @@ impl Raw {
 }
 
 impl Region for Raw {
+    fn step(&mut self, row: Row) {
+        self.bench.with(|hw| hw.step(row));
+    }
+
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
         let hw = &mut *self.bench.0.borrow_mut();
         hw.call()?;
