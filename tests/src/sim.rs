@@ -1,6 +1,7 @@
 //! The simulator: the device's own decisions, procedures and environment codec on media that lose what was not made
-//! durable. `device` is the world between the doors, `medium` the media and the plug, `loader` what runs before us,
-//! `fleet` the revisions and how they behave, `laws` the observers, `explore` and `suite` what is gone through.
+//! durable. `device` is one device and its life, `world` what is between two power-ons, `user` who asks, `medium` the
+//! media and the plug, `loader` what runs before us, `fleet` the revisions and how they behave, `laws` the observers,
+//! `explore` and `suite` what is gone through.
 
 pub mod device;
 pub mod explore;
@@ -10,3 +11,5 @@ pub mod laws;
 pub mod loader;
 pub mod medium;
 pub mod suite;
+mod user;
+mod world;

@@ -1,0 +1,63 @@
+//! The device's user: who sends updates, looks at the answers, and sends again what was lost.
+
+use crate::sim::{device::Voyage, fleet::Revision};
+use runtime::{fault::Code, id::ObjectId};
+use std::collections::VecDeque;
+
+/// Times that a client tries the same update.
+pub(super) const ATTEMPTS_MAX: u32 = 3;
+
+/// Who sends updates, looks at the answers, and sends again what was lost.
+pub(super) struct User {
+    /// Index of the update at hand in the fleet.
+    pub(super) at: usize,
+    pub(super) attempts: u32,
+    /// What is left to do of this attempt.
+    pub(super) todo: VecDeque<Task>,
+    pub(super) verdicts: Vec<Option<Result<(), Code>>>,
+    pub(super) updates: usize,
+    /// Restarts left, after everything is done.
+    pub(super) restarts: u32,
+    /// Stores and syncs when the update at hand began.
+    pub(super) began: Option<(u64, u64)>,
+    pub(super) stores: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Task {
+    Object(ObjectId),
+    Step,
+    Run,
+}
+
+impl User {
+    pub(super) fn new(voyage: &Voyage) -> Self {
+        Self {
+            at: 0,
+            attempts: 0,
+            todo: VecDeque::new(),
+            verdicts: vec![],
+            updates: voyage.fleet.len() - 1,
+            restarts: 2,
+            began: None,
+            stores: 0,
+        }
+    }
+
+    pub(super) fn at_rest(&self) -> bool {
+        self.verdicts.len() == self.updates && self.restarts == 0
+    }
+
+    /// Everything again: what had arrived before may be lost.
+    pub(super) fn attempt(&mut self, revision: &Revision) {
+        self.attempts += 1;
+        self.todo = revision.objects.iter().map(|id| Task::Object(*id)).collect();
+        self.todo.extend([Task::Step, Task::Run]);
+    }
+
+    pub(super) fn next(&mut self) {
+        self.at += 1;
+        self.attempts = 0;
+        self.todo.clear();
+    }
+}

@@ -1,0 +1,400 @@
+//! What is between one power-on and the next: the world that the machine acts on, and what its user does meanwhile.
+
+use crate::sim::{
+    device::{Buffers, End, TEXT, Voyage},
+    fleet::{Quality, Revision, content},
+    laws::{Broken, Laws, in_force},
+    loader::{LAYOUT, OFFSETS},
+    medium::{Bench, Mutant, Raw},
+    user::{ATTEMPTS_MAX, Task, User},
+};
+use boards::env::uboot::Uboot;
+use runtime::{
+    boot,
+    control::{Answer, Caller, Request, Upload},
+    fault::{Code, Refusal},
+    id::{ConnId, ContainerId, RevName},
+    journal::{Phase, Record},
+    machine::{Action, Event, Exit, Job, Machine, Note, Slot, Transition},
+    port::{BootEnv, BootVars, Disk, Millis, Name, Region, Stage, Volume},
+    progress::{Progress, Status},
+    protocol::Row,
+    state::{Defaults, Plan},
+    store::{self, Step},
+    turn::{World, turn},
+};
+use std::{cell::Cell, collections::VecDeque, rc::Rc};
+
+pub(super) fn load(disk: &mut Bench, rev: RevName, buffers: &mut Buffers) -> Result<Plan, Refusal> {
+    let mut plan = Plan::empty(rev);
+    let scratch = buffers.scratch();
+    let length = disk.read(Name::File(Volume::Storage, Stage::Live, rev, ".pvr/json"), scratch.state)?;
+    Plan::parse(&scratch.state[..length], rev, &Defaults::default(), &mut plan, scratch.spans)?;
+    Ok(plan)
+}
+
+/// The world between one power-on and the next.
+pub(super) struct Sea<'a> {
+    pub(super) bench: &'a Bench,
+    pub(super) voyage: &'a Voyage,
+    pub(super) laws: &'a mut Laws,
+    pub(super) user: &'a mut User,
+    pub(super) buffers: &'a mut Buffers,
+    pub(super) now: Millis,
+    pub(super) events: VecDeque<Event>,
+    /// The running revision was booted, not switched to.
+    pub(super) cold: bool,
+    pub(super) left: bool,
+    pub(super) broken: Option<Broken>,
+    /// `Mutant::DoneBeforeCommit`: a store that is done later than it is reported.
+    pub(super) postponed: Option<BootVars>,
+    /// The environment could be read.
+    pub(super) env: bool,
+    /// The environment's codec: one for as long as the device is on, as on Linux.
+    pub(super) codec: Uboot<'a, Copies>,
+    /// `Copies::swap`, reset before each store.
+    pub(super) swap: Rc<Cell<bool>>,
+}
+
+/// The one client.
+pub(super) const CLIENT: ConnId = ConnId(0);
+
+impl Sea<'_> {
+    pub(super) fn over(&self) -> bool {
+        self.left || self.broken.is_some() || self.bench.with(|hardware| hardware.dead)
+    }
+
+    /// Events until the device is at rest, or gone.
+    pub(super) fn days(&mut self, machine: &mut Machine, trial: bool, end: &mut End) -> Result<bool, Broken> {
+        if trial && self.quality(machine.update().running()) == Quality::InitPanics {
+            // what it does first, the count of its tries, it still does
+            turn(machine, self, self.now, Event::Tick);
+            return self.broken.take().map_or(Ok(false), Err);
+        }
+        self.events.push_back(Event::Tick);
+        for _ in 0..2000 {
+            if self.over() {
+                return self.broken.take().map_or(Ok(false), Err);
+            }
+            match self.events.pop_front() {
+                Some(event) => turn(machine, self, self.now, event),
+                None if machine.update().is_steady() => match self.ask(machine, end)? {
+                    Some(event) => turn(machine, self, self.now, event),
+                    None => return Ok(true),
+                },
+                None => match machine.poll_at() {
+                    Some(at) => {
+                        self.now = self.now.max(at);
+                        turn(machine, self, self.now, Event::Tick);
+                    }
+                    None => self.stuck(machine)?,
+                },
+            }
+        }
+        Err(Broken { law: 0, how: format!("the machine does not come to rest: {:?}", machine.update().state()) })
+    }
+
+    /// Nothing will ever happen again, and the update is not done.
+    pub(super) fn stuck(&mut self, machine: &Machine) -> Result<(), Broken> {
+        Err(Broken { law: 0, how: format!("nothing is left to happen in {:?}", machine.update().state()) })
+    }
+
+    pub(super) fn quality(&self, rev: RevName) -> Quality {
+        let revision = self.voyage.fleet.iter().find(|revision| revision.rev == rev);
+        revision.map_or(Quality::Good, |revision| revision.quality)
+    }
+
+    /// What the user does with a device that has nothing to do.
+    pub(super) fn ask(&mut self, machine: &mut Machine, end: &mut End) -> Result<Option<Event>, Broken> {
+        let vars = self.bench.with(|hardware| in_force(hardware));
+        if let Some(vars) = vars.filter(|_| self.env && self.bench.with(|hardware| hardware.fault.is_none())) {
+            self.laws.four.says(machine.update().last(), &vars)?;
+        }
+        loop {
+            if let Some(task) = self.user.todo.pop_front() {
+                return Ok(Some(self.request(task)));
+            }
+            let Some(revision) = self.voyage.fleet.get(self.user.at) else {
+                if self.user.restarts == 0 {
+                    return Ok(None);
+                }
+                self.user.restarts -= 1;
+                return Ok(Some(Event::Reboot));
+            };
+            if self.user.at == 0 {
+                self.user.next(); // the factory revision needs no update
+                continue;
+            }
+            match self.verdict(machine, revision) {
+                Some(verdict) => {
+                    if let Some((stores, syncs)) = self.user.began.take() {
+                        end.stores = end.stores.max(self.user.stores - stores);
+                        end.syncs = end.syncs.max(self.bench.with(|hardware| hardware.syncs) - syncs);
+                    }
+                    // A storage that fails cannot keep the reason either.
+                    if let Err(code) = verdict
+                        && !self.bench.with(|hardware| hardware.faulted)
+                    {
+                        self.laws.four.reported_failed(revision.rev, code);
+                    }
+                    self.user.verdicts.push(Some(verdict));
+                    self.user.next();
+                    return Ok(Some(Event::Asked(CLIENT, Caller::Host, Request::Collect)));
+                }
+                None if self.user.attempts >= ATTEMPTS_MAX => {
+                    self.user.verdicts.push(None);
+                    self.user.next();
+                }
+                None => {
+                    self.user.attempt(revision);
+                    self.user.began = Some((self.user.stores, self.bench.with(|hardware| hardware.syncs)));
+                }
+            }
+        }
+    }
+
+    /// What the device says of an update; `None`: nothing final, or something to try again for.
+    pub(super) fn verdict(&self, machine: &Machine, revision: &Revision) -> Option<Result<(), Code>> {
+        if self.user.attempts == 0 {
+            return None;
+        }
+        let record = machine.update().last().filter(|record| record.candidate == revision.rev)?;
+        match record.phase {
+            Phase::Done { .. } => Some(Ok(())),
+            Phase::Failed { code, .. } if revision.quality != Quality::Good => Some(Err(code)),
+            Phase::Failed { code, .. } if self.user.attempts >= ATTEMPTS_MAX => Some(Err(code)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn request(&mut self, task: Task) -> Event {
+        let revision = &self.voyage.fleet[self.user.at];
+        let request = match task {
+            Task::Object(id) => Request::Receive(Upload::Object(id), content(id).len() as u64),
+            Task::Step => Request::Receive(Upload::Step(revision.rev), revision.state.len() as u64),
+            Task::Run => Request::Run(revision.rev),
+        };
+        Event::Asked(CLIENT, Caller::Host, request)
+    }
+
+    pub(super) fn keep(&mut self, machine: &Machine, job: Job) -> Result<(), Refusal> {
+        let mut disk = self.bench.clone();
+        let mut journal = self.bench.journal();
+        match job {
+            Job::Prepare(record) => store::prepare(&mut disk, &mut journal, &record, &mut self.buffers.scratch()),
+            Job::Record(record) => {
+                let progress = Progress::of(&record).map(|progress| progress.to_string());
+                if let Record { candidate, phase: Phase::Failed { code: Code::ColdBootFailed, .. }, .. } = record {
+                    self.laws.four.failed_cold(candidate);
+                }
+                let done = store::record(&mut disk, &mut journal, &record, progress.as_deref());
+                done.map_err(Refusal::from)
+            }
+            Job::Collect => {
+                let keep = self.kept(machine)?;
+                store::collect(&mut disk, &keep, &mut self.buffers.scratch())?;
+                Ok(())
+            }
+            Job::Adopt(_, id) => {
+                // as the errands leave it: written and hashed, not synced
+                Ok(self.bench.arrive(id, content(id))?)
+            }
+            Job::Stage(_, rev) => {
+                let keep = self.kept(machine)?;
+                let revision = self.voyage.fleet.iter().find(|revision| revision.rev == rev).expect("asked for");
+                let state = revision.state.as_bytes();
+                let step = Step { rev, state, message: "why", progress: "{}" };
+                store::stage(&mut disk, step, &keep, &mut self.buffers.scratch())
+            }
+            Job::Drop(_) | Job::Message(..) => Ok(()),
+        }
+    }
+
+    /// What must stay: what the machine says, and what either copy of the environment names.
+    pub(super) fn kept(&self, machine: &Machine) -> Result<Vec<RevName>, Code> {
+        let mut keep: Vec<RevName> = machine.kept().collect();
+        if self.voyage.mutant != Some(Mutant::CollectTheOtherCopy) {
+            let mut work = vec![0; 2 * LAYOUT.size];
+            let loaded = Uboot::new(self.bench.env(), LAYOUT, TEXT, &mut work)?.load()?;
+            if !loaded.complete {
+                return Err(Code::StorageIo);
+            }
+            keep.extend(loaded.named.into_iter().flatten());
+        }
+        Ok(keep)
+    }
+
+    pub(super) fn store(&mut self, transition: Transition, vars: BootVars) -> Result<(), Code> {
+        self.laws.two.asked(vars);
+        if transition == Transition::Arm {
+            self.laws.three.armed();
+        }
+        self.user.stores += 1;
+        let result = match self.voyage.mutant {
+            Some(Mutant::TwoStores) => {
+                self.user.stores += 1;
+                let half = self.bench.with(|hardware| in_force(hardware)).unwrap_or(vars);
+                self.put(transition, BootVars { committed: vars.committed, ..half })
+                    .and_then(|()| self.put(transition, vars))
+            }
+            Some(Mutant::CommitAtArm) if transition == Transition::Arm => {
+                self.put(transition, boot::commit(vars, vars.candidate.unwrap_or(vars.committed)))
+            }
+            Some(Mutant::DoneBeforeCommit) if transition == Transition::Commit => {
+                self.postponed = Some(vars);
+                return Ok(());
+            }
+            _ => self.put(transition, vars),
+        };
+        if !self.bench.with(|hardware| hardware.dead) {
+            self.laws.two.stored(result);
+        }
+        result
+    }
+
+    pub(super) fn put(&mut self, transition: Transition, vars: BootVars) -> Result<(), Code> {
+        self.swap.set(false);
+        match self.codec.store(&vars) {
+            Err(Code::EnvInvalid) if transition == Transition::Settle => self.codec.rebuild(&vars),
+            stored => stored,
+        }
+    }
+
+    pub(super) fn note(&mut self, machine: &Machine, note: Note) {
+        match note {
+            Note::Ready(rev) => self.laws.two.goals_met(rev),
+            Note::Update(rev, Progress { status: Status::Done, .. }) => self.laws.four.reported_done(rev),
+            _ => {}
+        }
+        let _ = machine;
+    }
+
+    /// A container was started: what it does next.
+    pub(super) fn started(&mut self, id: ContainerId, rev: RevName, trial: bool) {
+        let ready = Event::Asked(ConnId(1), Caller::Container(id), Request::Ready);
+        match self.quality(rev) {
+            Quality::NeverReady => {}
+            Quality::Breaks if !trial => self.events.push_back(Event::Exited(id, Exit::Code(1))),
+            Quality::Exits => self.events.push_back(Event::Exited(id, Exit::Code(1))),
+            Quality::OnlyWarm if self.cold => {}
+            _ => self.events.push_back(ready),
+        }
+    }
+}
+
+impl World for Sea<'_> {
+    fn step(&mut self, row: Row) {
+        self.bench.clone().step(row);
+    }
+
+    fn perform(&mut self, machine: &mut Machine, action: Action) -> Option<Event> {
+        if self.over() {
+            return None; // nobody is there any more
+        }
+        if !matches!(action, Action::Keep(Job::Record(_)) | Action::Note(_))
+            && let Some(vars) = self.postponed.take()
+        {
+            let _ = self.put(Transition::Commit, vars);
+        }
+        self.bench.with(|hardware| hardware.note(|| format!("    {action:?}")));
+        let outcome = match action {
+            Action::Verify(id) => Some(Event::Verified(id, Ok(()))),
+            Action::Start(id) => {
+                let rev = machine.to_start(id).map(|(rev, _)| rev);
+                let trial = machine.update().trial().is_some();
+                self.events.push_back(Event::Launched(id, Ok(())));
+                if let Some(rev) = rev {
+                    self.started(id, rev, trial);
+                }
+                None
+            }
+            Action::Stop(id) | Action::Kill(id) => {
+                self.cold = false;
+                self.events.push_back(Event::Exited(id, Exit::Signal(15)));
+                None
+            }
+            Action::Load(rev) => {
+                let mut disk = self.bench.clone();
+                let plan = load(&mut disk, rev, self.buffers);
+                let result = plan.map(|plan| *machine.candidate_mut() = plan);
+                Some(Event::Loaded(rev, result))
+            }
+            Action::Keep(job) => {
+                let result = self.keep(machine, job);
+                Some(Event::Kept(job, result))
+            }
+            Action::Store(transition, vars) => {
+                let result = self.store(transition, vars);
+                Some(Event::Stored(transition, result))
+            }
+            Action::Receive(slot, _, _, _) => Some(Event::Received(slot, Ok(()))),
+            Action::Hash(slot) => Some(self.hashed(slot)),
+            Action::Answer(_, answer) => {
+                self.answered(answer);
+                None
+            }
+            Action::Send(..) | Action::Pass(_) => None,
+            Action::Reboot(_) | Action::PowerOff => {
+                self.left = true;
+                None
+            }
+            Action::Note(note) => {
+                self.note(machine, note);
+                None
+            }
+        };
+        outcome.filter(|_| !self.over())
+    }
+}
+
+/// The environment's bytes; for `Mutant::ActiveCopyOverwritten`, a write goes to the other copy than asked for.
+pub(super) struct Copies {
+    pub(super) raw: Raw,
+    pub(super) swapped: bool,
+    /// From the first write on, reads too: the codec does not notice.
+    pub(super) swap: Rc<Cell<bool>>,
+}
+
+impl Copies {
+    pub(super) fn at(&self, offset: u64) -> u64 {
+        if self.swap.get() { OFFSETS[0] + OFFSETS[1] - offset } else { offset }
+    }
+}
+
+impl Region for Copies {
+    fn step(&mut self, row: Row) {
+        self.raw.step(row);
+    }
+
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        let at = self.at(offset);
+        self.raw.read_at(at, out)
+    }
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
+        self.swap.set(self.swapped);
+        let at = self.at(offset);
+        self.raw.write_at(at, data)
+    }
+    fn sync(&mut self) -> Result<(), Code> {
+        self.raw.sync()
+    }
+    fn drop_cache(&mut self) {
+        self.raw.drop_cache();
+    }
+}
+
+impl Sea<'_> {
+    /// The hash of what was received: of the object that was sent last.
+    pub(super) fn hashed(&mut self, slot: Slot) -> Event {
+        let revision = &self.voyage.fleet[self.user.at];
+        let left = self.user.todo.iter().filter(|task| matches!(task, Task::Object(_))).count();
+        Event::Hashed(slot, Ok(revision.objects[revision.objects.len() - left - 1]))
+    }
+
+    /// A refusal ends the attempt.
+    pub(super) fn answered(&mut self, answer: Answer) {
+        if let Answer::Refused(..) = answer {
+            self.user.todo.clear();
+        }
+    }
+}
