@@ -7,13 +7,15 @@
 //! the laws; mutants show that they would notice. Nothing depends on this crate.
 //!
 //! The rest drives the real thing: `tour` the emulated device through the host's and the device's own tools,
-//! `loader_disk` the real boot loader, `replay` the writes of a recorded disk, `developer` the commands of the book's developer page, `bad_input` what clients and containers do wrong, `bench` the measured rows.
+//! `loader_disk` the real boot loader, `replay` the writes of a recorded disk, `developer` the commands of the book's developer page, `bad_input` what clients and containers do wrong, `bench` the measured rows;
+//! `mutation` judges what cargo-mutants left alive.
 
 pub mod bad_input;
 pub mod bench;
 pub mod developer;
 pub mod evidence_rows;
 pub mod loader_disk;
+pub mod mutation;
 pub mod replay;
 pub mod rollback;
 pub mod sim;
