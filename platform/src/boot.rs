@@ -12,6 +12,7 @@ use crate::{
     config::{Cmdline, Policy},
     early,
     env::BlockRegion,
+    faults,
     kmsg::Why,
     linux::{Env, name, now},
     sys,
@@ -66,6 +67,7 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) 
     };
     let disk = &board.disk;
     wait_for(&[disk.env.device, disk.boot.device, disk.storage.device], watchdog);
+    faults::at_disk();
     match crate::env::open(board) {
         Ok(mut env) => {
             disks.loaded = env.load();
@@ -132,7 +134,7 @@ fn mount(device: &str, at: &CStr, watchdog: &mut Watchdog) -> bool {
 /// Mounts in a child, because only its end can be waited for with the watchdog fed.
 fn mount_once(source: &CStr, at: &CStr, watchdog: &mut Watchdog) -> bool {
     let flags = MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOSUID;
-    let child = sys::fork_and(|| match rustix::mount::mount(source, at, c"ext4", flags, None::<&CStr>) {
+    let child = sys::fork_and(|| match rustix::mount::mount(source, at, c"ext4", flags, faults::mount_data()) {
         Ok(()) => 0,
         Err(error) => {
             warn!("{source:?} does not mount on {at:?}: {}", Why(error));

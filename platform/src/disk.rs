@@ -9,13 +9,14 @@
 //!
 //! What it does not do: no policy, no retries, no caching.
 
-use crate::{env::BlockRegion, sys};
+use crate::{env::BlockRegion, faults, sys};
 use core::fmt::Write;
 use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
     journal,
     port::{Dir, Disk, Name, Stage, Volume},
+    protocol::Row,
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
@@ -89,6 +90,12 @@ impl Volumes {
         Ok((self.root(volume), path))
     }
 
+    /// Waits for a medium.
+    fn durable(&mut self, wait: impl FnOnce(&Self) -> Result<(), Errno>) -> Result<(), Code> {
+        self.syncs += 1;
+        if faults::is_sync_idle() { Ok(()) } else { wait(self).map_err(code) }
+    }
+
     fn write_new(&self, name: Name<'_>, flags: OFlags) -> Result<OwnedFd, Code> {
         let (root, path) = self.at(name)?;
         parent(root, &path)?;
@@ -98,6 +105,10 @@ impl Volumes {
 }
 
 impl Disk for Volumes {
+    fn step(&mut self, row: Row) {
+        faults::step(row);
+    }
+
     fn exists(&mut self, name: Name<'_>) -> Result<bool, Code> {
         let (root, path) = self.at(name)?;
         match open(root, &path, OFlags::PATH) {
@@ -187,9 +198,8 @@ impl Disk for Volumes {
     }
 
     fn sync_file(&mut self, name: Name<'_>) -> Result<(), Code> {
-        self.syncs += 1;
         let file = self.open_file(name)?;
-        fs::fsync(file).map_err(code)
+        self.durable(|_| fs::fsync(file))
     }
 
     fn sync_dir(&mut self, dir: Dir) -> Result<(), Code> {
@@ -200,19 +210,20 @@ impl Disk for Volumes {
             Dir::Root(volume) => (volume, &["."]),
         };
         for folder in folders {
-            self.syncs += 1;
-            open_folder(self.root(volume), folder).and_then(fs::fsync).map_err(code)?;
+            self.durable(|volumes| open_folder(volumes.root(volume), folder).and_then(fs::fsync))?;
         }
         Ok(())
     }
 
     fn sync_volume(&mut self, volume: Volume) -> Result<(), Code> {
-        self.syncs += 1;
-        fs::syncfs(self.root(volume)).map_err(code)
+        self.durable(|volumes| fs::syncfs(volumes.root(volume)))
     }
 
     fn checkpoint(&mut self, volume: Volume) -> Result<(), Code> {
         self.syncs += 1;
+        if faults::is_checkpoint_idle() {
+            return Ok(());
+        }
         let root = self.root(volume);
         match sys::ext4_checkpoint(root) {
             Err(Errno::IO) => Err(Code::StorageIo),

@@ -11,11 +11,12 @@ pub use block::{ALIGN, BlockRegion};
 pub use mtd::{Chip, MtdChip, Nor};
 pub use ubi::Volume;
 
+use crate::faults;
 use boards::{
     Board, Env, Flash, Medium,
     env::{Codec, SECOND, uboot::Copies},
 };
-use runtime::{fault::Code, port::Region};
+use runtime::{fault::Code, port::Region, protocol::Row};
 
 /// The board's environment device.
 pub enum EnvRegion {
@@ -114,6 +115,10 @@ impl EnvRegion {
 }
 
 impl Region for EnvRegion {
+    fn step(&mut self, row: Row) {
+        faults::step(row);
+    }
+
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
         self.inner().read_at(offset, out)
     }

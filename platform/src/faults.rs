@@ -1,7 +1,7 @@
 //! Faults on demand: a binary that breaks as it is told, so that tests can observe how a device comes back from it.
 //!
 //! Only with the feature `faults`, which no image for a device has; `tests/faults.rs` shows that the binary without it
-//! holds nothing of this. One word in a file of the initramfs chooses the fault, so that a candidate is broken by one
+//! holds nothing of this. Words in a file of the initramfs choose, so that a candidate is broken by one
 //! small archive behind its initramfs, and everything else of it is what is shipped.
 //!
 //!   crash    PID 1 dies at once, before it has recorded anything; the kernel panics for it
@@ -10,10 +10,23 @@
 //!   block    PID 1 waits in a system call that never ends
 //!
 //! The last two strike in the middle of a trial: it is recorded, the watchdog is open, containers are about to start.
-//! Does not: break anything outside PID 1; write anything.
+//!
+//! For recordings of what reaches the disk, and to show that a replay of them notices what is wrong:
+//!
+//!   marks=DEVICE:SECTOR  each step of the protocol, and what is reported, is written to this sector (`marks`)
+//!   nobarrier            file systems are mounted so that the disk is never told to write what it holds back
+//!   nosync               what waits for a medium does not wait, and says that it did
+//!   nocheckpoint         a checkpoint does nothing
+//!
+//! Each process reads the file when it starts, while it can. Does not: break anything outside PID 1 and the keeper.
 
+mod marks;
+
+pub use marks::{ack, ack_content, step};
+
+use core::ffi::CStr;
 use log::warn;
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 /// The file with the word.
 const FILE: &str = "/etc/switchback.fault";
@@ -29,12 +42,56 @@ pub enum Fault {
     Block,
 }
 
+/// What does not wait in this process.
+#[derive(Clone, Copy, Default, Debug)]
+struct Lies {
+    barriers: bool,
+    syncs: bool,
+    checkpoints: bool,
+}
+
+static LIES: OnceLock<Lies> = OnceLock::new();
+
+fn lies() -> Lies {
+    LIES.get().copied().unwrap_or_default()
+}
+
+/// The words of the file.
+fn words() -> String {
+    std::fs::read_to_string(FILE).unwrap_or_default()
+}
+
+/// Reads what concerns the disk. The disk is there, and what this process can see has not been narrowed yet.
+pub fn at_disk() {
+    let words = words();
+    let has = |word| words.split_whitespace().any(|each| each == word);
+    let told = Lies { barriers: has("nobarrier"), syncs: has("nosync"), checkpoints: has("nocheckpoint") };
+    let _ = LIES.set(told);
+    if let Some(place) = words.split_whitespace().find_map(|word| word.strip_prefix("marks=")) {
+        marks::open(place);
+    }
+}
+
+/// Further words for a mount.
+pub fn mount_data() -> Option<&'static CStr> {
+    lies().barriers.then_some(c"nobarrier")
+}
+
+/// Whether a sync does nothing.
+pub fn is_sync_idle() -> bool {
+    lies().syncs
+}
+
+/// Whether a checkpoint does nothing.
+pub fn is_checkpoint_idle() -> bool {
+    lies().syncs || lies().checkpoints
+}
+
 /// Strikes now, or says what strikes later. Needs /proc.
 pub fn at_start() -> Fault {
-    let text = std::fs::read_to_string(FILE).unwrap_or_default();
-    let word = text.trim();
-    warn!("built to break on demand, never to be shipped; {FILE} says `{word}`");
-    match word {
+    let text = words();
+    warn!("built to break on demand, never to be shipped; {FILE} says `{}`", text.trim());
+    match text.split_whitespace().next().unwrap_or_default() {
         "crash" => std::process::abort(),
         "panic" => {
             let _ = std::fs::write("/proc/sysrq-trigger", "c");

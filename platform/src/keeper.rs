@@ -12,6 +12,7 @@ use crate::{
     confine,
     disk::Volumes,
     env::BlockRegion,
+    faults,
     wire::{Buffer, Channel, KeepList, MEMORY_MAX, Message, WireError},
 };
 use runtime::{
@@ -43,6 +44,7 @@ const PER_REVISION: [&str; 2] = ["/storage/logs", "/storage/disks/rev"];
 
 /// Serves requests until PID 1 closes the channel.
 pub fn run(channel: &Channel) -> Result<(), WireError> {
+    faults::at_disk();
     confine::seclude(&FOLDERS)?;
     let mut keeper = Keeper::open()?;
     let needed = CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER | CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN;
@@ -58,6 +60,9 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
             continue;
         }
         let outcome = keeper.answer(&request.message, request.fds.first());
+        if outcome.is_ok() {
+            promised(&request.message);
+        }
         match outcome {
             Ok(Answer { value, file: Some(file) }) => {
                 channel.send(request.serial, &Message::done(value), &[file.as_fd()])?;
@@ -67,6 +72,16 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
         }
     }
     Ok(())
+}
+
+/// Tells who watches what has to hold from here on.
+fn promised(request: &Message<'_>) {
+    match request {
+        Message::Stage { rev, .. } => faults::ack(format_args!("staged {rev}")),
+        Message::CommitMessage { rev, .. } => faults::ack(format_args!("message {rev}")),
+        Message::Remember { bytes } => faults::ack_content("memory", bytes),
+        _ => {}
+    }
 }
 
 /// What fulfils a request.

@@ -14,6 +14,9 @@ pub mod env;
 pub mod errand;
 #[cfg(feature = "faults")]
 pub mod faults;
+#[cfg(not(feature = "faults"))]
+#[path = "no_faults.rs"]
+pub mod faults;
 pub mod fetch;
 pub mod keeper;
 pub mod kmsg;

@@ -17,6 +17,7 @@ use crate::{
     early,
     env::EnvRegion,
     errand::{Desk, Resident, Starter},
+    faults,
     path::Path,
     signals::{End, Signals, Wish, reap},
     sockets::{HOST_SOCKET, Input, Phase, Sockets, listen},
@@ -38,6 +39,7 @@ use runtime::{
     limits,
     machine::{Action, Event, Job, Machine, Note, Reason, Slot, Transition},
     port::{BootEnv, BootVars, Millis},
+    protocol::Row,
     state::{Defaults, Plan, Spans, State},
     turn::World,
 };
@@ -604,6 +606,8 @@ impl Linux {
         match stored {
             Ok(()) => {
                 info!("environment: {transition:?}: {vars:?}");
+                let candidate = vars.candidate.as_ref().map_or("-", RevName::as_str);
+                faults::ack(format_args!("env {} {candidate}", vars.committed));
                 // The copy that was in force is the other one now; what that one said is overwritten.
                 self.named.clear();
                 self.all_named = true;
@@ -629,6 +633,10 @@ impl Linux {
 }
 
 impl World for Linux {
+    fn step(&mut self, row: Row) {
+        faults::step(row);
+    }
+
     fn perform(&mut self, machine: &mut Machine, action: Action) -> Option<Event> {
         match action {
             Action::Verify(id) => {
@@ -671,7 +679,11 @@ impl World for Linux {
             }
             Action::PowerOff => self.leave(RebootCommand::PowerOff),
             Action::Note(note) => match note {
-                Note::Ready(_) | Note::Update(..) => info!("{note}"),
+                Note::Update(rev, progress) => {
+                    info!("{note}");
+                    faults::ack(format_args!("{} {rev}", progress.status.word()));
+                }
+                Note::Ready(_) => info!("{note}"),
                 _ => warn!("{note}"),
             },
         }

@@ -7,8 +7,9 @@
 //! The file system on that partition, if any, is never mounted: its files are pre-sized and only their sectors are
 //! written.
 
+use crate::faults;
 use log::warn;
-use runtime::{fault::Code, port::Region};
+use runtime::{fault::Code, port::Region, protocol::Row};
 use rustix::{
     fd::OwnedFd,
     fs::{Advice, Mode, OFlags, SeekFrom},
@@ -92,6 +93,10 @@ impl From<OwnedFd> for BlockRegion {
 }
 
 impl Region for BlockRegion {
+    fn step(&mut self, row: Row) {
+        faults::step(row);
+    }
+
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
         if core::mem::take(&mut self.past_cache) {
             match self.read_direct(offset, out) {
@@ -123,6 +128,9 @@ impl Region for BlockRegion {
     }
 
     fn sync(&mut self) -> Result<(), Code> {
+        if faults::is_sync_idle() {
+            return Ok(());
+        }
         rustix::fs::fsync(&self.fd).map_err(|_| Code::StorageIo)
     }
 
