@@ -6,9 +6,9 @@
 //! `runtime::store` and the real environment codec of `boards` through power cuts at every point. Observers hold it to
 //! the laws; mutants show that they would notice. Nothing depends on this crate.
 //!
-//! The rest drives the real thing: `tour` the emulated device through the host's and the device's own tools,
-//! `loader_disk` the real boot loader, `replay` the writes of a recorded disk, `developer` the commands of the book's developer page, `bad_input` what clients and containers do wrong, `bench` the measured rows;
-//! `mutation` judges what cargo-mutants left alive.
+//! The rest drives the real thing: `tour` the emulated device through the host's and the device's own tools, `loader_disk`
+//! the real boot loader, `record` and `replay` the writes of its disk, `developer` the commands of the book's developer page,
+//! `bad_input` what clients and containers do wrong, `bench` the measured rows; `mutation` judges what cargo-mutants left alive.
 
 pub mod bad_input;
 pub mod bench;
@@ -16,6 +16,7 @@ pub mod developer;
 pub mod evidence_rows;
 pub mod loader_disk;
 pub mod mutation;
+pub mod record;
 pub mod replay;
 pub mod rollback;
 pub mod sim;

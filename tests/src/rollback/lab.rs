@@ -33,7 +33,7 @@ pub struct Lab {
     pub device: Device,
     /// What it is.
     pub board: &'static Board,
-    work: Work,
+    work: Option<Work>,
     serial: u32,
 }
 
@@ -51,18 +51,31 @@ pub struct Ended {
 impl Lab {
     /// A new device from the kit, on and READY.
     pub fn switch_on(kit: &Kit, folder: &Path) -> Outcome<Self> {
+        let mut lab = Self::with(kit, Device::new(kit, folder)?)?;
+        lab.starts()?;
+        lab.take_copy()?;
+        Ok(lab)
+    }
+
+    /// A device of the kit, on or off, without a working copy.
+    pub fn with(kit: &Kit, device: Device) -> Outcome<Self> {
         let binary = std::fs::read(kit.folder.join("switchback"))?;
         let told = b"/etc/switchback.fault";
         ensure(binary.windows(told.len()).any(|window| window == told), || {
             "the device cannot be told to break: make it with SWITCHBACK_FEATURES=faults ci/device".into()
         })?;
-        let mut device = Device::new(kit, folder)?;
-        device.power_on()?;
-        let ready = device.wait_status("the device READY", BOOT_S, |status| status["status"] == "READY");
-        ready.map_err(|error| format!("{error}; its log: {}", device.log().display()))?;
-        let url = format!("http://127.0.0.1:{}", device.ports.endpoint);
-        let work = Work::clone(&kit.pvr(), &url, folder)?;
-        Ok(Self { board: kit.board()?, device, work, serial: 0 })
+        Ok(Self { board: kit.board()?, device, work: None, serial: 0 })
+    }
+
+    /// Takes a working copy of what the device runs.
+    pub fn take_copy(&mut self) -> Outcome<()> {
+        let url = format!("http://127.0.0.1:{}", self.device.ports.endpoint);
+        self.work = Some(Work::clone(&self.device.pvr(), &url, self.device.folder())?);
+        Ok(())
+    }
+
+    fn work(&self) -> Outcome<&Work> {
+        self.work.as_ref().ok_or_else(|| "nobody has taken a working copy".into())
     }
 
     /// Another device in the place of this one.
@@ -75,7 +88,8 @@ impl Lab {
 
     /// Waits until the device is READY; its status.
     pub fn ready(&self) -> Outcome<Value> {
-        self.device.wait_status("the device READY", BOOT_S, |status| status["status"] == "READY")
+        let ready = self.device.wait_status("the device READY", BOOT_S, |status| status["status"] == "READY");
+        ready.map_err(|error| format!("{error}; its log: {}", self.device.log().display()).into())
     }
 
     /// Power on, READY.
@@ -91,15 +105,17 @@ impl Lab {
 
     /// Content of a file of the working copy.
     pub fn file(&self, name: &str) -> Outcome<Vec<u8>> {
-        self.work.read(name)
+        self.work()?.read(name)
+    }
+
+    /// The folder of the working copy: what is changed there is in every revision from now on.
+    pub fn folder(&self) -> Outcome<&Path> {
+        Ok(&self.work()?.folder)
     }
 
     /// The initramfs with one file more, or another one in its place.
     pub fn initrd_with(&self, file: &str, content: &[u8]) -> Outcome<Vec<u8>> {
-        let mut initrd = self.work.read(INITRD)?;
-        initrd.resize(initrd.len().next_multiple_of(512), 0);
-        initrd.extend(cpio::archive(file, content));
-        Ok(initrd)
+        Ok(cpio::with_file(self.work()?.read(INITRD)?, file, content))
     }
 
     /// A base that differs from every other one and works.
@@ -110,13 +126,13 @@ impl Lab {
 
     /// Posts a revision with this change, and takes the change back. The device begins to try it.
     pub fn install(&mut self, change: Change, message: &str) -> Outcome<String> {
-        let before: Outcome<Change> = change.iter().map(|(file, _)| Ok((*file, self.work.read(file)?))).collect();
+        let before: Outcome<Change> = change.iter().map(|(file, _)| Ok((*file, self.work()?.read(file)?))).collect();
         for (file, content) in change {
-            self.work.write(file, content)?;
+            self.work()?.write(file, content)?;
         }
-        let posted = self.work.post(self.device.ports.endpoint, message);
+        let posted = self.work()?.post(self.device.ports.endpoint, message);
         for (file, content) in before? {
-            self.work.write(file, content)?;
+            self.work()?.write(file, content)?;
         }
         posted
     }

@@ -14,6 +14,13 @@ pub fn archive(path: &str, content: &[u8]) -> Vec<u8> {
     out
 }
 
+/// An initramfs with one file more, or another one in its place.
+pub fn with_file(mut initramfs: Vec<u8>, path: &str, content: &[u8]) -> Vec<u8> {
+    initramfs.resize(initramfs.len().next_multiple_of(512), 0);
+    initramfs.extend(archive(path, content));
+    initramfs
+}
+
 fn entry(out: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]) {
     let inode = out.len() as u32 + 1;
     let size = content.len() as u32;

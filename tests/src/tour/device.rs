@@ -112,17 +112,21 @@ pub struct Device {
 impl Device {
     /// A new device with a copy of the factory image in `folder`. Off.
     pub fn new(kit: &Kit, folder: &Path) -> Outcome<Self> {
+        Self::with_disk(kit, folder, &kit.image())
+    }
+
+    /// A device of the kit with a copy of another image. Off.
+    pub fn with_disk(kit: &Kit, folder: &Path, image: &Path) -> Outcome<Self> {
         std::fs::create_dir_all(folder)?;
-        let image = folder.join("disk.img");
+        let own = folder.join("disk.img");
         // Beside the disk there may be flash.
-        for name in ["disk.img", "disk.flash"].map(Path::new) {
-            let (from, to) = (kit.folder.join(name), folder.join(name));
-            let _ = std::fs::remove_file(&to);
-            if from.exists() && !Command::new("cp").arg("--sparse=always").arg(&from).arg(&to).status()?.success() {
-                return fail(format!("{} could not be copied", from.display()));
+        for (from, to) in [(image, &own), (&image.with_extension("flash"), &own.with_extension("flash"))] {
+            let _ = std::fs::remove_file(to);
+            if from.exists() {
+                copy_with_holes(from, to)?;
             }
         }
-        let disk = Disk::open(&image, kit.board()?)?;
+        let disk = Disk::open(&own, kit.board()?)?;
         Ok(Self {
             kit: kit.clone(),
             folder: folder.into(),
@@ -218,6 +222,25 @@ impl Device {
         while is_running(emulator) {
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Whether it was switched on and nobody saw it end.
+    pub fn is_on(&self) -> bool {
+        self.emulator.is_some()
+    }
+
+    /// Ends the emulator so that it writes what it still holds. For the guest it is a power cut.
+    pub fn end(&mut self) -> Outcome<()> {
+        self.signal(Signal::TERM)?;
+        self.is_off(20)
+    }
+
+    /// Waits until the emulator has ended by itself, as it does when the guest switches its machine off.
+    pub fn is_off(&mut self, seconds: u64) -> Outcome<()> {
+        let Some(emulator) = self.emulator else { return Ok(()) };
+        wait_for("the end of the emulator", seconds, || Ok((!is_running(emulator)).then_some(())))?;
+        self.emulator = None;
+        Ok(())
     }
 
     /// Stops the emulator, looks at the disk, and lets it go on unless the look says that the moment has come; then
@@ -327,6 +350,12 @@ impl Device {
             None => fail("the device is off".into()),
         }
     }
+}
+
+/// Copies an image; what is zero takes no room.
+pub fn copy_with_holes(from: &Path, to: &Path) -> Outcome<()> {
+    let copied = Command::new("cp").arg("--sparse=always").arg(from).arg(to).status()?;
+    ensure(copied.success(), || format!("{} could not be copied", from.display()))
 }
 
 /// Whether a process is there and has not ended; one that ended may stay a zombie of somebody else.

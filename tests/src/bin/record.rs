@@ -1,0 +1,31 @@
+//! record KIT FOLDER OUT [NAME...]: records what the device of `ci/device KIT` writes during the operations of these
+//! names, or all, one folder each below OUT; works in FOLDER. `record --list` names them.
+//!
+//! Non-zero when one could not be recorded or a count is above its bound.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use tests::record;
+use tests::tour::device::Kit;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words == ["--list"] {
+        record::operations::CASES.iter().for_each(|case| println!("{}", case.name));
+        return ExitCode::SUCCESS;
+    }
+    let absolute = |path: &str| std::path::absolute(Path::new(path)).unwrap_or_else(|_| PathBuf::from(path));
+    let [kit, folder, out, names @ ..] = &words[..] else {
+        eprintln!("usage: record KIT FOLDER OUT [NAME...] | record --list");
+        return ExitCode::from(2);
+    };
+    match record::walk(&Kit { folder: absolute(kit) }, &absolute(folder), &absolute(out), names) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("nothing could be recorded: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Recordings of what a real device writes: every write that reaches its disk during one operation, in the order of QEMU's
+//! write log, with the steps of the protocol marked in it. `replay` makes every state of a power cut of them.
+//!
+//! Reading order: `operations` (what is recorded), `take` (how), `image` (on what), `counts` (what is asserted of it).
+//! Invariants: the device is the binary that users get, built with the feature `faults` alone, and is driven by the tools
+//! that users get. A recording is there under its name only when it is whole.
+//! Does not: replay.
+
+pub mod counts;
+pub mod image;
+pub mod operations;
+pub mod take;
+
+use std::path::{Path, PathBuf};
+
+use crate::replay::recording::{Control, Recording};
+use crate::rollback::lab::Lab;
+use crate::tour::device::{Device, Kit};
+use crate::tour::report::Report;
+use crate::tour::{Outcome, ensure};
+use image::{Kind, MARK_SECTOR};
+use operations::{CASES, Case};
+use take::Take;
+
+/// Records the cases of these names, or all if none is named, into folders of their names below `out`; works in `folder`.
+pub fn walk(kit: &Kit, folder: &Path, out: &Path, names: &[String]) -> Outcome<bool> {
+    let unknown = names.iter().find(|name| !CASES.iter().any(|case| case.name == **name));
+    ensure(unknown.is_none(), || format!("there is no recording `{}`", unknown.map_or("", String::as_str)))?;
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir_all(out)?;
+    let mut studio = Studio { kit, folder, out, images: Vec::new() };
+    let mut report = Report::of("recording");
+    for case in CASES.iter().filter(|case| names.is_empty() || names.iter().any(|name| name == case.name)) {
+        report.step(case.name, |report| {
+            let recording = studio.record(case)?;
+            let counts = counts::of(&recording)?;
+            report.held(case.name, &counts.to_string());
+            counts.hold(case.name)
+        });
+    }
+    let held = report.close();
+    let (lines, failed) = report.counts();
+    println!("CASES {lines} {failed}");
+    Ok(held)
+}
+
+/// Where recordings are made.
+struct Studio<'a> {
+    kit: &'a Kit,
+    folder: &'a Path,
+    out: &'a Path,
+    /// Settled disks that were made, by kind and what is made to fail.
+    images: Vec<(Kind, Control, PathBuf)>,
+}
+
+impl Studio<'_> {
+    fn record(&mut self, case: &Case) -> Outcome<Recording> {
+        let place = self.folder.join(case.name);
+        let image = match case.first {
+            true => image::make(self.kit, &self.folder.join("first"), case.kind, case.control)?,
+            false => self.settled(case.kind, case.control)?,
+        };
+        let mut lab = Lab::with(self.kit, Device::with_disk(self.kit, &place, &image)?)?;
+        if !case.first {
+            (case.prepare)(&mut lab)?;
+            settle(&mut lab)?;
+        }
+        let recording = Recording {
+            folder: self.out.join(case.name),
+            name: case.name.into(),
+            board: lab.board.name.into(),
+            operation: case.operation.into(),
+            control: case.control,
+            mark_sector: MARK_SECTOR,
+            begin: 0,
+            committed: String::new(),
+            revisions: Vec::new(),
+            told: Vec::new(),
+        };
+        let mut take = Take::begin(&mut lab, recording, case.kind, case.first)?;
+        (case.run)(&mut take)?;
+        take.end()
+    }
+
+    /// The disk of such a device that has started once and was switched off in good order.
+    fn settled(&mut self, kind: Kind, control: Control) -> Outcome<PathBuf> {
+        if let Some((.., image)) = self.images.iter().find(|(k, c, _)| (*k, *c) == (kind, control)) {
+            return Ok(image.clone());
+        }
+        let folder = self.folder.join(format!("{}-{}", kind.word(), control.word()));
+        let factory = image::make(self.kit, &folder, kind, control)?;
+        let mut lab = Lab::with(self.kit, Device::with_disk(self.kit, &folder.join("first"), &factory)?)?;
+        lab.starts()?;
+        settle(&mut lab)?;
+        let image = lab.device.disk.image.clone();
+        self.images.push((kind, control, image.clone()));
+        Ok(image)
+    }
+}
+
+/// Switches a device off in good order, if it is on: its file systems have no journal to replay.
+fn settle(lab: &mut Lab) -> Outcome<()> {
+    if !lab.device.is_on() {
+        return Ok(());
+    }
+    let ran = lab.device.control("cmd poweroff")?;
+    ensure(ran.code == 0, || format!("pvcontrol cmd poweroff: {}", ran.text.trim()))?;
+    lab.device.is_off(60)
+}

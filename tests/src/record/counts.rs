@@ -1,0 +1,135 @@
+//! What a recording shows in numbers, and what is asserted of them: stores of the environment, syncs, flushes, and how
+//! much a power cut may choose from.
+//!
+//! Invariants: everything is counted in the log, marks included; nothing is a time. Only what comes after the mark or
+//! entry with which the operation began is counted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::replay::log::{Entry, Kind, Log, SECTOR};
+use crate::replay::recording::{self, Recording};
+use crate::tour::disk::Disk;
+use crate::tour::{Outcome, ensure, fail};
+
+/// Rows that wait for a medium, and how often: `trails/` and `trails/locals/` are two folders.
+const SYNCS: [(&str, usize); 10] =
+    [("I3", 1), ("I5", 1), ("I7", 2), ("P3", 1), ("P5", 1), ("E3", 1), ("J3", 1), ("G3", 1), ("M2", 1), ("M4", 1)];
+
+/// What may not be exceeded.
+struct Bound {
+    name: &'static str,
+    /// Stores of the environment.
+    stores: usize,
+    /// Syncs.
+    syncs: usize,
+    /// Flushes that the syncs took.
+    flushes: usize,
+    /// Writes between two flushes.
+    epoch: usize,
+}
+
+/// What was measured.
+const BOUNDS: &[Bound] = &[];
+
+/// The numbers of a recording.
+#[derive(Debug)]
+pub struct Counts {
+    /// Entries of the log, those before the operation included.
+    entries: usize,
+    /// Bytes written.
+    bytes: u64,
+    /// Flushes.
+    flushes: usize,
+    /// Most writes between two flushes.
+    epoch: usize,
+    /// Stores of the environment: a write of one copy each.
+    stores: usize,
+    /// Syncs of the procedures.
+    syncs: usize,
+    /// Flushes between a row that syncs and the next mark.
+    sync_flushes: usize,
+    /// Marks, by their text; what was reported by its first two words.
+    marks: BTreeMap<String, usize>,
+}
+
+/// Counts a recording.
+pub fn of(recording: &Recording) -> Outcome<Counts> {
+    let board = boards::find(&recording.board).ok_or_else(|| format!("there is no board {}", recording.board))?;
+    let disk = Disk::open(&recording.before(), board)?;
+    let log = Log::read(&recording.log(), std::fs::metadata(recording.before())?.len())?;
+    let mut counts = Counts {
+        entries: log.entries.len(),
+        bytes: 0,
+        flushes: 0,
+        epoch: 0,
+        stores: 0,
+        syncs: 0,
+        sync_flushes: 0,
+        marks: BTreeMap::new(),
+    };
+    let (mut pending, mut row) = (0, String::new());
+    for entry in log.entries.iter().skip(recording.begin as usize) {
+        if entry.flush {
+            counts.flushes += 1;
+            counts.sync_flushes += usize::from(syncs(&row) > 0);
+            pending = 0;
+        }
+        if let Some(text) = mark(&log, entry, recording.mark_sector)? {
+            if !text.starts_with("ack ") {
+                counts.syncs += syncs(&text);
+                row = text.clone();
+            }
+            let key: Vec<&str> = text.split(' ').take(2).collect();
+            *counts.marks.entry(key.join(" ")).or_default() += 1;
+        } else if let Kind::Write(_) = entry.kind {
+            pending += 1;
+            counts.bytes += entry.length;
+            let in_env = (disk.env.start..disk.env.start + disk.env.length).contains(&entry.at);
+            counts.stores += usize::from(in_env && matches!(row.as_str(), "E2" | "E3"));
+            counts.epoch = counts.epoch.max(pending);
+        }
+    }
+    Ok(counts)
+}
+
+fn syncs(row: &str) -> usize {
+    SYNCS.iter().find(|(id, _)| *id == row).map_or(0, |(_, count)| *count)
+}
+
+/// The text of a mark, if the entry is one.
+fn mark(log: &Log, entry: &Entry, sector: u64) -> Outcome<Option<String>> {
+    let Kind::Write(data) = entry.kind else { return Ok(None) };
+    if entry.at != sector * SECTOR {
+        return Ok(None);
+    }
+    let mut bytes = [0; SECTOR as usize];
+    log.data(data, &mut bytes)?;
+    match recording::mark(&bytes) {
+        Some(text) => Ok(Some(text.into())),
+        None => fail(format!("something else than a mark was written to sector {sector}")),
+    }
+}
+
+impl Counts {
+    /// Fails when a number is above its bound.
+    pub fn hold(&self, name: &str) -> Outcome<()> {
+        let Some(bound) = BOUNDS.iter().find(|bound| bound.name == name) else { return Ok(()) };
+        let all = [
+            ("stores of the environment", self.stores, bound.stores),
+            ("syncs", self.syncs, bound.syncs),
+            ("flushes of the syncs", self.sync_flushes, bound.flushes),
+            ("writes between two flushes", self.epoch, bound.epoch),
+        ];
+        all.into_iter().try_for_each(|(what, is, may)| ensure(is <= may, || format!("{is} {what}, at most {may}")))
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { entries, bytes, flushes, epoch, stores, syncs, sync_flushes, marks } = self;
+        let marks: Vec<String> = marks.iter().map(|(text, count)| format!("{text} {count}")).collect();
+        write!(f, "{entries} entries, {} kB, {flushes} flushes, {epoch} writes between two; ", bytes / 1024)?;
+        write!(f, "{stores} stores, {syncs} syncs with {sync_flushes} flushes; marks: {}", marks.join(", "))
+    }
+}

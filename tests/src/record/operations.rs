@@ -1,0 +1,210 @@
+//! What is recorded: each operation of a device, and those that are made to fail on purpose.
+//!
+//! Invariants: an operation begins on a settled device and fails unless the device did what it is named after. What is
+//! needed first is done by `prepare`, and is not in the recording.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::image::Kind;
+use super::take::Take;
+use crate::replay::recording::Control;
+use crate::rollback::lab::{Change, Lab};
+use crate::tour::device::Device;
+use crate::tour::{Outcome, ensure, http, wait_for};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The page of `web`.
+const PAGE: &str = "_config/web/srv/www/index.html";
+/// The definition of `web`.
+const RUN: &str = "web/run.json";
+/// Objects of the large installation, and their size in bytes.
+const OBJECTS: (usize, usize) = (30, 100_000);
+
+/// One recording.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// Its name on the command line, and its folder's.
+    pub name: &'static str,
+    /// What the device does.
+    pub operation: &'static str,
+    /// The device that does it.
+    pub kind: Kind,
+    /// What is made to fail.
+    pub control: Control,
+    /// What is done before.
+    pub prepare: fn(&mut Lab) -> Outcome<()>,
+    /// Whether it is recorded from the factory's disk on, its first start included.
+    pub first: bool,
+    /// Does it.
+    pub run: fn(&mut Take<'_>) -> Outcome<()>,
+}
+
+/// All of them.
+pub const CASES: &[Case] = &[
+    quiet("install", install),
+    quiet("in-place", in_place),
+    quiet("base", base),
+    quiet("failed", failed),
+    quiet("failed-in-place", failed_in_place),
+    Case { prepare: with_something_to_collect, ..quiet("collect", collect) },
+    Case { kind: Kind::Paired, ..quiet("memory", memory) },
+    Case { first: true, ..quiet("first-boot", |_| Ok(())) },
+    Case { kind: Kind::Busy, ..quiet("steady", steady) },
+    fails("base-nobarrier", Control::NoBarrier, base),
+    fails("base-nosync", Control::NoSync, base),
+    fails("base-nocheckpoint", Control::NoCheckpoint, base),
+];
+
+const fn quiet(name: &'static str, run: fn(&mut Take<'_>) -> Outcome<()>) -> Case {
+    let (kind, control) = (Kind::Quiet, Control::None);
+    Case { name, operation: name, kind, control, prepare: |_| Ok(()), first: false, run }
+}
+
+const fn fails(name: &'static str, control: Control, run: fn(&mut Take<'_>) -> Outcome<()>) -> Case {
+    Case { operation: "base", control, ..quiet(name, run) }
+}
+
+/// A page that was never served before.
+fn page(number: u32) -> Change {
+    vec![(PAGE, format!("<h1>page {number}</h1>\n").into_bytes())]
+}
+
+/// A revision with many objects comes in, and is switched to in place.
+fn install(take: &mut Take<'_>) -> Outcome<()> {
+    take.lab.take_copy()?;
+    write_objects(take.lab, 1)?;
+    take.update_ends(page(1), "many objects", "DONE")
+}
+
+/// Objects that are no two alike and do not compress.
+fn write_objects(lab: &Lab, seed: u64) -> Outcome<()> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    (0..OBJECTS.0).try_for_each(|number| {
+        let content: Vec<u8> = (0..OBJECTS.1).map(|_| next()).collect();
+        Ok(std::fs::write(object(lab, number)?, content)?)
+    })
+}
+
+fn object(lab: &Lab, number: usize) -> Outcome<PathBuf> {
+    Ok(lab.folder()?.join(PAGE).with_file_name(format!("{number}.bin")))
+}
+
+/// One container is replaced without a restart of the device.
+fn in_place(take: &mut Take<'_>) -> Outcome<()> {
+    take.lab.take_copy()?;
+    take.update_ends(page(1), "a page", "DONE")
+}
+
+/// A new base: armed, tried by a restart, committed.
+fn base(take: &mut Take<'_>) -> Outcome<()> {
+    take.lab.take_copy()?;
+    let change = take.lab.another_base()?;
+    take.update_ends(change, "a base", "DONE")
+}
+
+/// A new base whose containers miss their goals: tried, given up, gone back from by another restart.
+fn failed(take: &mut Take<'_>) -> Outcome<()> {
+    take.lab.take_copy()?;
+    let mut change = take.lab.another_base()?;
+    change.push(never_ready(take.lab)?);
+    take.update_ends(change, "a base that fails", "ERROR")?;
+    take.lab.ready().map(drop)
+}
+
+/// A container that misses its goal, switched to and gone back from without a restart.
+fn failed_in_place(take: &mut Take<'_>) -> Outcome<()> {
+    take.lab.take_copy()?;
+    let change = vec![never_ready(take.lab)?];
+    take.update_ends(change, "a container that fails", "ERROR")?;
+    take.lab.ready().map(drop)
+}
+
+/// `web`, waiting for a word that it never says.
+fn never_ready(lab: &Lab) -> Outcome<(&'static str, Vec<u8>)> {
+    let mut run: serde_json::Value = serde_json::from_slice(&lab.file(RUN)?)?;
+    run["status_goal"] = "READY".into();
+    Ok((RUN, run.to_string().into_bytes()))
+}
+
+/// Revisions that nothing names any more, one of them with many objects.
+fn with_something_to_collect(lab: &mut Lab) -> Outcome<()> {
+    lab.starts()?;
+    lab.take_copy()?;
+    // Two are kept, and the copy of the environment that is not in force names a third.
+    for number in 1..=4 {
+        match number {
+            1 => write_objects(lab, 2)?,
+            2 => (0..OBJECTS.0).try_for_each(|number| Ok::<_, Failure>(std::fs::remove_file(object(lab, number)?)?))?,
+            _ => {}
+        }
+        let rev = lab.install(page(number), "before the collection")?;
+        let ended = lab.ended(&rev)?;
+        ensure(ended.status == "DONE", || format!("{rev} ended as {ended:?}"))?;
+    }
+    Ok(())
+}
+
+/// What no kept revision needs is removed.
+fn collect(take: &mut Take<'_>) -> Outcome<()> {
+    let before = control(take, "steps ls --json")?;
+    control(take, "storage gc")?;
+    // Nobody is told the end of it.
+    take.rest()?;
+    ensure(control(take, "steps ls --json")? != before, || format!("nothing was collected of {before}"))
+}
+
+/// Runs pvcontrol on the device; what it prints.
+fn control(take: &Take<'_>, words: &str) -> Outcome<String> {
+    let ran = take.lab.device.control(words)?;
+    ensure(ran.code == 0, || format!("pvcontrol {words}: {}", ran.text.trim()))?;
+    Ok(ran.text)
+}
+
+/// The endpoint's memory is written: a token is given, and taken back.
+fn memory(take: &mut Take<'_>) -> Outcome<()> {
+    let tokens = |take: &Take<'_>| -> Outcome<usize> {
+        let document = take.lab.device.control("endpoint ls --json")?.json()?;
+        Ok(document["tokens"].as_array().map_or(0, Vec::len))
+    };
+    for number in 1..=2 {
+        pair(&take.lab.device)?;
+        take.told(&format!("paired {number}"))?;
+        ensure(tokens(take)? == number, || format!("{number} were paired, and the endpoint has another number"))?;
+    }
+    control(take, "endpoint revoke all")?;
+    take.told("revoked")?;
+    ensure(tokens(take)? == 0, || "a token that was taken back is still there".into())
+}
+
+/// `pvr device pair`, with the code that the device's console shows.
+fn pair(device: &Device) -> Outcome<()> {
+    let shown = device.control("endpoint pair --json")?.json()?;
+    let code = device.folder().join("code");
+    std::fs::write(&code, shown["code"].as_str().ok_or("the device shows no code")?)?;
+    let output = Command::new(device.pvr())
+        .args(["device", "pair", "--plain", &format!("http://127.0.0.1:{}", device.ports.endpoint)])
+        .env("PVR_CONFIG_DIR", device.folder().join("home"))
+        .stdin(File::open(code)?)
+        .output()?;
+    ensure(output.status.success(), || format!("pvr device pair: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// An hour of a device in little: logs, containers that come and go, folders that grow.
+fn steady(take: &mut Take<'_>) -> Outcome<()> {
+    for round in 0..4 {
+        for request in 0..25 {
+            let path = format!("/none-{round}-{request}");
+            wait_for("web", 30, || Ok(http::get(take.lab.device.ports.web, &path).ok()))?;
+        }
+        control(take, "containers restart counter")?;
+        std::thread::sleep(std::time::Duration::from_secs(8));
+    }
+    Ok(())
+}
