@@ -15,11 +15,10 @@ use runtime::id::RevName;
 use runtime::port::BootEnv;
 use serde_json::{Value, json};
 
-use crate::sim::device::{Voyage, first};
 use crate::sim::explore::{Count, Yard};
-use crate::sim::fleet::{Quality, Revision};
+use crate::sim::fleet::Quality;
 use crate::sim::r#gen::Gen;
-use crate::sim::loader::Skill;
+use crate::sim::suite::one;
 use crate::tour::device::Kit;
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, fail};
@@ -118,9 +117,7 @@ fn sizes(kit: &Kit, x86: &Path) -> Outcome<Vec<Row>> {
 fn update() -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for (base, what) in [(1, "by reboot"), (0, "in place")] {
-        let fleet = vec![first(), Revision::new("locals/a", Quality::Good, base, 1)];
-        let voyage = Voyage { fleet, skill: Skill::Counts, cuts: vec![], fault: None, mutant: None };
-        let end = Yard::new().sail(&voyage, &mut Gen::all(), &mut Count::default());
+        let end = Yard::new().sail(&one(Quality::Good, base), &mut Gen::all(), &mut Count::default());
         let Ok(end) = end else { return fail("the simulated update broke a law".into()) };
         rows.push(Row::new(format!("update {what}, environment stores"), end.stores as f64, "").budget(3.0));
         rows.push(Row::new(format!("update {what}, syncs"), end.syncs as f64, "").budget(10.0));

@@ -1,5 +1,5 @@
 //! The simulator: the device's own decisions, procedures and environment codec on media that lose what was not made
-//! durable. `device` is one device and its life, `world` what is between two power-ons, `user` who asks, `medium` the
+//! durable. `device` is one device, `life` its life, `world` what is between two power-ons, `user` who asks, `medium` the
 //! media and the plug, `loader` what runs before us, `fleet` the revisions and how they behave, `laws` the observers,
 //! `explore` and `suite` what is gone through.
 
@@ -8,6 +8,7 @@ pub mod explore;
 pub mod fleet;
 pub mod r#gen;
 pub mod laws;
+pub mod life;
 pub mod loader;
 pub mod medium;
 pub mod suite;

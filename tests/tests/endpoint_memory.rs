@@ -4,7 +4,7 @@
 use runtime::{fault::Code, limits, store};
 use tests::sim::{
     r#gen::Gen,
-    medium::{Bench, Fault, Hardware, Mutant},
+    medium::{Bench, Fault, Hardware, Mutant, Reach},
 };
 
 const OLD: &[u8] = &[1; 600];
@@ -82,7 +82,9 @@ fn fail_everywhere(mutant: Option<Mutant>) -> Result<u64, String> {
             let (mut choices, mut came) = (Gen::all(), false);
             loop {
                 let bench = device(mutant);
-                bench.with(|hardware| hardware.fault = Some(Fault { at: hardware.calls + at, sticky, code }));
+                bench.with(|hardware| {
+                    hardware.fault = Some(Fault { at: hardware.calls + at, sticky, code, reach: Reach::Part })
+                });
                 let told = store::remember(&mut bench.clone(), NEW);
                 bench.with(|hardware| {
                     came |= hardware.faulted;

@@ -18,7 +18,7 @@ use tests::sim::{
     fleet::{Quality::*, Revision, content, rev},
     r#gen::Gen,
     loader::Skill,
-    medium::{Bench, Fault, Hardware},
+    medium::{Bench, Fault, Hardware, Reach},
     suite::{PARTS, one, part, several},
 };
 
@@ -188,7 +188,12 @@ fn a_failed_sync_takes_with_it_all_that_came_in() {
         for id in one.objects.iter().chain(&other.objects) {
             bench.arrive(*id, content(*id)).unwrap();
         }
-        let fault = |hardware: &Hardware| Fault { at: hardware.calls + at, sticky: false, code: Code::StorageIo };
+        let fault = |hardware: &Hardware| Fault {
+            at: hardware.calls + at,
+            sticky: false,
+            code: Code::StorageIo,
+            reach: Reach::Part,
+        };
         bench.with(|hardware| hardware.fault = Some(fault(hardware)));
         let _ = stage(&bench, &one, &mut buffers);
         let faulted = bench.with(|hardware| hardware.faulted);

@@ -4,9 +4,10 @@
 use crate::sim::{
     fleet::{Quality, Revision, content, rev},
     r#gen::Gen,
-    laws::{Broken, Laws, in_force},
+    laws::{Broken, Laws},
+    life::Life,
     loader::{self, LAYOUT, OFFSETS, Skill},
-    medium::{Bench, Fault, Hardware, Mutant, SECTOR},
+    medium::{Bench, Bounds, Fault, Hardware, Model, Mutant, SECTOR},
     user::User,
     world::{Copies, Sea, load},
 };
@@ -50,6 +51,12 @@ pub struct Voyage {
     pub fault: Option<(u32, Fault)>,
     /// A broken rule.
     pub mutant: Option<Mutant>,
+    /// What the two file systems promise.
+    pub model: Model,
+    /// How much of what the first cut may leave is gone through.
+    pub bounds: Bounds,
+    /// And of what later ones may.
+    pub later: Bounds,
 }
 
 impl Voyage {
@@ -165,53 +172,15 @@ pub fn factory(revision: &Revision, buffers: &mut Buffers) -> Hardware {
     })
 }
 
-/// Power-ons after which a device must have come to rest.
-const BOOTS_MAX: u32 = 40;
-
 /// Runs a voyage on a device fresh from the factory.
 pub fn sail(voyage: &Voyage, fresh: &Hardware, choices: &mut Gen, buffers: &mut Buffers) -> Result<End, Broken> {
-    let bench = Bench::new(fresh.clone());
-    bench.with(|hardware| hardware.mutant = voyage.mutant);
-    let mut laws = Laws::new();
-    let mut user = User::new(voyage);
-    let mut end = End::default();
-    let mut cuts = voyage.cuts.iter();
-    bench.with(|hardware| hardware.fuse = cuts.next().copied());
-    loop {
-        end.boots += 1;
-        if end.boots > BOOTS_MAX {
-            return Err(Broken { law: 0, how: "the device does not come to rest".into() });
-        }
-        if let Some((boot, fault)) = voyage.fault
-            && boot == end.boots
-        {
-            bench.with(|hardware| hardware.fault = Some(Fault { at: fault.at + hardware.calls, ..fault }));
-        }
-        laws.power_on(&bench, &voyage.fleet)?;
-        let rest = power_on(&bench, voyage, &mut laws, &mut user, &mut end, buffers)?;
-        let dead = bench.with(|hardware| {
-            end.faulted |= hardware.faulted;
-            hardware.dead
-        });
-        bench.with(|hardware| if dead { hardware.cut(choices) } else { hardware.restart(choices) });
-        if dead {
-            end.cuts += 1;
-            laws.three.cut();
-            bench.with(|hardware| hardware.fuse = cuts.next().copied());
-        } else if rest && user.at_rest() {
-            break;
-        }
-    }
-    laws.power_on(&bench, &voyage.fleet)?;
-    end.committed = bench.with(|hardware| in_force(hardware)).map(|vars| vars.committed);
-    end.effects = bench.with(|hardware| hardware.effects);
-    end.record = journal::load(&mut bench.journal()).ok().flatten();
-    end.verdicts = user.verdicts;
-    Ok(end)
+    let mut life = Life::new(voyage, fresh);
+    life.run(voyage, choices, buffers, &mut |_| false)?;
+    Ok(life.end())
 }
 
 /// One power-on. Ok(true): the device is at rest and the user has nothing more to ask for.
-fn power_on(
+pub(super) fn power_on(
     bench: &Bench,
     voyage: &Voyage,
     laws: &mut Laws,

@@ -38,7 +38,7 @@ impl Gen {
     pub fn below(&mut self, n: usize) -> usize {
         assert!(n > 0 && n < u32::MAX as usize);
         if self.seed.is_some() {
-            return (self.draw() % n as u64) as usize;
+            return (draw(&mut self.drawn) % n as u64) as usize;
         }
         if self.at == self.path.len() {
             self.path.push((0, n as u32));
@@ -76,13 +76,13 @@ impl Gen {
             None => self.path.iter().map(|(choice, _)| choice.to_string()).collect::<Vec<_>>().join(" "),
         }
     }
+}
 
-    /// splitmix64.
-    fn draw(&mut self) -> u64 {
-        self.drawn = self.drawn.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.drawn;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
+/// splitmix64: the next number of a seed.
+pub(super) fn draw(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }

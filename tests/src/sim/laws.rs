@@ -104,7 +104,7 @@ impl Region for Frozen<'_> {
 
 /// Law 2: the committed revision changes only to one that ran and met its goals; and what is in force is always a
 /// decision that was asked for as a whole, the last one or the one before it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Law2 {
     met: BTreeSet<RevName>,
     asked: Vec<BootVars>,
@@ -147,7 +147,7 @@ impl Law2 {
 }
 
 /// Law 3: a candidate is tried a bounded number of times, whoever counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Law3 {
     /// Boots of the armed candidate since it was armed.
     boots: u32,
@@ -179,7 +179,7 @@ impl Law3 {
 }
 
 /// Law 4: what was reported as done survives any power cut; and so does why an update failed, once that was reported.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Law4 {
     done: Vec<RevName>,
     /// The last update that was reported as failed, and of what.
@@ -249,7 +249,7 @@ fn law_5_something_boots(hardware: &Hardware, facts: Option<&Facts>, fleet: &[Re
 }
 
 /// All of them, over one life of a device.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Laws {
     /// See there.
     pub two: Law2,

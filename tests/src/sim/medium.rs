@@ -1,27 +1,32 @@
 //! The media: two file systems, the environment and the journal, each with what the system sees and what is durable.
 //!
-//! Fault model, the one that `runtime::port` states. Each effect (a content, a name, a sector) is pending until the
-//! sync that covers it. At a cut each pending effect is lost or kept, a content also torn, independently of all
-//! others: no order that the file system does not promise is taken for granted. After a failed sync the contents
-//! that it covered stay readable and never become durable, whatever a later sync says (of raw places, some sectors have
-//! reached the medium); names stay pending.
-//! The loader sees the names of the last checkpoint (or mount), and the content of a file only while that file has
+//! Fault model. Each effect (a content, a name, a sector) is pending until the sync that covers it. What a cut leaves of
+//! pending effects is a question of the `Model`; under `Model::Posix`, the one that `runtime::port` states, each is
+//! lost, kept or (contents) torn at 512 bytes, independently of all others: no order that the file system does not
+//! promise is taken for granted. How many of those states are gone through is a question of `Bounds`. After a failed
+//! sync the contents that it covered stay readable and never become durable, whatever a later sync says (of raw places,
+//! some sectors have reached the medium); names stay pending.
+//! The loader sees the names of the last checkpoint (or mount); of what became durable since, what the file system
+//! happened to write to its place: nothing, everything, one name. And the content of a file only while that file has
 //! a durable name: what was deleted may have been overwritten.
 //!
-//! What it does not model: damage to what was not written, flushes that lie, the file system's own metadata.
+//! What it does not model: the file system's own metadata, and damage to it.
 
 mod cells;
 mod doors;
 mod fates;
 mod files;
+mod model;
 
 pub use cells::Cells;
 pub use doors::{Bench, Raw};
+pub use fates::Bounds;
+pub use model::Model;
 
 use crate::sim::{
     r#gen::Gen,
     medium::{
-        fates::{COMBINATIONS_MAX, DRAWN, Fate, Pattern},
+        fates::Fates,
         files::{Effect, Entry, Files, Folder, Label},
     },
 };
@@ -32,7 +37,12 @@ use runtime::{
     port::{Stage, Volume},
     protocol::Row,
 };
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+    rc::Rc,
+};
 
 /// Unit that is written or not written.
 pub const SECTOR: usize = 512;
@@ -92,6 +102,32 @@ pub struct Fault {
     pub sticky: bool,
     /// With what.
     pub code: Code,
+    /// How much of it was done all the same.
+    pub reach: Reach,
+}
+
+/// How far a call comes that fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// Nothing is done.
+    Nothing,
+    /// A short write; a sync after which some contents are durable and some never will be. A name: nothing.
+    Part,
+    /// All of it is done, and told as failed.
+    All,
+}
+
+impl Reach {
+    /// All of them.
+    pub const ALL: [Reach; 3] = [Reach::Nothing, Reach::Part, Reach::All];
+
+    fn of(self, length: usize) -> usize {
+        match self {
+            Reach::Nothing => 0,
+            Reach::Part => length / 2,
+            Reach::All => length,
+        }
+    }
 }
 
 /// Everything that survives a power cut, and the plug.
@@ -104,6 +140,8 @@ pub struct Hardware {
     journal: Cells,
     /// Effects before which the power goes; counted down.
     pub fuse: Option<u64>,
+    /// How many of the states that a cut may leave are gone through.
+    pub bounds: Bounds,
     /// The power is gone: nothing has any effect.
     pub dead: bool,
     /// A call that fails.
@@ -133,6 +171,7 @@ impl Hardware {
             env: Cells::new(env_size),
             journal: Cells::new(journal::SIZE),
             fuse: None,
+            bounds: Bounds::default(),
             dead: false,
             fault: None,
             faulted: false,
@@ -157,48 +196,90 @@ impl Hardware {
         self.files(volume).capacity = bytes;
     }
 
+    /// What both file systems promise.
+    pub fn set_model(&mut self, model: Model) {
+        self.set_model_of(Volume::Storage, model);
+        self.set_model_of(Volume::Boot, model);
+    }
+
+    /// What one of them promises.
+    pub fn set_model_of(&mut self, volume: Volume, model: Model) {
+        self.files(volume).model = model;
+    }
+
+    /// Of each unit that a cut now would decide about, how many fates it has.
+    fn effect_units(&self) -> Vec<usize> {
+        let mut units = vec![];
+        self.storage.units(&mut units);
+        self.boot.units(&mut units);
+        units.extend(self.journal.pending.iter().chain(&self.env.pending).map(|_| 2));
+        units
+    }
+
+    /// The same, and what the loader sees of the names on the boot volume.
+    fn units(&self) -> Vec<usize> {
+        let mut units = self.effect_units();
+        units.extend(self.boot.views());
+        units
+    }
+
+    /// What a cut now may leave.
+    fn fates(&self) -> Fates {
+        Fates::new(self.units(), self.bounds, self.effects)
+    }
+
+    /// How many states a cut now may leave, and whether those are all that the model allows.
+    pub fn cuts(&self) -> (usize, bool) {
+        let fates = self.fates();
+        (fates.count(), fates.are_all())
+    }
+
+    /// The power goes; what was pending ends in the way that has this number, below `cuts`.
+    pub fn cut_to(&mut self, number: usize) {
+        let fates = self.fates().list(number);
+        self.lose(fates);
+    }
+
     /// The power goes: everything that was not durable is up to chance.
     pub fn cut(&mut self, choices: &mut Gen) {
-        let files = self.storage.pending.iter().chain(&self.boot.pending);
-        let torn: Vec<bool> = files.map(|effect| matches!(effect, Effect::Data { whole: false, .. })).collect();
-        let pending = torn.len() + self.env.pending.len() + self.journal.pending.len();
-        let combinations = torn.iter().try_fold(1usize, |all, torn| all.checked_mul(if *torn { 3 } else { 2 }));
-        let combinations =
-            combinations.and_then(|all| all.checked_shl((pending - torn.len()) as u32)).filter(|all| *all > 0);
-        let pattern = match combinations {
-            Some(1) => Pattern::AllLost,
-            Some(few) if few <= COMBINATIONS_MAX => Pattern::Each,
-            _ => match choices.below(3 + 2 * pending + DRAWN) {
-                0 => Pattern::AllLost,
-                1 => Pattern::AllKept,
-                2 => Pattern::Torn,
-                n if n < 3 + pending => Pattern::OnlyLost(n - 3),
-                n if n < 3 + 2 * pending => Pattern::OnlyKept(n - 3 - pending),
-                n => Pattern::Drawn((n as u64) << 8 | self.effects),
-            },
-        };
-        self.lose(choices, pattern);
+        self.cut_to(choices.below(self.cuts().0));
     }
 
-    /// The system restarts: it unmounted, or it did not come to that.
-    pub fn restart(&mut self, choices: &mut Gen) {
-        let pending = self.storage.pending.len() + self.boot.pending.len();
-        let pending = pending + self.env.pending.len() + self.journal.pending.len();
-        let patterns = [Pattern::AllLost, Pattern::AllKept];
-        let pattern = choices.pick(&patterns[usize::from(pending == 0)..]);
-        self.lose(choices, pattern);
+    /// In how many ways a restart may end: it unmounted, or it did not come to that.
+    pub fn restarts(&self) -> usize {
+        1 + usize::from(!self.effect_units().is_empty())
     }
 
-    fn lose(&mut self, choices: &mut Gen, pattern: Pattern) {
-        let mut fate = Fate { r#gen: choices, pattern, index: 0 };
-        self.storage.cut(&mut fate);
-        self.boot.cut(&mut fate);
-        self.journal.cut(&mut fate);
-        self.env.cut(&mut fate);
+    /// The system restarts, in one of these ways.
+    pub fn restart_to(&mut self, number: usize) {
+        let kept = number > 0;
+        self.lose(self.effect_units().into_iter().map(|fates| if kept { fates - 1 } else { 0 }).collect());
+    }
+
+    /// `fates`: of each of `units`; the loader's is the last, and may be left out: nothing was written back.
+    fn lose(&mut self, fates: Vec<usize>) {
+        let effects = self.effect_units().len();
+        if let Some(fate) = fates.get(effects) {
+            self.boot.write_back(*fate);
+        }
+        let mut fates = fates.into_iter();
+        self.storage.cut(&mut fates);
+        self.boot.cut(&mut fates);
+        self.journal.cut(&mut fates);
+        self.env.cut(&mut fates);
         self.dead = false;
         self.fault = None;
         self.postponed = None;
         self.note(|| "---- power".into());
+    }
+
+    /// What the medium holds, in one number: equal for states that no reader can tell apart.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.storage.digest(&mut hasher);
+        self.boot.digest(&mut hasher);
+        (self.env.durable(), self.journal.durable()).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Linux mounts both volumes: their journals are replayed, which is a checkpoint.
@@ -246,8 +327,7 @@ impl Hardware {
 
     fn loader_content(&self, entry: &Entry) -> Option<&[u8]> {
         let inode = self.boot.loader.get(entry)?;
-        let still_there = self.boot.durable.values().any(|other| other == inode);
-        still_there.then(|| &*self.boot.inodes[*inode as usize].durable)
+        self.boot.is_named(*inode).then(|| &*self.boot.inodes[*inode as usize].durable)
     }
 
     /// Writes a line of the trace.
@@ -270,12 +350,37 @@ impl Hardware {
         let call = self.calls;
         self.calls += 1;
         match self.fault {
-            Some(Fault { at, sticky, code }) if call == at || sticky && call > at => {
+            Some(Fault { at, sticky, code, .. }) if call == at || sticky && call > at => {
                 self.faulted = true;
                 self.note(|| format!("!! fails with {code}"));
                 Err(code)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// A call that changes something: what it is to answer once it is done. An error: nothing is done.
+    fn attempt(&mut self) -> Result<Result<(), Code>, Code> {
+        match self.attempt_in_part()? {
+            (Err(code), Reach::Part) => Err(code),
+            (answer, _) => Ok(answer),
+        }
+    }
+
+    /// The same for what can be done in part.
+    fn attempt_in_part(&mut self) -> Result<(Result<(), Code>, Reach), Code> {
+        match self.attempt_sync()? {
+            (Err(code), Reach::Nothing) => Err(code),
+            attempt => Ok(attempt),
+        }
+    }
+
+    /// The same for a sync: one that fails without doing anything still leaves the pages clean.
+    fn attempt_sync(&mut self) -> Result<(Result<(), Code>, Reach), Code> {
+        match (self.call(), self.fault) {
+            (Ok(()), _) => Ok((Ok(()), Reach::All)),
+            (Err(code), Some(fault)) if !self.dead => Ok((Err(code), fault.reach)),
+            (Err(code), _) => Err(code),
         }
     }
 
@@ -298,23 +403,20 @@ impl Hardware {
     /// A sync of a volume: what `covered` says, contents subject to what became of the call.
     fn sync(&mut self, volume: Volume, what: &str, covered: impl Fn(&Effect) -> bool) -> Result<(), Code> {
         let mutant = self.mutant;
-        let answer = self.call();
-        if self.dead {
-            return answer;
-        }
+        let (answer, reach) = self.attempt_sync()?;
         self.effect(|| format!("{volume:?} {what}"))?;
         self.syncs += 1;
         let files = self.files(volume);
-        let is_data = |effect: &Effect| matches!(effect, Effect::Data { .. });
+        let ordered = files.model == Model::Ext4Ordered;
+        let is_data = |effect: &Effect| !effect.is_name();
         if answer.is_err() {
-            // the pages are clean now, and the medium does not have them
-            files.pending.retain(|effect| !(is_data(effect) && covered(effect)));
+            files.fail(reach, covered);
             return if mutant == Some(Mutant::UncheckedSync) { Ok(()) } else { answer };
         }
         files.flush(|effect| match mutant {
             Some(Mutant::NoFileSync) if is_data(effect) => false,
             Some(Mutant::NoDirectorySync) if !is_data(effect) => false,
-            _ => covered(effect),
+            _ => covered(effect) || ordered && effect.is_name(),
         });
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::sim::{
     fleet::{Quality, Revision},
     r#gen::Gen,
     loader::Skill,
-    medium::{Fault, Mutant, Sync},
+    medium::{Bounds, Fault, Model, Mutant, Reach, Sync},
 };
 use Quality::*;
 use runtime::fault::Code;
@@ -60,7 +60,7 @@ const HUNT_MAX: u64 = 30_000;
 pub const MUTANTS: &[Sabotage] = &[
     Sabotage { mutant: Mutant::NoFileSync, hunt: cut_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::NoDirectorySync, hunt: cut_by_reboot, laws: &[1] },
-    Sabotage { mutant: Mutant::NoEnvironmentSync, hunt: cut_by_reboot, laws: &[2] },
+    Sabotage { mutant: Mutant::NoEnvironmentSync, hunt: cut_by_reboot, laws: &[2, 4] },
     Sabotage { mutant: Mutant::NoCheckpoint, hunt: cut_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::TwoStores, hunt: cut_by_reboot, laws: &[2] },
     Sabotage { mutant: Mutant::DoneBeforeCommit, hunt: cut_by_reboot, laws: &[4] },
@@ -99,9 +99,9 @@ pub fn mutant(mutant: Mutant) {
 /// By which law a mutant was found, or that it was not.
 pub fn killed(sabotage: &Sabotage) -> Result<String, String> {
     let mut yard = Yard::new();
-    yard.runs_max = HUNT_MAX;
+    yard.states_max = HUNT_MAX;
     match (sabotage.hunt)(&mut yard, Some(sabotage.mutant)) {
-        Ok(count) => Err(format!("{:?} lives after {} runs: nobody misses that rule", sabotage.mutant, count.runs)),
+        Ok(count) => Err(format!("{:?} lives after {} runs: nobody misses that rule", sabotage.mutant, count.states)),
         Err(found) if sabotage.laws.contains(&found.broken.law) => {
             Ok(format!("killed: {:?} by law {}: {}", sabotage.mutant, found.broken.law, found.broken.how))
         }
@@ -111,8 +111,11 @@ pub fn killed(sabotage: &Sabotage) -> Result<String, String> {
 
 /// A line of the table.
 pub fn row(name: &str, count: &Count) -> String {
-    let Count { runs, states, cuts, faults } = count;
-    format!("{name:38} {runs:8} runs {states:8} power-ons {cuts:8} cuts {faults:6} faults   0 violations")
+    let Count { states, distinct, boots, cuts, sampled, faults } = count;
+    format!(
+        "{name:44} {states:8} states {distinct:8} distinct {boots:8} power-ons {cuts:7} cuts, {sampled:6} sampled \
+         {faults:6} faults   0 violations"
+    )
 }
 
 /// Past the test harness, which shows only what failed: the gate's log must show the counts.
@@ -128,7 +131,16 @@ pub fn one(quality: Quality, base: u8) -> Voyage {
 /// These updates.
 pub fn several(updates: Vec<Revision>) -> Voyage {
     let fleet = [first()].into_iter().chain(updates).collect();
-    Voyage { fleet, skill: Skill::Counts, cuts: vec![], fault: None, mutant: None }
+    Voyage {
+        fleet,
+        skill: Skill::Counts,
+        cuts: vec![],
+        fault: None,
+        mutant: None,
+        model: Model::default(),
+        bounds: Bounds::GATE,
+        later: Bounds::FEW,
+    }
 }
 
 /// Where the drawn parts begin: `SWITCHBACK_SEED`, or 1.
@@ -199,6 +211,7 @@ fn fault_and_cuts(choices: &mut Gen) -> Voyage {
         at: choices.below(250) as u64,
         sticky: choices.below(2) == 1,
         code: choices.pick(&[Code::StorageIo, Code::NoSpace]),
+        reach: choices.pick(&Reach::ALL),
     };
     let cuts = (0..1 + choices.below(3)).map(|_| choices.below(100) as u64).collect();
     Voyage { cuts, fault: Some((1 + choices.below(4) as u32, fault)), ..voyage }

@@ -2,12 +2,16 @@
 
 use crate::sim::{device::Voyage, fleet::Revision};
 use runtime::{fault::Code, id::ObjectId};
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    hash::{Hash, Hasher},
+};
 
 /// Times that a client tries the same update.
 pub(super) const ATTEMPTS_MAX: u32 = 3;
 
 /// Who sends updates, looks at the answers, and sends again what was lost.
+#[derive(Clone)]
 pub(super) struct User {
     /// Index of the update at hand in the fleet.
     pub(super) at: usize,
@@ -23,7 +27,7 @@ pub(super) struct User {
     pub(super) stores: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Task {
     Object(ObjectId),
     Step,
@@ -53,6 +57,15 @@ impl User {
         self.attempts += 1;
         self.todo = revision.objects.iter().map(|id| Task::Object(*id)).collect();
         self.todo.extend([Task::Step, Task::Run]);
+    }
+
+    /// All of it but what is only counted.
+    pub(super) fn digest(&self, hasher: &mut impl Hasher) {
+        let Self { at, attempts, todo, verdicts, restarts, .. } = self;
+        (at, attempts, todo, restarts).hash(hasher);
+        for verdict in verdicts {
+            (verdict.is_some(), verdict.and_then(Result::err).map(|code| code as u16)).hash(hasher);
+        }
     }
 
     pub(super) fn next(&mut self) {

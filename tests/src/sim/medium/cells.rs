@@ -1,6 +1,6 @@
 //! A raw place: sectors, each as the system reads it and as it is durable.
 
-use crate::sim::medium::{SECTOR, fates::Fate};
+use crate::sim::medium::{Reach, SECTOR};
 
 /// A raw place.
 #[derive(Clone, Debug, Default)]
@@ -38,10 +38,11 @@ impl Cells {
         }
     }
 
-    /// A sync that failed: some sectors reached the medium, the others never will, and what is read is as if all had.
-    pub(super) fn fail(&mut self, first: usize) {
+    /// A sync that failed: none, some or all sectors reached the medium, the others never will; what is read is as if all
+    /// had.
+    pub(super) fn fail(&mut self, reach: Reach, first: usize) {
         for (at, effect) in std::mem::take(&mut self.pending).into_iter().enumerate() {
-            if (first + at).is_multiple_of(2) {
+            if reach == Reach::All || reach == Reach::Part && (first + at).is_multiple_of(2) {
                 self.keep(effect);
             }
         }
@@ -55,9 +56,10 @@ impl Cells {
         }
     }
 
-    pub(super) fn cut(&mut self, fate: &mut Fate<'_>) {
+    /// The power goes. `fates`: of each pending sector, in order.
+    pub(super) fn cut(&mut self, fates: &mut impl Iterator<Item = usize>) {
         for effect in std::mem::take(&mut self.pending) {
-            if fate.of(2) == 1 {
+            if fates.next().expect("a fate for each sector") == 1 {
                 self.keep(effect);
             }
         }

@@ -1,9 +1,9 @@
 //! The doors to the hardware: `runtime::port`'s traits over it, call by call and effect by effect.
 
 use crate::sim::medium::{
-    Hardware, Mutant, Sync,
+    Hardware, Mutant, Reach, SECTOR, Sync,
     cells::Cells,
-    files::{Effect, Folder, Label},
+    files::{Content, Effect, Folder, Label},
 };
 use runtime::{
     fault::Code,
@@ -21,6 +21,11 @@ impl Bench {
     /// Doors to this hardware.
     pub fn new(hardware: Hardware) -> Self {
         Self(Rc::new(RefCell::new(hardware)))
+    }
+
+    /// The hardware, when all other doors to it are gone.
+    pub(in crate::sim) fn into_hardware(self) -> Hardware {
+        Rc::into_inner(self.0).expect("nobody else looks").into_inner()
     }
 
     /// Looks at or changes the hardware.
@@ -81,27 +86,21 @@ impl Disk for Bench {
 
     fn write(&mut self, name: Name<'_>, data: &[u8]) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
-        let answer = hw.call();
-        if hw.dead {
-            return answer;
-        }
+        let (answer, reach) = hw.attempt_in_part()?;
         hw.effect(|| format!("write {name:?}, {} bytes", data.len()))?;
         let files = hw.files(volume_of(name));
         let fits = files.used() + data.len() as u64 <= files.capacity;
-        if answer.is_err() || !fits {
-            files.put(name, data[..data.len() / 2].into(), false); // as far as it came
-            return answer.and(Err(Code::NoSpace));
-        }
-        files.put(name, data.into(), false);
-        Ok(())
+        let length = if fits { reach.of(data.len()) } else { data.len() / 2 };
+        files.put(name, Content::new(&data[..length]), false);
+        if fits { answer } else { answer.and(Err(Code::NoSpace)) }
     }
 
     fn overwrite(&mut self, name: Name<'_>, sector: &[u8; 512]) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
-        hw.call()?;
+        let answer = hw.attempt()?;
         hw.effect(|| format!("overwrite {name:?}"))?;
-        hw.files(volume_of(name)).put(name, sector[..].into(), true);
-        Ok(())
+        hw.files(volume_of(name)).put(name, Content::new(sector), true);
+        answer
     }
 
     fn copy(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code> {
@@ -112,7 +111,7 @@ impl Disk for Bench {
 
     fn link(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
-        hw.call()?;
+        let answer = hw.attempt()?;
         hw.effect(|| format!("link {from:?} -> {to:?}"))?;
         let files = hw.files(volume_of(to));
         let inode = files.find(from).ok_or(Code::RevisionUnknown)?;
@@ -121,12 +120,12 @@ impl Disk for Bench {
             return Err(Code::StorageIo);
         }
         files.set(entry, inode);
-        Ok(())
+        answer
     }
 
     fn rename(&mut self, from: Name<'_>, to: Name<'_>) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
-        hw.call()?;
+        let answer = hw.attempt()?;
         hw.effect(|| format!("rename {from:?} -> {to:?}"))?;
         let files = hw.files(volume_of(to));
         let inode = files.find(from).ok_or(Code::RevisionUnknown)?;
@@ -136,30 +135,26 @@ impl Disk for Bench {
         {
             return Err(Code::StorageIo); // a folder that is not empty
         }
-        files.live.remove(&from);
-        files.live.insert(to.clone(), inode);
-        files.pending.push(Effect::Move { from, to, inode });
-        hw.after_rename()
+        files.shift(from, to, inode);
+        hw.after_rename().and(answer)
     }
 
     fn exchange(&mut self, one: Name<'_>, other: Name<'_>) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
-        hw.call()?;
+        let answer = hw.attempt()?;
         hw.effect(|| format!("exchange {one:?} and {other:?}"))?;
         let files = hw.files(volume_of(one));
         let find =
             |name| files.entry(name).and_then(|entry| files.live.get(&entry).map(|inode| (entry.clone(), *inode)));
         let ((one, first), (other, second)) =
             (find(one).ok_or(Code::RevisionUnknown)?, find(other).ok_or(Code::RevisionUnknown)?);
-        let both = [(one, second), (other, first)];
-        files.live.extend(both.clone());
-        files.pending.push(Effect::Exchange(both));
-        hw.after_rename()
+        files.swap([(one, second), (other, first)]);
+        hw.after_rename().and(answer)
     }
 
     fn remove(&mut self, name: Name<'_>) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
-        hw.call()?;
+        let answer = hw.attempt()?;
         let files = hw.files(volume_of(name));
         let entries = match name {
             Name::AllIncoming(_) => files.below(Folder::Incoming),
@@ -172,7 +167,7 @@ impl Disk for Bench {
         for entry in entries {
             hw.files(volume_of(name)).clear(entry);
         }
-        Ok(())
+        answer
     }
 
     fn sync_file(&mut self, name: Name<'_>) -> Result<(), Code> {
@@ -309,25 +304,23 @@ impl Region for Raw {
 
     fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
         let hw = &mut *self.bench.0.borrow_mut();
-        hw.call()?;
+        let (answer, reach) = hw.attempt_in_part()?;
         hw.effect(|| format!("write {} at {offset}", if self.journal { "journal" } else { "environment" }))?;
-        self.cells(hw).write(offset as usize, data);
-        Ok(())
+        let length = reach.of(data.len() / SECTOR) * SECTOR + if reach == Reach::All { data.len() % SECTOR } else { 0 };
+        self.cells(hw).write(offset as usize, &data[..length]);
+        answer
     }
 
     fn sync(&mut self) -> Result<(), Code> {
         let hw = &mut *self.bench.0.borrow_mut();
-        let answer = hw.call();
-        if hw.dead {
-            return answer;
-        }
+        let (answer, reach) = hw.attempt_sync()?;
         hw.effect(|| format!("sync {}", if self.journal { "journal" } else { "environment" }))?;
         hw.syncs += 1;
         let mutant = hw.mutant;
         let calls = hw.calls as usize;
         let cells = self.cells(hw);
         if answer.is_err() {
-            cells.fail(calls);
+            cells.fail(reach, calls);
             return if mutant == Some(Mutant::UncheckedSync) { Ok(()) } else { answer };
         }
         if self.journal || mutant != Some(Mutant::NoEnvironmentSync) {
