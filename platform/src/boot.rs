@@ -256,7 +256,8 @@ pub fn load(decision: &mut Decision, defaults: &Defaults) -> Box<Plan> {
 fn give_up(boot: &mut Boot, code: Code) {
     let Choice { run, mode, record, .. } = boot.choice;
     let previous = boot.vars.committed;
-    let fresh = Record { candidate: run, previous, kind: Kind::Reboot, phase: Phase::Armed, falls: 0 };
+    let fresh =
+        Record { candidate: run, previous, kind: Kind::Reboot, phase: Phase::Armed, falls: 0, factory_reset: false };
     let abandon = |code, vars| {
         let failed = record.unwrap_or(fresh).with(Phase::Failed { code, container: None });
         Choice { run, mode: Mode::Abandon, record: Some(failed), write: true, store: Some(vars) }

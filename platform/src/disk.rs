@@ -30,6 +30,8 @@ type Path = heapless::String<384>;
 const INCOMING: &str = "objects/.incoming";
 const NEW: &str = ".new-";
 const DEAD: &str = ".del-";
+/// What `Name::Others` is not: folders of ours, what a loader may read, what belongs to the file system.
+const NOT_OTHERS: [&str; 4] = ["objects", "trails", "boot", "lost+found"];
 /// Folders that both volumes have.
 const FOLDERS: [&str; 4] = ["objects", INCOMING, "trails", "trails/locals"];
 
@@ -101,6 +103,13 @@ impl Volumes {
         parent(root, &path)?;
         let mode = if matches!(name, Name::Endpoint(_)) { 0o600 } else { 0o644 };
         open_as(root, &path, OFlags::WRONLY | OFlags::CREATE | flags, mode).map_err(code)
+    }
+
+    fn remove_others(&self) -> Result<(), Code> {
+        let mut names = vec![];
+        each_name(self.storage.as_fd(), ".", &mut |name| names.push(name.to_owned()))?;
+        names.retain(|name| !NOT_OTHERS.contains(&name.as_str()));
+        names.iter().try_for_each(|name| remove(self.storage.as_fd(), name).map_err(code))
     }
 }
 
@@ -183,6 +192,9 @@ impl Disk for Volumes {
     }
 
     fn remove(&mut self, name: Name<'_>) -> Result<(), Code> {
+        if name == Name::Others {
+            return self.remove_others();
+        }
         let (root, path) = self.at(name)?;
         let removed = match name {
             Name::AllIncoming(_) => open_folder(root, &path).and_then(empty),
@@ -290,6 +302,7 @@ fn locate(name: Name<'_>) -> Result<(Volume, Path), Code> {
         }
         Name::Last => (Volume::Boot, path.write_str("last")),
         Name::Endpoint(stage) => (Volume::Storage, write!(path, "{}endpoint", prefix(stage))),
+        Name::Others => return Err(Code::Internal), // no single path
     };
     done.map_err(|_| Code::KeyTooLong)?;
     Ok((volume, path))

@@ -124,6 +124,13 @@ impl Keeper {
             }
             Message::Prepare { bytes } => self.prepare(&record(bytes)?),
             Message::Record { bytes } => self.record(&record(bytes)?),
+            Message::Intend { bytes } => {
+                let intent = record(bytes)?;
+                let mut space = Space::new();
+                store::factory::intend(&mut self.volumes, &mut self.journal, &intent, &mut space.scratch())?;
+                Ok(0.into())
+            }
+            Message::Clear => self.clear(),
             Message::Adopt { object, part } => self.adopt(*object, *part),
             Message::Drop { object, part } => self.forget(*object, *part),
             Message::Collect { keep } => self.collect(keep),
@@ -202,6 +209,13 @@ impl Keeper {
             // Only for people and scripts: nothing of ours follows it, so a failure is no fault of the update.
             let _ = point_current(record.candidate);
         }
+        Ok(0.into())
+    }
+
+    /// Everything but the factory revision goes.
+    fn clear(&mut self) -> Outcome {
+        store::factory::clear(&mut self.volumes, &mut self.journal, &mut Space::new().scratch())?;
+        let _ = point_current(RevName::factory()); // as in `record`
         Ok(0.into())
     }
 

@@ -111,6 +111,8 @@ pub struct Linux {
     in_force: BootVars,
     /// Which copy that is, or why none is.
     copy: Result<InForce, Code>,
+    /// The boot decision is carried out.
+    settled: bool,
     /// What a collection spares.
     spared: KeepList,
     events: VecDeque<Event>,
@@ -160,6 +162,7 @@ impl Linux {
             all_named: decision.complete,
             in_force: decision.boot.vars,
             copy: decision.copy,
+            settled: false,
             spared: KeepList::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             turns: Turns::new(),
@@ -191,6 +194,7 @@ impl Linux {
             }
             let now = now();
             self.watchdog.feed(now);
+            self.settled = machine.update().has_settled();
             self.upkeep(now);
             let mine = self.poll_at();
             let tick = machine.poll_at();
@@ -222,7 +226,8 @@ impl Linux {
         match resident {
             Resident::Keeper | Resident::Log => self.settings.rescue.is_none(),
             Resident::Verify => true,
-            Resident::Endpoint => self.settings.endpoint.is_some(),
+            // What it recalls, its key and tokens, must not be from before a factory reset that has not ended.
+            Resident::Endpoint => self.settings.endpoint.is_some() && self.settled,
             Resident::Console => self.settings.console.is_some(),
         }
     }
@@ -500,7 +505,7 @@ impl Linux {
         if passed {
             return self.sockets.close(id, &mut self.waiter);
         }
-        let code = if self.is_wanted(Resident::Endpoint) { Code::Busy } else { Code::EndpointClosed };
+        let code = if self.settings.endpoint.is_some() { Code::Busy } else { Code::EndpointClosed };
         self.refuse(id, code.into());
     }
 
@@ -694,6 +699,7 @@ impl World for Linux {
 fn note_reboot(reason: Reason) {
     match reason {
         Reason::Asked => info!("restart: asked"),
+        Reason::FactoryReset => info!("restart: for the factory reset"),
         Reason::Try(rev) => info!("restart: to try revision {rev}"),
         Reason::Rollback(rev, code) => warn!("restart: revision {rev} is rolled back: {code} {}", code.text()),
         Reason::Container(container, code) => warn!("restart: container {container}: {code} {}", code.text()),

@@ -61,6 +61,8 @@ Commands:
   cmd run locals/NAME               try a revision; it is committed when its goals are met
   cmd rollback                      go back to the revision before, as an update that is tried like any other
   cmd reboot | poweroff | run-gc
+  cmd factory-reset                 restart with the factory revision, and nothing else: other revisions, volumes of
+                                    containers, logs, pairings are removed, however often power is cut meanwhile
   objects ls
   objects get SHA256                its content, to the output or -f FILE
   objects put FILE SHA256           FILE may be -SIZE: that many bytes of the input
@@ -299,6 +301,7 @@ fn plan(words: &[&str], options: &Options) -> Outcome<Vec<Request>> {
         ["cmd", "run", rev] => command("LOCAL_RUN", part(rev)?),
         ["cmd", "reboot", ref message @ ..] => command("REBOOT_DEVICE", &message.join(" ")),
         ["cmd", "poweroff", ref message @ ..] => command("POWEROFF_DEVICE", &message.join(" ")),
+        ["cmd", "factory-reset"] => command("FACTORY_RESET", ""),
         ["cmd", "run-gc"] => command("RUN_GC", ""),
         ["cmd", "rollback"] => send("POST", "/rollback", Body::None),
         ["endpoint"] | ["endpoint", "ls"] => get("/endpoint"),
@@ -729,6 +732,7 @@ mod tests {
             (&["cmd", "reboot", "why \"not\""], "POST /commands", r#"{"op":"REBOOT_DEVICE","payload":"why \"not\""}"#),
             (&["cmd", "poweroff"], "POST /commands", r#"{"op":"POWEROFF_DEVICE","payload":""}"#),
             (&["cmd", "run-gc"], "POST /commands", r#"{"op":"RUN_GC","payload":""}"#),
+            (&["cmd", "factory-reset"], "POST /commands", r#"{"op":"FACTORY_RESET","payload":""}"#),
             (&["storage", "gc"], "POST /storage/gc", ""),
             (&["objects", "ls"], "GET /objects", ""),
             (&["objects", "get", &sha], &format!("GET {objects}"), ""),

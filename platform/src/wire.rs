@@ -117,6 +117,13 @@ pub enum Message<'a> {
         /// As in `Prepare`.
         bytes: &'a [u8],
     },
+    /// Makes the factory revision visible to the loader and writes a record, which says that a factory reset is wanted.
+    Intend {
+        /// As in `Prepare`.
+        bytes: &'a [u8],
+    },
+    /// Removes everything but the factory revision, then writes the record that ends the factory reset.
+    Clear,
     /// A received and verified object becomes an incoming one: `<sha>.<part>.part` to `<sha>`.
     Adopt {
         /// Its name.
@@ -321,6 +328,8 @@ impl<'a> Message<'a> {
             Self::OpenFile { .. } => 30,
             Self::ListObjects => 31,
             Self::ListSteps => 32,
+            Self::Intend { .. } => 33,
+            Self::Clear => 34,
             Self::Receive { .. } => 48,
             Self::Send { .. } => 49,
             Self::Hash => 64,
@@ -350,7 +359,13 @@ impl<'a> Message<'a> {
 
     fn payload(&self, to: &mut Writer<'_>) -> Option<()> {
         match self {
-            Self::Ready | Self::Recover | Self::Hash | Self::ListObjects | Self::ListSteps | Self::Recall => Some(()),
+            Self::Ready
+            | Self::Recover
+            | Self::Hash
+            | Self::ListObjects
+            | Self::ListSteps
+            | Self::Recall
+            | Self::Clear => Some(()),
             Self::Done { ok, refusal, value } => to
                 .u8(u8::from(*ok))?
                 .u16(refusal.code as u16)?
@@ -365,7 +380,7 @@ impl<'a> Message<'a> {
             }
             Self::Stage { rev, message } => to.text(rev.as_str())?.text(message)?.end(),
             Self::OpenState { rev } => to.text(rev.as_str())?.end(),
-            Self::Prepare { bytes } | Self::Record { bytes } => to.bytes(bytes)?.end(),
+            Self::Prepare { bytes } | Self::Record { bytes } | Self::Intend { bytes } => to.bytes(bytes)?.end(),
             Self::CommitMessage { rev, text } => to.text(rev.as_str())?.text(text)?.end(),
             Self::Adopt { object, part } => to.raw(&object.0)?.u32(*part)?.end(),
             Self::Drop { object, part } => match object {
@@ -456,6 +471,8 @@ impl<'a> Message<'a> {
             30 => Self::OpenFile { rev: from.rev()?, key: from.text()? },
             31 => Self::ListObjects,
             32 => Self::ListSteps,
+            33 => Self::Intend { bytes: from.bytes()? },
+            34 => Self::Clear,
             48 => Self::Receive { length: from.u64()?, already: from.bytes()? },
             49 => Self::Send { length: from.u64()? },
             64 => Self::Hash,

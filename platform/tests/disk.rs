@@ -117,7 +117,14 @@ fn scratch() -> Scratch<'static> {
 }
 
 fn armed(name: &str) -> Record {
-    Record { candidate: rev(name), previous: rev("0"), kind: Kind::Reboot, phase: Phase::Armed, falls: 0 }
+    Record {
+        candidate: rev(name),
+        previous: rev("0"),
+        kind: Kind::Reboot,
+        phase: Phase::Armed,
+        falls: 0,
+        factory_reset: false,
+    }
 }
 
 fn names(folder: PathBuf) -> Vec<String> {

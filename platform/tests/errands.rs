@@ -166,7 +166,17 @@ fn a_revision_comes_in_is_made_visible_committed_and_collected() {
     assert_eq!(fs::read_dir("/storage/objects/.incoming").unwrap().count(), 0);
 
     let record = |candidate, phase| {
-        journal::encode(0, &Record { candidate, previous: RevName::factory(), kind: Kind::Reboot, phase, falls: 0 })
+        journal::encode(
+            0,
+            &Record {
+                candidate,
+                previous: RevName::factory(),
+                kind: Kind::Reboot,
+                phase,
+                falls: 0,
+                factory_reset: false,
+            },
+        )
     };
     assert_eq!(ask(&keeper, &Message::Prepare { bytes: &record(a, Phase::Armed) }, &[]).0, Ok(0));
     assert_eq!(fs::read("/boot/trails/locals/a/pv-kernel.img").unwrap(), b"kernel");

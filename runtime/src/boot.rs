@@ -57,6 +57,9 @@ pub enum Mode {
     },
     /// It is a candidate that has failed already: settle, then reboot; start nothing of it.
     Abandon,
+    /// It is the factory revision, committed by a factory reset that has not ended: settle, so that both copies of the
+    /// environment name it alone, then remove everything else, and only then start.
+    FactoryReset,
 }
 
 /// The boot decision.
@@ -92,6 +95,31 @@ impl Choice {
 
 /// Decides. `loaded`: the environment, `None` if both copies are bad or cannot be read.
 pub fn choose(loaded: Option<Loaded>, facts: &Facts, journal: Option<Record>) -> Choice {
+    let asked = journal.is_some_and(|record| record.factory_reset);
+    if asked && let Some(choice) = factory_reset(loaded, facts, journal) {
+        return choice;
+    }
+    // One that was asked for and never stored did not begin: what else the record says still holds.
+    let choice = decide(loaded, facts, journal.map(|record| Record { factory_reset: false, ..record }));
+    Choice { write: choice.write || asked, ..choice }
+}
+
+/// A factory reset goes on if the environment commits to the factory revision alone and that is what booted; or if the
+/// loader had no environment and went to the factory revision: its other choice, `last`, is whole until a reset begins.
+fn factory_reset(loaded: Option<Loaded>, facts: &Facts, journal: Option<Record>) -> Option<Choice> {
+    let factory = RevName::factory();
+    let begun = match loaded {
+        Some(Loaded { vars: BootVars { committed, candidate: None, .. }, .. }) => committed == factory,
+        Some(_) => false,
+        None => facts.candidate.is_none() && facts.booted.is_some(),
+    };
+    let runs = facts.booted.is_none_or(|booted| booted == factory);
+    let choice =
+        Choice { run: factory, mode: Mode::FactoryReset, record: journal, write: false, store: Some(factory_alone()) };
+    (begun && runs).then_some(choice)
+}
+
+fn decide(loaded: Option<Loaded>, facts: &Facts, journal: Option<Record>) -> Choice {
     match loaded {
         None => match facts.candidate {
             Some(candidate) => unread(candidate, facts, journal),
@@ -130,7 +158,14 @@ fn rebuild(facts: &Facts, journal: Option<Record>) -> Choice {
 /// The environment names a candidate. The reason why it failed is that of its last try: what its tries before ended by
 /// is not kept.
 fn tried(vars: BootVars, candidate: RevName, facts: &Facts, journal: Option<Record>) -> Choice {
-    let fresh = Record { candidate, previous: vars.committed, kind: Kind::Reboot, phase: Phase::Armed, falls: 0 };
+    let fresh = Record {
+        candidate,
+        previous: vars.committed,
+        kind: Kind::Reboot,
+        phase: Phase::Armed,
+        falls: 0,
+        factory_reset: false,
+    };
     let known = journal.filter(|record| record.candidate == candidate && !matches!(record.phase, Phase::Done { .. }));
     let record = known.unwrap_or(fresh);
     let run = facts.booted.unwrap_or(vars.committed);
@@ -194,8 +229,14 @@ fn settled(vars: BootVars, facts: &Facts, journal: Option<Record>) -> Choice {
 /// The environment commits to a revision that is not on this device: an owner wrote it. The loader found nothing to boot
 /// there; what it booted in its place is committed, and the reason is told as that of an update.
 pub fn commits_to_nothing(vars: BootVars, booted: RevName) -> Choice {
-    let fresh =
-        Record { candidate: vars.committed, previous: booted, kind: Kind::Reboot, phase: Phase::Armed, falls: 0 };
+    let fresh = Record {
+        candidate: vars.committed,
+        previous: booted,
+        kind: Kind::Reboot,
+        phase: Phase::Armed,
+        falls: 0,
+        factory_reset: false,
+    };
     let store = BootVars { committed: booted, previous: vars.previous.filter(|rev| *rev != booted), ..vars };
     let record = Some(failed(fresh, Code::RevisionUnknown));
     Choice { run: booted, mode: Mode::Steady, record, write: true, store: Some(store) }
@@ -237,6 +278,11 @@ pub fn disarm(vars: BootVars) -> BootVars {
 /// The transition from a committed revision, whose first cold boot missed its goals, to the one before.
 pub fn step_back(vars: BootVars) -> BootVars {
     BootVars { committed: vars.previous.unwrap_or(vars.committed), candidate: None, previous: None }
+}
+
+/// The transition that begins a factory reset, and the one that makes the other copy of the environment say the same.
+pub fn factory_alone() -> BootVars {
+    BootVars { committed: RevName::factory(), candidate: None, previous: None }
 }
 
 /// The environment as the loader sees it.
@@ -316,7 +362,7 @@ mod tests {
     }
 
     fn record(candidate: &str, kind: Kind, phase: Phase) -> Option<Record> {
-        Some(Record { candidate: rev(candidate), previous: rev("1"), kind, phase, falls: 0 })
+        Some(Record { candidate: rev(candidate), previous: rev("1"), kind, phase, falls: 0, factory_reset: false })
     }
 
     const TRIAL: Phase = Phase::Trial { tries: 1 };

@@ -14,7 +14,7 @@ use crate::{
     fault::{Code, Refusal},
     http::{self, Head, Method, media},
     id::{ContainerId, ObjectId, PartName, RevName},
-    journal::Record,
+    journal::{self, Record},
     json::{Object, Value, Writer},
     limits,
     machine::Machine,
@@ -64,6 +64,8 @@ pub enum Request {
     Reboot,
     /// `POST /commands POWEROFF_DEVICE`
     PowerOff,
+    /// `POST /commands FACTORY_RESET`, an addition of ours
+    FactoryReset,
     /// `POST /commands RUN_GC` and `POST /storage/gc`
     Collect,
     /// `PUT /steps/<rev>/commitmsg`; the text is the connection's body
@@ -290,6 +292,7 @@ fn command(body: Object<'_>) -> Result<Request, Refusal> {
         "REBOOT_DEVICE" => Ok(Request::Reboot),
         "POWEROFF_DEVICE" => Ok(Request::PowerOff),
         "RUN_GC" => Ok(Request::Collect),
+        "FACTORY_RESET" => Ok(Request::FactoryReset),
         other => Err(Refusal::key(Code::CommandUnknown, other)),
     }
 }
@@ -582,7 +585,9 @@ fn write_processes(out: &mut Writer<'_>, facts: &dyn Facts) -> fmt::Result {
 fn write_update(out: &mut Writer<'_>, machine: &Machine, now: Millis) -> fmt::Result {
     let update = machine.update();
     let trial = update.trial();
-    let stands_for_none = |record: &Record| record.candidate == record.previous;
+    // One that failed is a factory reset that did not end.
+    let is_done = |record: &Record| matches!(record.phase, journal::Phase::Done { .. });
+    let stands_for_none = |record: &Record| record.candidate == record.previous && is_done(record);
     let Some(record) = trial.or(update.last()).filter(|record| !stands_for_none(record)) else { return Ok(()) };
     out.key("update")?;
     out.begin_object()?;
@@ -760,6 +765,7 @@ mod tests {
         assert_eq!(read(r#"{"op":"REBOOT_DEVICE","payload":""}"#), Ok(Request::Reboot));
         assert_eq!(read(r#"{"payload":"bye","op":"POWEROFF_DEVICE"}"#), Ok(Request::PowerOff));
         assert_eq!(read(r#"{"op":"RUN_GC","payload":""}"#), Ok(Request::Collect));
+        assert_eq!(read(r#"{"op":"FACTORY_RESET","payload":""}"#), Ok(Request::FactoryReset));
         for op in ["R", "REBOOT", "REBOOT_DEVICE2", "LOCAL_RUN_COMMIT", "", "reboot_device"] {
             assert_eq!(read(&format!(r#"{{"op":"{op}","payload":""}}"#)), Err(Code::CommandUnknown), "{op}");
         }

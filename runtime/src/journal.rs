@@ -35,8 +35,8 @@ const REV: usize = 1 + limits::REV_NAME_MAX;
 const PART: usize = 1 + limits::PART_NAME_MAX;
 /// kind, phase, tries, cold, code, candidate, previous, container.
 const FIRST: usize = 6 + 2 * REV + PART;
-/// And what was added: falls.
-const PAYLOAD: usize = FIRST + 1;
+/// And what was added, one after the other: falls, factory reset.
+const PAYLOAD: usize = FIRST + 2;
 
 const _: () = assert!(HEAD + PAYLOAD <= SLOT);
 
@@ -53,6 +53,8 @@ pub struct Record {
     pub phase: Phase,
     /// Restarts in a row, since it ended, that a fallen container forced.
     pub falls: u8,
+    /// Since it ended a factory reset was asked for: it has begun if the environment says so, and ends with a record without this.
+    pub factory_reset: bool,
 }
 
 /// How a candidate is tried.
@@ -107,6 +109,12 @@ impl Record {
     /// Boots of the candidate that reached us, as far as this record knows.
     pub fn tries(&self) -> u8 {
         if let Phase::Trial { tries } = self.phase { tries } else { 0 }
+    }
+
+    /// One that stands for no update: `rev` is committed, and nothing is known of how it came to be.
+    pub fn none(rev: RevName) -> Self {
+        let phase = Phase::Done { cold_pending: false };
+        Self { candidate: rev, previous: rev, kind: Kind::Reboot, phase, falls: 0, factory_reset: false }
     }
 
     /// The same update, further.
@@ -175,6 +183,7 @@ pub fn encode(sequence: u32, record: &Record) -> [u8; SLOT] {
     put(&mut payload[6..6 + REV], record.candidate.as_str());
     put(&mut payload[6 + REV..6 + 2 * REV], record.previous.as_str());
     payload[FIRST] = record.falls;
+    payload[FIRST + 1] = record.factory_reset as u8;
     put(&mut payload[6 + 2 * REV..FIRST], container.as_ref().map_or("", |name| name.as_str()));
     let sum = crc32fast::hash(&slot[4..HEAD + PAYLOAD]);
     slot[..4].copy_from_slice(&sum.to_le_bytes());
@@ -194,7 +203,8 @@ pub fn decode(slot: &[u8; SLOT]) -> Option<(u32, Option<Record>)> {
 }
 
 fn meaning(payload: &[u8]) -> Option<Record> {
-    let falls = payload.get(FIRST).copied().unwrap_or(0); // an older release does not write it
+    let added = |index: usize| payload.get(FIRST + index).copied().unwrap_or(0); // an older release does not write it
+    let (falls, factory_reset) = (added(0), added(1) != 0);
     let payload = payload.get(..FIRST)?; // what follows was added by a newer release
     let container = get(&payload[6 + 2 * REV..])?;
     let phase = match payload[1] {
@@ -218,6 +228,7 @@ fn meaning(payload: &[u8]) -> Option<Record> {
         },
         phase,
         falls,
+        factory_reset,
     })
 }
 
@@ -250,8 +261,8 @@ mod tests {
             for phase in phases {
                 for name in ["0", "locals/b", &long] {
                     let candidate = RevName::parse(name).unwrap();
-                    let falls = all.len() as u8;
-                    all.push(Record { candidate, previous: RevName::factory(), kind, phase, falls });
+                    let (falls, factory_reset) = (all.len() as u8, all.len() % 3 == 0);
+                    all.push(Record { candidate, previous: RevName::factory(), kind, phase, falls, factory_reset });
                 }
             }
         }
@@ -317,15 +328,22 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_an_older_release_has_no_falls() {
-        let record = records()[1];
-        assert_ne!(record.falls, 0);
+    fn a_record_of_an_older_release_lacks_what_was_added_since() {
+        let record = records()[3];
+        assert!(record.falls != 0 && record.factory_reset);
         let mut slot = encode(7, &record);
         slot[10..12].copy_from_slice(&(FIRST as u16).to_le_bytes());
-        slot[HEAD + FIRST] = 0;
+        slot[HEAD + FIRST..].fill(0);
         let sum = crc32fast::hash(&slot[4..HEAD + FIRST]);
         slot[..4].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(decode(&slot), Some((7, Some(Record { falls: 0, ..record }))));
+        assert_eq!(decode(&slot), Some((7, Some(Record { falls: 0, factory_reset: false, ..record }))));
+        // and one of the release between
+        let mut slot = encode(7, &record);
+        slot[10..12].copy_from_slice(&(FIRST as u16 + 1).to_le_bytes());
+        slot[HEAD + FIRST + 1..].fill(0);
+        let sum = crc32fast::hash(&slot[4..HEAD + FIRST + 1]);
+        slot[..4].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(decode(&slot), Some((7, Some(Record { factory_reset: false, ..record }))));
     }
 
     #[test]

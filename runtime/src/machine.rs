@@ -100,6 +100,10 @@ pub enum Job {
     Record(Record),
     /// Remove what no kept revision needs.
     Collect,
+    /// Make the factory revision visible to the loader, with this record, which says that a factory reset was asked for.
+    Intend(Record),
+    /// Remove everything but the factory revision; then the journal says that the factory reset has ended.
+    Clear,
     /// Name a received object: the slot's part file has this hash.
     Adopt(Slot, ObjectId),
     /// Check a received state and make it a revision.
@@ -123,6 +127,8 @@ pub enum Transition {
     Disarm,
     /// From a revision committed in place whose first cold boot failed, back to the one before.
     StepBack,
+    /// Commit to the factory revision alone, which a client asked for: a factory reset has begun.
+    FactoryReset,
 }
 
 /// A transfer's slot, below `limits::TRANSFERS_MAX`. Busy from `Receive` until its part file is adopted, staged or dropped.
@@ -149,6 +155,8 @@ pub enum Reason {
     Rollback(RevName, Code),
     /// A container fell and nothing says how to go on without it.
     Container(PartName, Code),
+    /// A factory reset has begun.
+    FactoryReset,
 }
 
 /// What the log should say.
@@ -450,7 +458,8 @@ impl Machine {
     fn kept_by_keeper(&mut self, now: Millis, job: Job, result: Result<(), Refusal>) {
         let code = result.map_err(|refusal| refusal.code);
         match job {
-            Job::Prepare(_) => self.inform(now, Input::Prepared(code)),
+            Job::Prepare(_) | Job::Intend(_) => self.inform(now, Input::Prepared(code)),
+            Job::Clear => self.inform(now, Input::Cleared(code)),
             Job::Record(_) => self.inform(now, Input::Recorded(code)),
             Job::Adopt(slot, _) | Job::Stage(slot, _) | Job::Drop(slot) => {
                 self.intake(slot, intake::Event::Kept(result));
@@ -508,6 +517,7 @@ impl Machine {
                 self.answer(conn, Ok(()));
                 self.leave(now, Action::PowerOff);
             }
+            Request::FactoryReset => self.inform(now, Input::FactoryReset(conn)),
             Request::Collect => {
                 self.answer(conn, Ok(()));
                 self.emit(Action::Keep(Job::Collect));

@@ -67,6 +67,9 @@ pub enum Name<'a> {
     Last,
     /// What is kept for the endpoint, its key among it: for root alone. `New` while it is written.
     Endpoint(Stage),
+    /// Everything on storage but objects, revisions, and what a loader may read there: volumes of containers, logs, what is
+    /// kept for the endpoint, what others put there. Only ever removed.
+    Others,
 }
 
 /// Files and folders below the two roots.

@@ -47,6 +47,8 @@ pub enum Operation {
     Collect,
     /// What is kept for the endpoint: `store::remember`.
     Remember,
+    /// Everything but the factory revision goes: `store::factory`, `update`.
+    FactoryReset,
 }
 
 /// One step.
@@ -213,6 +215,26 @@ steps! {
         SyncRoot = "M4": "The folder is synced. The endpoint is told."
             => "The new.";
     }
+    FactoryReset {
+        Intend = "Z1": "The keeper makes the factory revision visible to the loader, with a record that says what is wanted (P1 to P6)."
+            => "The committed revision boots and takes the wish back; if that is the factory revision, the reset goes on.";
+        BeginReset = "Z2": "One store of the environment names the factory revision alone (E1 to E6). The client is told."
+            => "The factory revision boots, and the reset goes on; or it did not begin.";
+        BootFactory = "Z3": "The device restarts. At that boot and at every one until the reset ends, the store is made again (B4), so that no copy of the environment names anything else."
+            => "The factory revision boots, and the reset goes on.";
+        OverwriteLast = "Z4": "`last` is overwritten in place: the factory revision."
+            => "As Z3.";
+        SyncLast = "Z5": "The boot volume is synced. Then every other revision and every object of none is removed (G1 to G5)."
+            => "As Z3. Without an environment, too, the loader boots the factory revision.";
+        DropOthers = "Z6": "What else is on storage is removed: volumes of containers, logs, what is kept for the endpoint."
+            => "As Z3: some of it is still there, and nothing that could see it runs.";
+        SyncCleared = "Z7": "Storage and the boot volume are synced."
+            => "As Z3: nothing of it is there.";
+        WriteEnd = "Z8": "The journal's older slot says that the reset has ended."
+            => "As Z3, or as Z9.";
+        SyncEnd = "Z9": "The boot volume is synced. The containers of the factory revision start."
+            => "A device as it left the factory.";
+    }
 }
 
 impl Row {
@@ -250,6 +272,9 @@ pub fn row_of(machine: &Machine, action: &Action) -> Option<Row> {
     let update = machine.update();
     match (action, update.state()) {
         (Action::Keep(Job::Prepare(_)), _) => Some(Row::Ready),
+        (Action::Keep(Job::Intend(_)), _) => Some(Row::Intend),
+        (Action::Store(Transition::FactoryReset, _), _) => Some(Row::BeginReset),
+        (Action::Reboot(Reason::FactoryReset), _) => Some(Row::BootFactory),
         (Action::Store(Transition::Arm, _), _) => Some(Row::Name),
         (Action::Store(Transition::Commit, _), _) => Some(Row::Commit),
         (Action::Store(Transition::Disarm | Transition::StepBack, _), _) => Some(Row::Disarm),
@@ -297,6 +322,6 @@ mod tests {
             assert!(pair[0].operation <= pair[1].operation);
         }
         assert_eq!(Row::WriteCopy.next(), Some(Row::SyncCopy));
-        assert_eq!(Row::SyncRoot.next(), None);
+        assert_eq!((Row::SyncRoot.next(), Row::SyncEnd.next()), (None, None));
     }
 }

@@ -31,6 +31,8 @@ use crate::{
 };
 use core::fmt::Write;
 
+pub mod factory;
+
 /// Buffers that the procedures work in.
 pub struct Scratch<'a> {
     /// A state that is read back: `limits::STATE_MAX`.
@@ -150,7 +152,17 @@ pub fn prepare<D: Disk, J: Region>(
     record: &Record,
     scratch: &mut Scratch<'_>,
 ) -> Result<(), Refusal> {
-    let rev = record.candidate;
+    expose(disk, journal, record.candidate, record, scratch)
+}
+
+/// Makes a revision visible to the loader, with a record that is durable then too.
+fn expose<D: Disk, J: Region>(
+    disk: &mut D,
+    journal: &mut J,
+    rev: RevName,
+    record: &Record,
+    scratch: &mut Scratch<'_>,
+) -> Result<(), Refusal> {
     let text = read_state(disk, rev, scratch.state)?;
     let assets = State::read(text, scratch.spans)?.boot_assets()?;
     let [live, new] = [Stage::Live, Stage::New].map(|stage| Name::Trail(Volume::Boot, stage, rev));

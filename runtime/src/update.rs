@@ -138,6 +138,34 @@ pub enum State {
     },
     /// The restarts before this boot helped; that is being written.
     Forgiving(Record),
+    /// A factory reset was asked for: that is being written, and the factory revision made visible to the loader.
+    Intending {
+        /// Who asked and is answered when it has begun.
+        conn: ConnId,
+        /// The last update's record, with the wish.
+        intent: Record,
+    },
+    /// The environment is about to name the factory revision alone: with that, the factory reset has begun.
+    Resetting {
+        /// As in `Intending`.
+        conn: ConnId,
+        /// As in `Intending`.
+        intent: Record,
+        /// Which attempt it is.
+        tries: u8,
+    },
+    /// That could not be stored; what the environment said before is being stored again.
+    Keeping {
+        /// As in `Intending`.
+        conn: ConnId,
+        /// As in `Intending`.
+        intent: Record,
+    },
+    /// After the boot of a factory reset: all but the factory revision is being removed.
+    Clearing {
+        /// Which attempt it is.
+        tries: u8,
+    },
     /// The device goes down.
     Leaving {
         /// The update that is under way, if one is.
@@ -152,10 +180,14 @@ pub enum Input {
     Begin,
     /// A client wants this revision to run.
     Run(ConnId, RevName),
+    /// A client wants the device to be as it left the factory.
+    FactoryReset(ConnId),
     /// The candidate was read, and this is how it would be tried; or it cannot be read.
     Loaded(Result<Kind, Refusal>),
-    /// Outcome of `Job::Prepare`.
+    /// Outcome of `Job::Prepare`, or of `Job::Intend`.
     Prepared(Result<(), Code>),
+    /// Outcome of `Job::Clear`.
+    Cleared(Result<(), Code>),
     /// Outcome of `Job::Record`.
     Recorded(Result<(), Code>),
     /// Outcome of `Command::Store`.
@@ -249,10 +281,52 @@ impl Update {
             (S::Settling { tries, .. }, I::Stored(Transition::Settle, Err(_))) if tries < limits::STORE_TRIES_MAX => {
                 self.settle(tries + 1, out)
             }
+            (S::Settling { .. }, I::Stored(Transition::Settle, Err(code))) if self.is_reset() => {
+                self.not_cleared(code, out) // the other copy may name what would be removed
+            }
             (S::Settling { .. }, I::Stored(Transition::Settle, Err(_))) => self.run(out),
             (S::Settling { vars, .. }, I::Stored(Transition::Settle, Ok(()))) => {
                 self.vars = vars;
                 self.run(out)
+            }
+
+            (S::Clearing { tries }, I::Cleared(Err(_))) if tries < limits::STORE_TRIES_MAX => clear(tries + 1, out),
+            (S::Clearing { .. }, I::Cleared(Err(code))) => self.not_cleared(code, out),
+            (S::Clearing { .. }, I::Cleared(Ok(()))) => {
+                push(out, Command::Start);
+                self.finish(Record::none(RevName::factory()))
+            }
+
+            // From a request to a factory reset that has begun: the intent, the store, the answer. The next boot does the rest.
+            (S::Steady, I::FactoryReset(conn)) => self.intend(conn, out),
+            (state, I::FactoryReset(conn)) => {
+                answer(out, conn, Answer::Refused(Code::UpdateBusy.into(), limits::RETRY_AFTER_UPDATE_S));
+                state
+            }
+            (S::Intending { conn, intent }, I::Prepared(Ok(()))) => reset(conn, intent, 1, out),
+            (S::Intending { conn, intent }, I::Prepared(Err(code))) => withdraw(conn, intent, code, out),
+            (S::Resetting { conn, intent, tries }, I::Stored(Transition::FactoryReset, Err(_)))
+                if tries < limits::STORE_TRIES_MAX =>
+            {
+                reset(conn, intent, tries + 1, out)
+            }
+            (S::Resetting { conn, intent, .. }, I::Stored(Transition::FactoryReset, Err(_))) => {
+                push(out, Command::Store(Transition::Settle, self.vars));
+                S::Keeping { conn, intent }
+            }
+            (S::Resetting { conn, .. }, I::Stored(Transition::FactoryReset, Ok(()))) => {
+                self.vars = boot::factory_alone();
+                answer(out, conn, Answer::Done);
+                push(out, Command::Leave(Reason::FactoryReset));
+                S::Leaving { trial: None }
+            }
+            (S::Keeping { conn, intent }, I::Stored(Transition::Settle, Ok(()))) => {
+                withdraw(conn, intent, Code::EnvStoreFailed, out)
+            }
+            // Nobody knows what the environment says now. The intent stays: the next boot finishes it, or finds that it did not begin.
+            (S::Keeping { conn, .. }, I::Stored(Transition::Settle, Err(_))) => {
+                answer(out, conn, Answer::Refused(Code::EnvStoreFailed.into(), 0));
+                S::Steady
             }
 
             // From a request to an armed candidate. Nothing stops yet.
@@ -407,7 +481,7 @@ impl Update {
 
     /// Whether the boot decision is carried out, so that containers may run.
     pub fn has_settled(&self) -> bool {
-        !matches!(self.state, State::Boot | State::Explaining | State::Settling { .. })
+        !matches!(self.state, State::Boot | State::Explaining | State::Settling { .. } | State::Clearing { .. })
     }
 
     /// Whether a new update could begin.
@@ -502,6 +576,7 @@ impl Update {
                 push(out, Command::Leave(Reason::Rollback(self.running, code)));
                 State::Leaving { trial: record }
             }
+            (Mode::FactoryReset, _) => clear(1, out),
             (Mode::Trial { .. } | Mode::Cold, Some(trial)) => {
                 push(out, Command::Start);
                 State::Trying { trial, relapses: 0 }
@@ -511,6 +586,32 @@ impl Update {
                 State::Steady
             }
         }
+    }
+
+    fn is_reset(&self) -> bool {
+        self.boot.choice.mode == Mode::FactoryReset
+    }
+
+    /// The factory revision runs beside what could not be removed: a device that answers, and says why.
+    fn not_cleared(&self, code: Code, out: &mut Commands) -> State {
+        let failed = Record::none(RevName::factory()).with(Phase::Failed { code, container: None });
+        push(out, Command::Keep(Job::Record(failed)));
+        push(out, Command::Start);
+        State::Refusing(failed)
+    }
+
+    fn intend(&self, conn: ConnId, out: &mut Commands) -> State {
+        let refusal = match self.boot.may_arm {
+            Err(code) => code,
+            Ok(()) if self.vars.candidate.is_some() => Code::EnvStoreFailed, // as in `load`
+            Ok(()) => {
+                let intent = Record { factory_reset: true, ..self.last.unwrap_or(Record::none(self.running)) };
+                push(out, Command::Keep(Job::Intend(intent)));
+                return State::Intending { conn, intent };
+            }
+        };
+        answer(out, conn, Answer::Refused(refusal.into(), 0));
+        State::Steady
     }
 
     fn load(&self, conn: ConnId, rev: RevName, out: &mut Commands) -> State {
@@ -530,7 +631,14 @@ impl Update {
     }
 
     fn prepare(&self, rev: RevName, kind: Kind, out: &mut Commands) -> State {
-        let trial = Record { candidate: rev, previous: self.vars.committed, kind, phase: Phase::Armed, falls: 0 };
+        let trial = Record {
+            candidate: rev,
+            previous: self.vars.committed,
+            kind,
+            phase: Phase::Armed,
+            falls: 0,
+            factory_reset: false,
+        };
         push(out, Command::Keep(Job::Prepare(trial)));
         State::Preparing(trial)
     }
@@ -594,10 +702,7 @@ impl Update {
     /// A restart is to help: counted first, in the record of the last update if that ended with what runs, else in one
     /// that stands for none.
     fn fall(&mut self, name: PartName, code: Code, out: &mut Commands) -> State {
-        let (candidate, previous) = (self.running, self.running);
-        let none =
-            Record { candidate, previous, kind: Kind::Reboot, phase: Phase::Done { cold_pending: false }, falls: 0 };
-        let last = self.last_of_running().unwrap_or(none);
+        let last = self.last_of_running().unwrap_or(Record::none(self.running));
         let record = Record { falls: last.falls.saturating_add(1), ..last };
         push(out, Command::Keep(Job::Record(record)));
         State::Falling { record, name, code }
@@ -641,7 +746,8 @@ impl State {
             State::Restoring { failed, .. } | State::Returning(failed) => Some(failed),
             State::Leaving { trial } => trial,
             State::Boot | State::Explaining | State::Settling { .. } | State::Steady | State::Loading { .. } => None,
-            State::Falling { .. } | State::Forgiving(_) => None,
+            State::Falling { .. } | State::Forgiving(_) | State::Clearing { .. } => None,
+            State::Intending { .. } | State::Resetting { .. } | State::Keeping { .. } => None,
         }
     }
 }
@@ -676,9 +782,31 @@ fn record(trial: Record, done: Record, tries: u8, out: &mut Commands) -> State {
     State::Recording { trial, done, tries }
 }
 
+fn reset(conn: ConnId, intent: Record, tries: u8, out: &mut Commands) -> State {
+    push(out, Command::Store(Transition::FactoryReset, boot::factory_alone()));
+    State::Resetting { conn, intent, tries }
+}
+
+/// The factory reset did not begin: its intent must not be found later.
+fn withdraw(conn: ConnId, intent: Record, code: Code, out: &mut Commands) -> State {
+    answer(out, conn, Answer::Refused(code.into(), 0));
+    let record = Record { factory_reset: false, ..intent };
+    push(out, Command::Keep(Job::Record(record)));
+    State::Refusing(record)
+}
+
+fn clear(tries: u8, out: &mut Commands) -> State {
+    push(out, Command::Keep(Job::Clear));
+    State::Clearing { tries }
+}
+
 /// The device goes down: whoever waits for an answer gets one.
 fn leaving(state: State, out: &mut Commands) -> State {
-    if let State::Loading { conn, .. } = state {
+    if let State::Loading { conn, .. }
+    | State::Intending { conn, .. }
+    | State::Resetting { conn, .. }
+    | State::Keeping { conn, .. } = state
+    {
         answer(out, conn, Answer::Refused(Code::Busy.into(), limits::RETRY_AFTER_BUSY_S));
     }
     State::Leaving { trial: state.trial() }

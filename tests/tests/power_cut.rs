@@ -135,8 +135,14 @@ fn what_is_prepared_again_is_never_gone() {
         hardware.settle();
         hardware.clone()
     });
-    let record =
-        Record { candidate: first().rev, previous: rev("locals/a"), kind: Kind::Reboot, phase: Phase::Armed, falls: 0 };
+    let record = Record {
+        candidate: first().rev,
+        previous: rev("locals/a"),
+        kind: Kind::Reboot,
+        phase: Phase::Armed,
+        falls: 0,
+        factory_reset: false,
+    };
     let mut cut = 0;
     while cut_in(&fresh, cut, |bench| {
         let _ = store::prepare(&mut bench.clone(), &mut bench.journal(), &record, &mut buffers.scratch());

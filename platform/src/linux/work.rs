@@ -25,6 +25,8 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 
 /// Time for a durable job: a disk under load takes seconds, a damaged one minutes.
 const KEEP_PATIENCE_MS: Millis = 120_000;
+/// Time to remove all that containers ever wrote.
+const CLEAR_PATIENCE_MS: Millis = 900_000;
 /// Time to open a file.
 const OPEN_PATIENCE_MS: Millis = 60_000;
 /// Time to hash one file: 300 MB of a slow card, twice.
@@ -60,6 +62,7 @@ pub(super) enum Work {
 impl Work {
     fn patience(&self) -> Millis {
         match self {
+            Self::Keep(Job::Clear) => CLEAR_PATIENCE_MS,
             Self::Recover | Self::Keep(_) | Self::Remember => KEEP_PATIENCE_MS,
             Self::HashPart(_) | Self::HashImage(_) => HASH_PATIENCE_MS,
             _ => OPEN_PATIENCE_MS,
@@ -172,6 +175,8 @@ impl Linux {
             Work::Recover => (Message::Recover, None),
             Work::Keep(Job::Prepare(ref what)) => (Message::Prepare { bytes: encoded(what, slot) }, None),
             Work::Keep(Job::Record(ref what)) => (Message::Record { bytes: encoded(what, slot) }, None),
+            Work::Keep(Job::Intend(ref what)) => (Message::Intend { bytes: encoded(what, slot) }, None),
+            Work::Keep(Job::Clear) => (Message::Clear, None),
             Work::Keep(Job::Collect) => (Message::Collect { keep: self.spared.clone() }, None),
             Work::Keep(Job::Adopt(id, object)) => (Message::Adopt { object, part: self.transfers.part(id).0 }, None),
             Work::Keep(Job::Stage(id, rev)) => (Message::Stage { rev, message: "" }, Some(self.transfers.file(id)?)),

@@ -283,6 +283,17 @@ impl World for Device {
                     }
                     self.journal = Some(record);
                 }
+                match (job, result) {
+                    (Job::Intend(record), Ok(())) => self.journal = Some(record),
+                    (Job::Intend(record), Err(_)) if self.dice.roll(2) == 0 => self.journal = Some(record),
+                    (Job::Clear, _) => {
+                        assert_eq!((self.vars, self.count(Life::None)), (boot::factory_alone(), self.lives.len()));
+                        if result.is_ok() {
+                            self.journal = Some(Record::none(RevName::factory()));
+                        }
+                    }
+                    _ => {}
+                }
                 self.pending.push_back(Event::Kept(job, result));
                 None
             }
@@ -347,6 +358,10 @@ impl Device {
                     );
                 }
                 assert_eq!(machine.plan().rev, vars.committed);
+            }
+            Transition::FactoryReset => {
+                assert_eq!(vars, boot::factory_alone());
+                assert!(self.journal.is_some_and(|record| record.factory_reset), "a reset without its intent");
             }
             Transition::Settle | Transition::Disarm | Transition::StepBack => assert_eq!(vars.candidate, None),
         }
@@ -447,6 +462,63 @@ fn a_rollback_is_an_update_to_the_revision_before() {
     assert_eq!((device.vars, device.stores - stores), (back, 2));
     assert_eq!(machine.update().running(), rev_name("0"));
     assert_eq!(device.ask(&mut machine, Caller::Host, Request::Rollback), Some(Answer::Done), "and forth again");
+}
+
+#[test]
+fn a_factory_reset_is_one_store_and_at_the_next_boot_nothing_starts_before_it_ends() {
+    let mut device = Device::new(&plans(), 1);
+    let mut machine = device.boot();
+    device.settle(&mut machine, MINUTE);
+    device.ask(&mut machine, Caller::Host, Request::Run(rev_name("locals/new")));
+    let busy = device.ask(&mut machine, Caller::Host, Request::FactoryReset);
+    assert_eq!(busy, Some(Answer::Refused(Code::UpdateBusy.into(), limits::RETRY_AFTER_UPDATE_S)));
+    device.settle(&mut machine, device.now + MINUTE);
+    assert_eq!(device.journal.unwrap().phase, Phase::Done { cold_pending: true });
+
+    // Cut before its store: it did not begin, and what the record says else still holds.
+    let stores = device.stores;
+    assert_eq!(device.ask(&mut machine, Caller::Host, Request::FactoryReset), None, "answered when it has begun");
+    assert_eq!(device.journal.map(|record| record.factory_reset), Some(true));
+    let mut machine = device.boot();
+    assert_eq!((device.boot.choice.mode, device.stores), (Mode::Cold, stores));
+    device.settle(&mut machine, device.now + MINUTE);
+    assert_eq!(device.journal.map(|record| record.factory_reset), Some(false));
+
+    device.ask(&mut machine, Caller::Host, Request::FactoryReset);
+    device.settle(&mut machine, device.now + MINUTE);
+    assert_eq!(device.answers.last().unwrap().1, Answer::Done);
+    assert_eq!((device.gone, device.stores), (Some(Action::Reboot(Reason::FactoryReset)), stores + 1));
+    assert_eq!(device.vars, boot::factory_alone());
+
+    // Cut while everything else goes: it goes on.
+    let intent = device.journal;
+    device.boot();
+    assert_eq!((device.boot.choice.mode, device.count(Life::Checking)), (Mode::FactoryReset, 0));
+    device.journal = intent;
+    let mut machine = device.boot();
+    assert_eq!(device.boot.choice.mode, Mode::FactoryReset);
+    device.settle(&mut machine, device.now + MINUTE);
+    assert_eq!((device.journal, device.stores), (Some(Record::none(rev_name("0"))), stores + 3));
+    assert_eq!((device.count(Life::Running), machine.update().is_steady()), (3, true));
+    assert_eq!(shown(&machine, device.now, "0").1, "Factory revision");
+    device.boot();
+    assert_eq!(device.boot.choice.mode, Mode::Steady);
+}
+
+#[test]
+fn a_factory_reset_that_cannot_end_is_given_up_and_says_why() {
+    let mut device = Device::new(&plans(), 1);
+    device.journal = Some(Record { factory_reset: true, ..Record::none(rev_name("0")) });
+    let mut machine = device.boot();
+    assert_eq!(device.boot.choice.mode, Mode::FactoryReset);
+    for _ in 0..limits::STORE_TRIES_MAX {
+        assert_eq!(device.pending.pop_front(), Some(Event::Kept(Job::Clear, Ok(()))));
+        device.journal = Some(Record { factory_reset: true, ..Record::none(rev_name("0")) });
+        device.event(&mut machine, Event::Kept(Job::Clear, Err(Code::StorageIo.into())));
+    }
+    device.settle(&mut machine, device.now + MINUTE);
+    assert_eq!(shown(&machine, device.now, "0").2, Some(Code::StorageIo));
+    assert_eq!((device.count(Life::Running), device.journal.unwrap().factory_reset), (3, false));
 }
 
 #[test]
@@ -849,6 +921,9 @@ fn storm(device: &mut Device, machine: &mut Machine, steps: usize) {
                 let rev = revs[device.dice.roll(revs.len())];
                 device.ask(machine, Caller::Host, Request::Run(rev));
             }
+            11 if device.dice.roll(20) == 0 => {
+                device.ask(machine, Caller::Host, Request::FactoryReset);
+            }
             _ => {
                 let name = PartName::parse(["web", "slow", "counter"][device.dice.roll(3)]).unwrap();
                 let act = [Act::Start, Act::Stop, Act::Restart][device.dice.roll(3)];
@@ -866,7 +941,7 @@ fn storm(device: &mut Device, machine: &mut Machine, steps: usize) {
 #[test]
 fn storms_break_nothing_and_end() {
     let seeds = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).map_or(0..1500, |seed| seed..seed + 1);
-    let mut commits = 0;
+    let (mut commits, mut resets) = (0, 0);
     for seed in seeds {
         let mut dice = Dice(seed * 7919 + 13);
         let names = ["0", "locals/a", "locals/b", "locals/c"];
@@ -885,6 +960,9 @@ fn storms_break_nothing_and_end() {
             }
             assert!(machine.update().is_steady(), "still {:?}", machine.update().state());
             assert_eq!(device.vars.candidate, None, "a candidate was forgotten");
+            let intent = device.journal.is_some_and(|record| record.factory_reset);
+            resets += usize::from(device.journal == Some(Record::none(RevName::factory())));
+            assert!(!intent || machine.update().vars() == device.vars, "{:?}", device.journal);
             assert!(device.open.is_empty(), "somebody was never answered");
         }));
         if let Err(panic) = caught {
@@ -893,7 +971,7 @@ fn storms_break_nothing_and_end() {
         }
         commits += usize::from(device.vars.committed != rev_name("0"));
     }
-    println!("{commits} devices ended on another revision");
+    println!("{commits} devices ended on another revision, {resets} with a factory reset as the last that happened");
 }
 
 #[test]

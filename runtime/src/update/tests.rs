@@ -18,7 +18,14 @@ fn part(name: &str) -> PartName {
 
 /// The four kinds of trial, by their records.
 fn trials() -> [(&'static str, Record); 4] {
-    let record = |kind, phase| Record { candidate: rev("locals/new"), previous: rev("1"), kind, phase, falls: 0 };
+    let record = |kind, phase| Record {
+        candidate: rev("locals/new"),
+        previous: rev("1"),
+        kind,
+        phase,
+        falls: 0,
+        factory_reset: false,
+    };
     [
         ("in place", record(Kind::InPlace, Phase::Armed)),
         ("by reboot", record(Kind::Reboot, Phase::Armed)),
@@ -43,7 +50,12 @@ fn boot() -> Boot {
 /// The record of an update to what runs that ended long ago, and of restarts since.
 fn fallen(falls: u8) -> Record {
     let phase = Phase::Done { cold_pending: false };
-    Record { candidate: rev("1"), previous: rev("0"), kind: Kind::Reboot, phase, falls }
+    Record { candidate: rev("1"), previous: rev("0"), kind: Kind::Reboot, phase, falls, factory_reset: false }
+}
+
+/// A factory reset is wanted.
+fn intent() -> Record {
+    Record { factory_reset: true, ..fallen(0) }
 }
 
 /// Boots of every kind, for the states before anything runs.
@@ -60,6 +72,7 @@ fn boots() -> Vec<(&'static str, Boot)> {
         ("after falls", with(Mode::Steady, Some(fallen(1)), false, None)),
         ("given up by the loader", with(Mode::Steady, Some(failed(armed)), true, Some(vars()))),
         ("abandoned", with(Mode::Abandon, Some(failed(trial)), true, Some(vars()))),
+        ("factory reset", with(Mode::FactoryReset, Some(intent()), false, Some(boot::factory_alone()))),
     ]
 }
 
@@ -125,6 +138,13 @@ fn states() -> Vec<(String, Boot, State)> {
     add("Falling".into(), State::Falling { record, name, code });
     add("Forgiving".into(), State::Forgiving(fallen(0)));
     add("Leaving".into(), State::Leaving { trial: None });
+    let (conn, intent) = (ConnId(7), intent());
+    add("Intending".into(), State::Intending { conn, intent });
+    TRIES.iter().for_each(|&tries| {
+        add(format!("Resetting, attempt {tries}"), State::Resetting { conn, intent, tries });
+    });
+    add("Keeping".into(), State::Keeping { conn, intent });
+    TRIES.iter().for_each(|&tries| add(format!("Clearing, attempt {tries}"), State::Clearing { tries }));
     let after_falls = |delay| Boot { commit_delay_ms: delay, ..boots()[3].1 };
     states.push(("Steady, after falls".into(), after_falls(1), State::Steady));
     states.push(("Steady, after falls, delay over".into(), after_falls(0), State::Steady));
@@ -137,11 +157,14 @@ fn inputs() -> Vec<(String, Input)> {
         ("begin".into(), Input::Begin),
         ("run another revision".into(), Input::Run(ConnId(3), rev("locals/new"))),
         ("run the running revision".into(), Input::Run(ConnId(3), rev("1"))),
+        ("factory reset".into(), Input::FactoryReset(ConnId(3))),
         ("read, in place".into(), Input::Loaded(Ok(Kind::InPlace))),
         ("read, by reboot".into(), Input::Loaded(Ok(Kind::Reboot))),
         ("cannot be read".into(), Input::Loaded(Err(Code::RevisionUnknown.into()))),
         ("prepared".into(), Input::Prepared(Ok(()))),
         ("not prepared".into(), Input::Prepared(Err(Code::NoSpace))),
+        ("cleared".into(), Input::Cleared(Ok(()))),
+        ("not cleared".into(), Input::Cleared(Err(Code::StorageIo))),
         ("recorded".into(), Input::Recorded(Ok(()))),
         ("not recorded".into(), Input::Recorded(Err(Code::StorageIo))),
         ("switching".into(), Input::Standing(Standing::Switching)),
@@ -153,8 +176,8 @@ fn inputs() -> Vec<(String, Input)> {
         ("a container gave up".into(), Input::GaveUp(part("web"), Code::ContainerExited)),
         ("the device goes down".into(), Input::Leave),
     ];
-    use Transition::{Arm, Commit, Disarm, Settle, StepBack};
-    for transition in [Settle, Arm, Commit, Disarm, StepBack] {
+    use Transition::{Arm, Commit, Disarm, FactoryReset, Settle, StepBack};
+    for transition in [Settle, Arm, Commit, Disarm, StepBack, FactoryReset] {
         inputs.push((format!("stored ({transition:?})"), Input::Stored(transition, Ok(()))));
         inputs.push((format!("not stored ({transition:?})"), Input::Stored(transition, Err(Code::EnvStoreFailed))));
     }
@@ -181,6 +204,8 @@ fn words(commands: &Commands) -> String {
             }
             Command::Keep(Job::Record(Record { phase: Phase::Done { .. }, .. })) => "record done".into(),
             Command::Keep(Job::Record(_)) => "record the try".into(),
+            Command::Keep(Job::Intend(_)) => "show the factory revision to the loader, record the wish".into(),
+            Command::Keep(Job::Clear) => "remove everything else".into(),
             Command::Keep(other) => format!("{other:?}"),
             Command::Store(transition, _) => format!("store ({transition:?})"),
             Command::Start => "containers of the running revision".into(),
@@ -200,7 +225,7 @@ fn words(commands: &Commands) -> String {
 fn is_general(state: State, input: Input, out: &Commands) -> bool {
     match input {
         Input::Leave => true,
-        Input::Run(..) => state != State::Steady,
+        Input::Run(..) | Input::FactoryReset(_) => state != State::Steady,
         Input::Fell(..) => matches!(out[..], [Command::Leave(Reason::Container(..)), ..]),
         _ => false,
     }
@@ -209,7 +234,7 @@ fn is_general(state: State, input: Input, out: &Commands) -> bool {
 /// The cells that do something, as a page of the book.
 fn page() -> String {
     let mut page = String::from(
-        "# The update, state by input\n\nEvery state of an update with every input that changes it or is answered. What is not listed changes nothing.\nIn every state: a request to run a revision is answered SB1402 (but in Steady); when the device goes down for another\nreason, Leaving is next; where a container's fall is not listed, it reboots the device. A device that runs degraded, after\nthree restarts in a row that a container's fall forced, stays up instead, in Steady too.\nTrials are in place, by reboot (before it), this boot (after it), or the cold boot after an update in place.\n\n| state | input | next | asks for |\n|---|---|---|---|\n",
+        "# The update, state by input\n\nEvery state of an update with every input that changes it or is answered. What is not listed changes nothing.\nIn every state: a request to run a revision, or for a factory reset, is answered SB1402 (but in Steady); when the\ndevice goes down for another reason, Leaving is next; where a container's fall is not listed, it reboots the device. A device that runs degraded, after\nthree restarts in a row that a container's fall forced, stays up instead, in Steady too.\nTrials are in place, by reboot (before it), this boot (after it), or the cold boot after an update in place.\n\n| state | input | next | asks for |\n|---|---|---|---|\n",
     );
     for (name, boot, state) in states() {
         for (input_name, input) in inputs() {
@@ -253,8 +278,8 @@ fn the_table_keeps_its_invariants() {
             let stores = out.iter().filter(|command| matches!(command, Command::Store(..))).count();
             assert!(stores <= 1, "{cell}: two stores for one transition");
             let answers = out.iter().filter(|command| matches!(command, Command::Answer(..))).count();
-            let asked = matches!(input, Input::Run(..)) && answers == 0;
-            let loading = matches!(update.state, State::Loading { .. });
+            let asked = matches!(input, Input::Run(..) | Input::FactoryReset(_)) && answers == 0;
+            let loading = matches!(update.state, State::Loading { .. } | State::Intending { .. });
             if matches!(state, State::Leaving { .. }) {
                 assert!(out.is_empty(), "{cell}: the device goes down");
                 continue;
@@ -274,10 +299,11 @@ fn the_table_keeps_its_invariants() {
             match input {
                 Input::Leave => {
                     assert!(matches!(update.state, State::Leaving { .. }), "{cell}");
-                    let waits = matches!(state, State::Loading { .. });
+                    let waits = matches!(state, State::Loading { .. } | State::Intending { .. })
+                        || matches!(state, State::Resetting { .. } | State::Keeping { .. });
                     assert_eq!(answers, usize::from(waits), "{cell}: who waits for an answer gets one");
                 }
-                Input::Run(..) if state != State::Steady => {
+                Input::Run(..) | Input::FactoryReset(_) if state != State::Steady => {
                     let busy = Answer::Refused(Code::UpdateBusy.into(), limits::RETRY_AFTER_UPDATE_S);
                     assert_eq!((update.state, &out[..]), (state, &[Command::Answer(ConnId(3), busy)][..]), "{cell}");
                 }

@@ -16,7 +16,7 @@ use runtime::{
     boot::{self, Mode},
     fault::Code,
     id::RevName,
-    journal::{self, Kind, Phase, Record},
+    journal::{self, Phase, Record},
     limits,
     machine::Machine,
     port::{BootEnv, BootVars, Disk, Name, Region, Stage, Volume},
@@ -151,13 +151,7 @@ pub fn factory(revision: &Revision, buffers: &mut Buffers) -> Hardware {
         disk.write(file(key), b"{}").expect("an empty volume");
     }
     disk.write(file(".pvr/json"), revision.state.as_bytes()).expect("an empty volume");
-    let record = Record {
-        candidate: revision.rev,
-        previous: revision.rev,
-        kind: Kind::Reboot,
-        phase: Phase::Done { cold_pending: false },
-        falls: 0,
-    };
+    let record = Record::none(revision.rev);
     store::prepare(&mut disk, &mut bench.journal(), &record, &mut buffers.scratch()).expect("an empty volume");
     store::record(&mut disk, &mut bench.journal(), &record, None).expect("an empty volume");
     let vars = BootVars { committed: revision.rev, candidate: None, previous: None };

@@ -195,6 +195,10 @@ impl Sea<'_> {
                 store::collect(&mut disk, &keep, &mut self.buffers.scratch())?;
                 Ok(())
             }
+            Job::Intend(record) => {
+                store::factory::intend(&mut disk, &mut journal, &record, &mut self.buffers.scratch())
+            }
+            Job::Clear => store::factory::clear(&mut disk, &mut journal, &mut self.buffers.scratch()),
             Job::Adopt(_, id) => {
                 // as the errands leave it: written and hashed, not synced
                 Ok(self.bench.arrive(id, content(id))?)

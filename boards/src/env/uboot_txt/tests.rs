@@ -244,8 +244,14 @@ fn w1_a_candidate_that_fails_is_tried_a_bounded_number_of_times_whatever_power_d
         for cuts in 0..1u32 << 8 {
             let mut medium = medium(&initial(&vars("1", None, None)).unwrap(), b"pv_trying=2");
             open(&mut medium).store(&vars("1", Some("2"), None)).unwrap();
-            let journal =
-                Record { candidate: rev("2"), previous: rev("1"), kind: Kind::Reboot, phase: Phase::Armed, falls: 0 };
+            let journal = Record {
+                candidate: rev("2"),
+                previous: rev("1"),
+                kind: Kind::Reboot,
+                phase: Phase::Armed,
+                falls: 0,
+                factory_reset: false,
+            };
             let mut device = Device { bytes: medium.bytes, journal: Some(journal), trials: 0 };
             // Power fails before the store in the boots that `cuts` names; then no more.
             for boot in 0..8 {

@@ -59,7 +59,7 @@ fn volume_of(name: Name<'_>) -> Volume {
         | Name::Trail(volume, ..)
         | Name::File(volume, ..) => volume,
         Name::Last => Volume::Boot,
-        Name::Endpoint(_) => Volume::Storage,
+        Name::Endpoint(_) | Name::Others => Volume::Storage,
     }
 }
 
@@ -158,6 +158,7 @@ impl Disk for Bench {
         let files = hw.files(volume_of(name));
         let entries = match name {
             Name::AllIncoming(_) => files.below(Folder::Incoming),
+            Name::Others => files.below(Folder::Root),
             _ => files.entry(name).filter(|entry| files.live.contains_key(entry)).into_iter().collect(),
         };
         if entries.is_empty() {

@@ -133,6 +133,7 @@ impl Files {
             Name::File(_, stage, rev, key) => (self.folder_of(stage, rev)?, Label::Key(key.into())),
             Name::Last => (Folder::Root, Label::Last),
             Name::Endpoint(stage) => (Folder::Root, Label::Endpoint(stage)),
+            Name::Others => unreachable!("many names"),
         })
     }
 
