@@ -224,7 +224,9 @@ impl Linux {
     /// Whether this device has such an errand.
     fn is_wanted(&self, resident: Resident) -> bool {
         match resident {
-            Resident::Keeper | Resident::Log => self.settings.rescue.is_none(),
+            Resident::Keeper => self.settings.rescue.is_none(),
+            // Its folder may be one that a factory reset removes.
+            Resident::Log => self.settings.rescue.is_none() && self.settled,
             Resident::Verify => true,
             // What it recalls, its key and tokens, must not be from before a factory reset that has not ended.
             Resident::Endpoint => self.settings.endpoint.is_some() && self.settled,

@@ -743,6 +743,8 @@ mod tests {
             Message::OpenFile { rev: rev(), key: ".pv/progress" },
             Message::ListObjects,
             Message::ListSteps,
+            Message::Intend { bytes: &[4; 512] },
+            Message::Clear,
             Message::Receive { length: 10, already: b"abc" },
             Message::Send { length: 10 },
             Message::Hash,

@@ -173,6 +173,46 @@ fn a_revision_comes_and_goes() {
     assert_eq!(names(at("objects/.incoming")), [""; 0]);
 }
 
+/// As a client's request and the boot after it do it: what is neither an object nor a revision goes too, but for what a
+/// loader may read and what belongs to the file system.
+#[test]
+fn a_factory_reset_leaves_the_factory_revision() {
+    let temp = Temp::new("factory");
+    let (mut disk, at) = (temp.open(), |path: &str| temp.0.join("storage").join(path));
+    [1, 2, 98, 99].iter().for_each(|object| arrive(&temp, id(*object)));
+    for (name, page) in [("7", 1), ("locals/a", 2)] {
+        stage(&mut disk, name, &state(page, 98), &[]).unwrap();
+    }
+    fs::rename(at("trails/7"), at("trails/0")).unwrap();
+    let mut journal = disk.journal().unwrap();
+    let intent = Record { factory_reset: true, ..Record::none(rev("locals/a")) };
+    for name in ["0", "locals/a"] {
+        store::prepare(&mut disk, &mut journal, &armed(name), &mut scratch()).unwrap();
+    }
+    store::remember(&mut disk, b"a key").unwrap();
+    for path in
+        ["disks/perm/web/data", "disks/rev/locals/a/web", "logs/locals/a/web", "cache/meta", "boot", "lost+found"]
+    {
+        fs::create_dir_all(at(path)).unwrap();
+    }
+    std::os::unix::fs::symlink("/etc", at("disks/perm/web/data/etc")).unwrap();
+    fs::write(at("boot/uboot.txt"), "pv_rev=0").unwrap();
+    store::factory::intend(&mut disk, &mut journal, &intent, &mut scratch()).unwrap();
+    assert_eq!(journal::load(&mut journal), Ok(Some(intent)));
+    for _ in 0..2 {
+        store::factory::clear(&mut disk, &mut journal, &mut scratch()).unwrap();
+        assert_eq!(names(at("")), ["boot", "lost+found", "objects", "trails"]);
+        assert_eq!((names(at("trails")), names(at("trails/locals"))), (vec!["0".into(), "locals".into()], vec![]));
+        assert_eq!(names(temp.0.join("boot/trails")), ["0", "locals"]);
+        assert_eq!(names(at("objects")).len(), 1 + 3, "kernel, initrd and page, beside what comes in");
+        assert_eq!(journal::load(&mut journal), Ok(Some(Record::none(rev("0")))));
+        assert_eq!(store::read_last(&mut disk), Ok(Some(rev("0"))));
+        store::remember(&mut disk, b"another key").unwrap();
+        fs::create_dir_all(at("disks/perm/web")).unwrap();
+    }
+    assert!(Path::new("/etc/passwd").exists() && at("boot/uboot.txt").exists());
+}
+
 #[test]
 fn no_symbolic_link_is_followed() {
     let temp = Temp::new("symlink");
