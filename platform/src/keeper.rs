@@ -153,21 +153,8 @@ impl Keeper {
         }
     }
 
-    /// Sweeps, and writes again what a final record promises to show.
     fn recover(&mut self) -> Outcome {
-        store::recover(&mut self.volumes)?;
-        let factory = RevName::factory();
-        let progress = Name::File(Volume::Storage, Stage::Live, factory, ".pv/progress");
-        let staged = self.volumes.exists(Name::Trail(Volume::Storage, Stage::Live, factory))?;
-        if staged && !self.volumes.exists(progress)? {
-            store::progress(&mut self.volumes, factory, &Progress::FACTORY.to_string())?;
-        }
-        if let Ok(Some(record)) = journal::load(&mut self.journal)
-            && let Some(progress) = Progress::of(&record)
-        {
-            // The revision may have been collected since.
-            let _ = store::progress(&mut self.volumes, record.candidate, &progress.to_string());
-        }
+        recover(&mut self.volumes, &mut self.journal)?;
         Ok(0.into())
     }
 
@@ -349,6 +336,24 @@ impl Keeper {
         write(&mut self.volumes, &mut text)?;
         memory(text.as_bytes())
     }
+}
+
+/// Sweeps, and writes again what a final record promises to show.
+pub fn recover(volumes: &mut Volumes, journal: &mut BlockRegion) -> Result<(), Code> {
+    store::recover(volumes)?;
+    let factory = RevName::factory();
+    let progress = Name::File(Volume::Storage, Stage::Live, factory, ".pv/progress");
+    let staged = volumes.exists(Name::Trail(Volume::Storage, Stage::Live, factory))?;
+    if staged && !volumes.exists(progress)? {
+        store::progress(volumes, factory, &Progress::FACTORY.to_string())?;
+    }
+    if let Ok(Some(record)) = journal::load(journal)
+        && let Some(progress) = Progress::of(&record)
+    {
+        // The revision may have been collected since.
+        let _ = store::progress(volumes, record.candidate, &progress.to_string());
+    }
+    Ok(())
 }
 
 /// The buffers of one request.

@@ -1,7 +1,21 @@
 //! Replay: every state in which a power cut may leave a real disk, made from a recording of its writes, and held to the
 //! laws by the code that a device starts with.
 //!
-//! Reading order: `recording` (what is replayed), `log` (the writes).
+//! Reading order: `recording` (what is replayed), `log` (the writes), `states` (what a cut may leave of them), `laws` (what
+//! must hold), `checker` (how a state is looked at), `run` (a recording, gone through). Below that: `layers` and `shown`
+//! make a state a disk at the cost of what differs; `ext4` names contents; `volume` and `loader` are the two views;
+//! `reports` is what was promised; `crew` are the processes.
 
+pub mod checker;
+pub mod crew;
+pub mod ext4;
+pub mod laws;
+pub mod layers;
+pub mod loader;
 pub mod log;
 pub mod recording;
+pub mod reports;
+pub mod run;
+pub mod shown;
+pub mod states;
+pub mod volume;

@@ -1,0 +1,161 @@
+//! Where a file's bytes lie on an ext4 partition: so much of the format that a file's content gets a name from the names of
+//! the blocks that hold it, without reading it.
+//!
+//! Invariants: total. What is not understood (other features, a tree that is too deep, numbers outside of the partition)
+//! is an error, and whoever asked reads the file instead. Equal names mean equal content; not the other way round.
+//! Does not: replay a journal, look at checksums, find files by name. It looks at the medium, so it is asked right after
+//! mounting, before anything is written through the mount.
+
+use sha2::{Digest, Sha256};
+
+use super::layers::{BLOCK, Id, Range};
+use crate::tour::{Outcome, ensure, fail};
+
+/// Reads blocks of a disk, and names them.
+pub trait Blocks {
+    /// A block's bytes.
+    fn read(&mut self, block: u64, out: &mut [u8; BLOCK]) -> Outcome<()>;
+    /// The name of a block's content.
+    fn id(&mut self, block: u64) -> Outcome<Id>;
+}
+
+const EXTENTS: u32 = 0x8_0000;
+const INLINE: u32 = 0x1000_0000;
+const EXTENT_MAGIC: u64 = 0xf30a;
+/// The format allows five.
+const DEPTH_MAX: u64 = 5;
+/// More than any file of ours has.
+const EXTENTS_MAX: usize = 65_536;
+const BLOCK64: u64 = BLOCK as u64;
+
+/// A partition.
+pub struct Ext4<'a, B: Blocks> {
+    blocks: &'a mut B,
+    part: Range,
+    block_size: u64,
+    inode_size: u64,
+    inodes_per_group: u64,
+    descriptor: u64,
+    /// First block of the group descriptors.
+    table: u64,
+}
+
+/// Bytes of the partition, one after the other in the file.
+struct Run {
+    /// First byte in the file.
+    logical: u64,
+    /// First byte on the partition; `None`: zeros.
+    physical: Option<u64>,
+    length: u64,
+}
+
+impl<'a, B: Blocks> Ext4<'a, B> {
+    /// Reads the superblock.
+    pub fn open(blocks: &'a mut B, part: Range) -> Outcome<Self> {
+        let mut ext4 =
+            Self { blocks, part, block_size: 1024, inode_size: 0, inodes_per_group: 0, descriptor: 32, table: 0 };
+        let head = ext4.bytes(1024, 1024)?;
+        ensure(number(&head, 0x38, 2) == 0xef53, || "no superblock".into())?;
+        let (shift, inode_size) = (number(&head, 0x18, 4), number(&head, 0x58, 2));
+        ensure(shift <= 2 && (128..=1024).contains(&inode_size), || "sizes of another kind".into())?;
+        ext4.block_size = 1024 << shift;
+        ext4.inode_size = inode_size;
+        ext4.inodes_per_group = number(&head, 0x28, 4).max(1);
+        if number(&head, 0x60, 4) & 0x80 != 0 {
+            ext4.descriptor = number(&head, 0xfe, 2).clamp(32, 1024);
+        }
+        ext4.table = number(&head, 0x14, 4) + 1;
+        Ok(ext4)
+    }
+
+    /// The name of what an inode holds.
+    pub fn content(&mut self, inode: u64) -> Outcome<Id> {
+        let (node, length) = self.inode(inode)?;
+        let flags = number(&node, 0x20, 4) as u32;
+        ensure(flags & INLINE == 0 && flags & EXTENTS != 0, || format!("inode {inode} has no extents"))?;
+        let mut runs = Vec::new();
+        self.runs(&node[0x28..0x28 + 60], DEPTH_MAX, &mut runs)?;
+        runs.sort_by_key(|run| run.logical);
+        let mut hasher = Sha256::new();
+        hasher.update(length.to_le_bytes());
+        for run in runs.iter().filter(|run| run.logical < length) {
+            self.name(run, length, &mut hasher)?;
+        }
+        Ok(hasher.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | Id::from(*byte)))
+    }
+
+    /// Adds what a run contributes: where it stands in the file, and the names of the blocks of the disk that it covers.
+    fn name(&mut self, run: &Run, length: u64, hasher: &mut Sha256) -> Outcome<()> {
+        let take = run.length.min((length - run.logical).next_multiple_of(self.block_size));
+        let Some(physical) = run.physical else { return Ok(()) };
+        let mut done = 0;
+        while done < take {
+            let at = self.part.start + physical + done;
+            let piece = (BLOCK64 - at % BLOCK64).min(take - done);
+            hasher.update((run.logical + done).to_le_bytes());
+            hasher.update((at % BLOCK64).to_le_bytes());
+            hasher.update(self.blocks.id(at / BLOCK64)?.to_le_bytes());
+            done += piece;
+        }
+        Ok(())
+    }
+
+    fn inode(&mut self, inode: u64) -> Outcome<(Vec<u8>, u64)> {
+        let index = inode.checked_sub(1).ok_or("there is no inode 0")?;
+        let (group, place) = (index / self.inodes_per_group, index % self.inodes_per_group);
+        let descriptor = self.bytes(self.table * self.block_size + group * self.descriptor, self.descriptor)?;
+        let high = if self.descriptor >= 64 { number(&descriptor, 0x28, 4) } else { 0 };
+        let table = number(&descriptor, 8, 4) | high << 32;
+        let at = table.checked_mul(self.block_size).and_then(|at| at.checked_add(place * self.inode_size));
+        let node = self.bytes(at.ok_or("an inode outside of the partition")?, 128)?;
+        let length = number(&node, 4, 4) | number(&node, 0x6c, 4) << 32;
+        Ok((node, length))
+    }
+
+    fn runs(&mut self, node: &[u8], depth_max: u64, runs: &mut Vec<Run>) -> Outcome<()> {
+        let (entries, depth) = (number(node, 2, 2), number(node, 6, 2));
+        let fits = 12 * (entries as usize + 1) <= node.len() && depth <= depth_max;
+        ensure(number(node, 0, 2) == EXTENT_MAGIC && fits, || "a tree of extents that is damaged".into())?;
+        for entry in node[12..].chunks_exact(12).take(entries as usize) {
+            if depth == 0 {
+                ensure(runs.len() < EXTENTS_MAX, || "too many extents".into())?;
+                runs.push(self.run(entry));
+                continue;
+            }
+            let below = number(entry, 4, 4) | number(entry, 8, 2) << 32;
+            let node = self.bytes(below.saturating_mul(self.block_size), self.block_size)?;
+            self.runs(&node, depth - 1, runs)?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, entry: &[u8]) -> Run {
+        let (first, count) = (number(entry, 0, 4), number(entry, 4, 2));
+        let start = number(entry, 8, 4) | number(entry, 6, 2) << 32;
+        // Longer ones are those that are not written yet.
+        let (written, count) = if count > 0x8000 { (false, count - 0x8000) } else { (true, count) };
+        let physical = written.then(|| start.saturating_mul(self.block_size));
+        Run { logical: first * self.block_size, physical, length: count * self.block_size }
+    }
+
+    /// Bytes of the partition.
+    fn bytes(&mut self, at: u64, length: u64) -> Outcome<Vec<u8>> {
+        if at.checked_add(length).is_none_or(|end| end > self.part.length) {
+            return fail("something points outside of the partition".into());
+        }
+        let mut out = Vec::with_capacity(length as usize);
+        let mut block = [0; BLOCK];
+        while (out.len() as u64) < length {
+            let place = self.part.start + at + out.len() as u64;
+            self.blocks.read(place / BLOCK64, &mut block)?;
+            let skip = (place % BLOCK64) as usize;
+            let take = (BLOCK - skip).min(length as usize - out.len());
+            out.extend_from_slice(&block[skip..skip + take]);
+        }
+        Ok(out)
+    }
+}
+
+fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
+    bytes[at..at + length].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}

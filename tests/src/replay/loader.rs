@@ -1,0 +1,135 @@
+//! The loader's side: which revisions it finds on the boot partition as it lies on the medium, and which one it boots.
+//!
+//! Invariants: the file system's journal is not replayed, as no loader does. What it decides is decided by the model of
+//! the boot script, `runtime::boot::loader`, which the real script is checked against; its counter is stored as U-Boot
+//! stores it: all variables, in the other copy.
+//! Fault model: what Linux refuses to read without the journal, because a checksum is not what it was, is read by debugfs,
+//! which as a loader believes no checksum; how often that was needed is counted.
+//! Does not: check a hash. A loader boots what it can read; the laws say whether that was right.
+
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use boards::{
+    Board,
+    env::uboot::{Copies, Entries, Layout, Uboot, flags_of, split},
+};
+use runtime::{
+    boot::{self, Facts, LoaderVars},
+    id::{ObjectId, RevName},
+    port::{BootEnv, Loaded, Region},
+    store,
+};
+
+use super::volume::Shelf;
+use crate::tour::{Outcome, fail};
+
+/// What the loader loads of a revision, by its names there.
+pub const ASSETS: [&str; 3] = ["pv-kernel.img", "pv-initrd.img", "pv-fdt.dtb"];
+
+/// The boot partition as the loader sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Boot assets of each revision, and what they hold.
+    pub revisions: BTreeMap<RevName, BTreeMap<String, ObjectId>>,
+    /// The revision that `last` names.
+    pub last: Option<RevName>,
+    /// Some of it is what debugfs says, because Linux would not.
+    pub forced: bool,
+}
+
+impl Seen {
+    /// From what is mounted without its journal.
+    pub fn of(shelf: &Shelf) -> Self {
+        let readable = |(key, content): (&String, &Option<ObjectId>)| Some((key.clone(), (*content)?));
+        let revisions = shelf.trails.iter().map(|(rev, files)| (*rev, files.iter().filter_map(readable).collect()));
+        let last = shelf.read("last").ok().and_then(|sector| store::parse_last(&sector));
+        Self { revisions: revisions.collect(), last, forced: false }
+    }
+
+    /// Reads by debugfs what Linux did not: of the revisions in `wanted` those that do not load.
+    pub fn force(&mut self, device: &str, wanted: &[RevName], scratch: &Path) -> Outcome<()> {
+        let dump = |path: &str| -> Outcome<Option<Vec<u8>>> {
+            let out = scratch.join("dumped");
+            let _ = std::fs::remove_file(&out);
+            let request = format!("dump {path} {}", out.display());
+            let ran =
+                Command::new("debugfs").args(["-c", "-n", "-R", &request, device]).stdin(Stdio::null()).output()?;
+            let said = String::from_utf8_lossy(&ran.stderr);
+            Ok(if said.contains("File not found") { None } else { std::fs::read(&out).ok() })
+        };
+        if self.last.is_none() {
+            self.last = dump("/last")?.and_then(|sector| store::parse_last(&sector));
+        }
+        for rev in wanted.iter().copied().chain(self.last) {
+            if self.loads(&rev) {
+                continue;
+            }
+            for name in ASSETS {
+                if let Some(bytes) = dump(&format!("/trails/{rev}/{name}"))? {
+                    let content = ObjectId(Sha256::digest(bytes).into());
+                    self.revisions.entry(rev).or_default().insert(name.into(), content);
+                    self.forced = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether kernel and initramfs of a revision load.
+    pub fn loads(&self, rev: &RevName) -> bool {
+        self.revisions.get(rev).is_some_and(|files| ASSETS[..2].iter().all(|name| files.contains_key(*name)))
+    }
+}
+
+/// The environment of a board over a region; nothing is kept from one call to the next.
+pub fn load<R: Region>(board: &Board, mut region: R) -> Outcome<(Layout, Option<Loaded>)> {
+    let layout = board.layout(&mut region).map_err(|code| format!("{code:?} while locating the environment"))?;
+    let mut work = vec![0; 2 * layout.size];
+    let mut env = Uboot::new(region, layout, board.env_text, &mut work).map_err(|code| format!("{code:?}"))?;
+    Ok((layout, env.load().ok()))
+}
+
+/// From power-on to the kernel; `None`: nothing boots.
+pub fn run<R: Region>(board: &Board, open: impl Fn() -> R, seen: &Seen) -> Outcome<Option<Facts>> {
+    let (layout, loaded) = load(board, open())?;
+    let limit = boot::BOOTLIMIT;
+    let env = loaded.map(|loaded| LoaderVars { vars: loaded.vars, bootcount: loaded.bootcount, bootlimit: limit });
+    let mut trouble = None;
+    let count = |count| match save(layout, open(), count) {
+        Ok(saved) => saved,
+        Err(error) => {
+            trouble = Some(error);
+            false
+        }
+    };
+    let facts = boot::loader(env, count, |rev| seen.loads(rev), seen.last);
+    trouble.map_or(Ok(facts), Err)
+}
+
+/// `saveenv` with another boot counter, and `env load`: whether it is there then.
+fn save<R: Region>(layout: Layout, mut region: R, count: u32) -> Outcome<bool> {
+    let Copies::Redundant(offsets, _) = layout.copies else {
+        return fail("an environment of a single copy is not replayed".into());
+    };
+    let mut copies = [vec![0; layout.size], vec![0; layout.size]];
+    for (copy, offset) in copies.iter_mut().zip(offsets) {
+        region.read_at(offset, copy).map_err(|code| format!("{code:?} while reading the environment"))?;
+    }
+    let flags = [flags_of(&copies[0]), flags_of(&copies[1])];
+    let Some(active) = layout.select(flags) else { return Ok(false) };
+    let mut data = Vec::new();
+    for entry in Entries::of(&copies[active][layout.header()..]).filter(|entry| split(entry).0 != b"bootcount") {
+        data.extend_from_slice(entry);
+        data.push(0);
+    }
+    data.extend_from_slice(format!("bootcount={count}\0").as_bytes());
+    data.resize(layout.size - layout.header(), 0);
+    let mut copy = crc32fast::hash(&data).to_le_bytes().to_vec();
+    copy.push(flags[active].unwrap_or(0).wrapping_add(1));
+    copy.extend_from_slice(&data);
+    let stored = region.write_at(offsets[1 - active], &copy).and_then(|()| region.sync());
+    Ok(stored.is_ok())
+}

@@ -1,0 +1,157 @@
+//! What was reported when, and which rows of the protocol's table were reached when: both from a recording's marks and from
+//! what was seen from outside.
+//!
+//! Invariants: a report holds in every state whose epoch ends after its entry. Of several about the same thing the last
+//! one holds, or one that comes later in the recording: that may have been on its way. A mark that means nothing is an
+//! error.
+//! Does not: look at a disk.
+
+use runtime::{
+    fault::Code,
+    id::{ObjectId, RevName},
+    protocol::{self, Row},
+};
+
+use super::log::{Entry, Kind, Log, SECTOR};
+use super::recording::{Recording, mark};
+use crate::tour::{Outcome, fail};
+
+/// What was reported.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// `DONE REV`: the revision is committed.
+    Done(RevName),
+    /// `ERROR REV [CODE]`, `WONTGO REV [CODE]`: the update to it ended without it, and why.
+    Failed(RevName, Option<Code>),
+    /// `staged REV`: it is on the device, whole.
+    Staged(RevName),
+    /// `env REV CANDIDATE`: this decision is in force; `None` for no candidate.
+    Decision(RevName, Option<RevName>),
+    /// `memory SHA256` and the like: a file of the storage partition holds this.
+    File(&'static str, ObjectId),
+    /// A word that says nothing about what is on the disk.
+    Other,
+}
+
+/// Files of the storage partition, by what reports call them.
+pub const FILES: [(&str, &str); 4] =
+    [("memory", "endpoint"), ("endpoint", "endpoint"), ("metadata", "metadata"), ("device-meta", "metadata")];
+
+impl Report {
+    /// Reads what stands behind `ack `.
+    fn read(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let rev = |name: &str| RevName::parse(name).ok();
+        let code = |text: &str| text.strip_prefix("SB")?.parse().ok().and_then(Code::from_number);
+        Some(match words[..] {
+            ["DONE", name] => Self::Done(rev(name)?),
+            ["ERROR" | "WONTGO", name] => Self::Failed(rev(name)?, None),
+            ["ERROR" | "WONTGO", name, why] => Self::Failed(rev(name)?, Some(code(why)?)),
+            ["staged", name] => Self::Staged(rev(name)?),
+            ["env", committed] => Self::Decision(rev(committed)?, None),
+            ["env", committed, "-"] => Self::Decision(rev(committed)?, None),
+            ["env", committed, candidate] => Self::Decision(rev(committed)?, Some(rev(candidate)?)),
+            [what, hash] if hash.len() == 64 => {
+                let (_, file) = FILES.iter().find(|(known, _)| *known == what)?;
+                Self::File(file, ObjectId::parse(hash)?)
+            }
+            ["NEW" | "INPROGRESS" | "TESTING" | "message", name] => {
+                rev(name)?;
+                Self::Other
+            }
+            ["paired" | "revoked"] => Self::Other,
+            _ => return None,
+        })
+    }
+}
+
+/// Everything that a recording says besides its writes.
+#[derive(Debug, Default)]
+pub struct Reports {
+    /// Reports, each with the number of entries before it.
+    pub reports: Vec<(usize, Report)>,
+    /// Announcements of rows.
+    pub rows: Vec<(usize, Row)>,
+}
+
+impl Reports {
+    /// Of this recording.
+    pub fn of(recording: &Recording, log: &Log) -> Outcome<Self> {
+        let mut all = Self::default();
+        let mut sector = [0; SECTOR as usize];
+        for (index, entry) in log.entries.iter().enumerate() {
+            let Kind::Write(data) = entry.kind else { continue };
+            if !is_mark(recording, entry) {
+                continue;
+            }
+            log.data(data, &mut sector)?;
+            let Some(text) = mark(&sector) else { return fail(format!("entry {index}: no mark where marks are")) };
+            all.note(index, text)?;
+        }
+        for told in &recording.told {
+            all.note(told.entry as usize, &told.text)?;
+        }
+        all.reports.sort_by_key(|(entry, _)| *entry);
+        Ok(all)
+    }
+
+    fn note(&mut self, entry: usize, text: &str) -> Outcome<()> {
+        let unknown = || format!("entry {entry}: nobody knows what `{text}` means");
+        match text.strip_prefix("ack ") {
+            Some(rest) => self.reports.push((entry, Report::read(rest).ok_or_else(unknown)?)),
+            None => {
+                let step = protocol::TABLE.iter().find(|step| step.id == text).ok_or_else(unknown)?;
+                self.rows.push((entry, step.row));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many reports were made before entry `end`.
+    pub fn in_force(&self, end: usize) -> usize {
+        self.reports.partition_point(|(entry, _)| *entry < end)
+    }
+
+    /// The row whose effects were under way at an entry.
+    pub fn row_at(&self, entry: usize) -> Option<Row> {
+        let before = self.rows.partition_point(|(at, _)| *at <= entry);
+        self.rows[..before].last().map(|(_, row)| *row)
+    }
+
+    /// Whether a collection began between two entries.
+    pub fn collected(&self, from: usize, to: usize) -> bool {
+        self.rows.iter().any(|(at, row)| (from..to).contains(at) && *row == Row::UnnameRevisions)
+    }
+}
+
+/// Whether an entry is a mark.
+pub fn is_mark(recording: &Recording, entry: &Entry) -> bool {
+    entry.at == recording.mark_sector * SECTOR && entry.length == SECTOR && matches!(entry.kind, Kind::Write(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_read_and_others_are_not() {
+        let rev = RevName::parse("locals/a").unwrap();
+        let hash = "0".repeat(64);
+        let known = [
+            ("DONE locals/a", Report::Done(rev)),
+            ("ERROR locals/a SB1401", Report::Failed(rev, Some(Code::GoalsMissed))),
+            ("WONTGO locals/a", Report::Failed(rev, None)),
+            ("staged locals/a", Report::Staged(rev)),
+            ("env 0 locals/a", Report::Decision(RevName::factory(), Some(rev))),
+            ("env locals/a -", Report::Decision(rev, None)),
+            ("TESTING locals/a", Report::Other),
+            (&format!("memory {hash}"), Report::File("endpoint", ObjectId([0; 32]))),
+        ];
+        for (text, report) in known {
+            assert_eq!(Report::read(text), Some(report), "{text}");
+        }
+        for text in ["", "DONE", "DONE ../x", "ERROR 1 SB9", "lunch", &format!("lunch {hash}")] {
+            assert_eq!(Report::read(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! One recording, gone through: its states, what was seen of them, and what is told about it.
+//!
+//! Invariants: before anything else the whole log, replayed over the disk before, gives the disk after, byte for byte. A
+//! recording that holds must show no violation; one in which something was left out on purpose must show some. Every row
+//! of the protocol's table that the recording is about was reached. What a sample left out is told.
+//! A violation is told with the log, the state's name, the seed and the one command that looks at that state again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::checker::CLASSES;
+use super::crew::{self, Order, Seen};
+use super::layers::{BLOCK, Ground, Layers, Range};
+use super::log::{Entry, Kind, Log};
+use super::recording::{Control, Recording};
+use super::reports::{Reports, is_mark};
+use super::states::{Counts, EXHAUSTIVE, Name, Walk, apply, mixed};
+use crate::evidence_rows::Row;
+use crate::tour::disk::Disk;
+use crate::tour::{Outcome, ensure, fail};
+
+/// Violations of one recording that are told in full.
+const TOLD_MAX: usize = 5;
+
+/// How a recording is gone through.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where everything that is drawn begins.
+    pub seed: u64,
+    /// How many states, drawn of all; `None`: all.
+    pub sample: Option<u64>,
+    /// This state alone.
+    pub only: Option<Name>,
+    /// Where the image of that state is written to.
+    pub keep: Option<PathBuf>,
+    /// Checkers at the same time.
+    pub hands: usize,
+}
+
+/// A recording, opened.
+pub struct Replay {
+    recording: Recording,
+    log: Log,
+    reports: Reports,
+    disk: Layers,
+    length: u64,
+    parts: [Range; 3],
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+struct Found {
+    looked: u64,
+    bad: u64,
+    told: Vec<(String, Vec<String>)>,
+    laws: BTreeMap<String, u64>,
+    classes: [BTreeSet<String>; CLASSES.len()],
+    combined: BTreeSet<Vec<String>>,
+    rows: BTreeMap<&'static str, u64>,
+    repairs: u64,
+    forced: u64,
+}
+
+impl Found {
+    fn add(&mut self, reports: &Reports, seen: Seen) {
+        self.looked += 1;
+        self.repairs += seen.repairs;
+        self.forced += u64::from(seen.forced);
+        if let Some(row) = reports.row_at(seen.reached) {
+            *self.rows.entry(row.id()).or_default() += 1;
+        }
+        for (values, value) in self.classes.iter_mut().zip(&seen.classes) {
+            values.insert(value.clone());
+        }
+        self.combined.insert(seen.classes);
+        if seen.violations.is_empty() {
+            return;
+        }
+        self.bad += 1;
+        for violation in &seen.violations {
+            let law = violation.split(':').next().unwrap_or_default();
+            *self.laws.entry(law.into()).or_default() += 1;
+        }
+        if self.told.len() < TOLD_MAX {
+            self.told.push((seen.name, seen.violations));
+        }
+    }
+}
+
+impl Replay {
+    /// Opens the recording in `folder`, and shows that its log is exact.
+    pub fn open(folder: &Path) -> Outcome<Self> {
+        let recording = Recording::read(folder)?;
+        let board = boards::find(&recording.board).ok_or_else(|| format!("there is no board {}", recording.board))?;
+        let before = File::open(recording.before())?;
+        let length = before.metadata()?.len();
+        let log = Log::read(&recording.log(), length)?;
+        let reports = Reports::of(&recording, &log)?;
+        let disk = Disk::open(&recording.before(), board)?;
+        ensure(disk.flash().is_none(), || "an environment in flash is not in the log of the disk".into())?;
+        let parts = [disk.env, disk.boot, disk.storage].map(|part| Range { start: part.start, length: part.length });
+        // The whole disk holds a raw environment: then what is on neither partition counts.
+        let sums = [parts[0].length == length, false, false]
+            .map(|whole| if whole { Range { start: 0, length: 0 } } else { parts[0] });
+        let ranges = [sums[0], parts[1], parts[2]];
+        let ground = Arc::new(Ground::new(before, log.file()?)?);
+        let replay = Self { disk: Layers::new(ground, ranges), recording, log, reports, length, parts };
+        replay.is_exact()?;
+        Ok(replay)
+    }
+
+    /// Fails unless all of the log makes the disk after.
+    fn is_exact(&self) -> Outcome<()> {
+        let mut disk = self.disk.clone();
+        // The recorder's disk keeps what was given up.
+        for entry in self.log.entries.iter().filter(|entry| entry.kind != Kind::Discard) {
+            apply(&mut disk, entry, None)?;
+        }
+        let after = File::open(self.recording.after())?;
+        ensure(after.metadata()?.len() == self.length, || "the disk after has another size".into())?;
+        let (mut ours, mut theirs) = ([0; BLOCK], [0; BLOCK]);
+        for block in 0..self.length.div_ceil(BLOCK as u64) {
+            let length = (self.length - block * BLOCK as u64).min(BLOCK as u64) as usize;
+            theirs[length..].fill(0);
+            after.read_exact_at(&mut theirs[..length], block * BLOCK as u64)?;
+            disk.read(block, &mut ours)?;
+            ensure(ours == theirs, || {
+                format!("replayed whole, byte {} differs from the disk after", block * BLOCK as u64)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Goes through it; whether it is as it must be.
+    pub fn run(&self, options: &Options, scratch: &Path) -> Outcome<(Row, bool)> {
+        let begun = Instant::now();
+        let is_mark = |entry: &Entry| is_mark(&self.recording, entry);
+        let in_force = |end: usize| self.reports.in_force(end);
+        let walk = || Walk::new(&self.log, self.recording.begin as usize, options.seed, &is_mark, &in_force);
+        let share = match (&options.only, options.sample) {
+            (None, Some(sample)) => {
+                let mut all = walk();
+                all.all(self.disk.clone(), &mut |_| Ok(true))?;
+                Some((sample, all.counts.distinct))
+            }
+            _ => None,
+        };
+        let order = Order {
+            recording: &self.recording.folder,
+            folder: scratch.join(format!("replay-{}-{}", self.recording.name, std::process::id())),
+            hands: options.hands,
+            disk: self.disk.clone(),
+            length: self.length,
+            parts: self.parts,
+        };
+        let found = Mutex::new(Found::default());
+        let mut counts = Counts::default();
+        let make = |give: &mut dyn FnMut(_) -> Outcome<bool>| {
+            let mut walk = walk();
+            if let Some(name) = &options.only {
+                let state = walk.one(self.disk.clone(), name)?;
+                if let Some(image) = &options.keep {
+                    self.keep(&state.disk, image)?;
+                }
+                return give(state).map(drop);
+            }
+            let mut number = 0;
+            walk.all(self.disk.clone(), &mut |state| {
+                number += 1;
+                let drawn = |(sample, of): (u64, u64)| mixed(options.seed ^ mixed(number)) % of.max(1) < sample;
+                if share.is_none_or(drawn) { give(state) } else { Ok(true) }
+            })?;
+            counts = walk.counts.clone();
+            Ok(())
+        };
+        crew::look(&order, make, &|seen| found.lock().expect("no holder panics").add(&self.reports, seen))?;
+        let found = found.into_inner().expect("no holder panics");
+        let seconds = begun.elapsed().as_secs_f64();
+        self.tell(options, &counts, &found, seconds);
+        let command = format!("ci/evidence replay {}", self.recording.name);
+        let row = Row {
+            name: format!("replay {}", self.recording.name),
+            count: counts.states,
+            distinct: found.looked,
+            violations: found.bad,
+            seed: options.seed,
+            command,
+        };
+        let holds = self.judge(options, &found);
+        Ok((row, holds))
+    }
+
+    /// Writes a state's image, with holes where the disk before has them.
+    fn keep(&self, disk: &Layers, image: &Path) -> Outcome<()> {
+        let mut copy = std::process::Command::new("cp");
+        let copied = copy.arg("--sparse=always").arg(self.recording.before()).arg(image).status()?;
+        ensure(copied.success(), || format!("{} could not be written", image.display()))?;
+        let file = File::options().write(true).open(image)?;
+        let mut bytes = [0; BLOCK];
+        for block in disk.changed() {
+            let length = (self.length - block * BLOCK as u64).min(BLOCK as u64) as usize;
+            disk.read(block, &mut bytes)?;
+            file.write_all_at(&bytes[..length], block * BLOCK as u64)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, options: &Options, counts: &Counts, found: &Found, seconds: f64) {
+        let Recording { name, operation, control, .. } = &self.recording;
+        let [prefixes, subsets, torn] = counts.kinds;
+        println!(
+            "{name:<20} {operation}, control {}: {} states ({prefixes} prefixes, {subsets} subsets, {torn} torn), {} distinct, \
+             {} looked at, {} violate a law; {:.0}/s",
+            control.word(),
+            counts.states,
+            counts.distinct,
+            found.looked,
+            found.bad,
+            found.looked as f64 / seconds.max(0.001),
+        );
+        println!(
+            "{:<20} {} entries, {} epochs of at most {} writes, {} of more than {EXHAUSTIVE} sampled ({} pairs left out), \
+             {} discards; {} repairs, {} forced views of the loader",
+            "",
+            self.log.entries.len(),
+            counts.epochs,
+            counts.largest,
+            counts.sampled.0,
+            counts.sampled.1,
+            counts.discards,
+            found.repairs,
+            found.forced,
+        );
+        let classes: Vec<String> =
+            CLASSES.iter().zip(&found.classes).map(|(class, values)| format!("{class} {}", values.len())).collect();
+        println!("{:<20} {} classes: {}", "", found.combined.len(), classes.join(", "));
+        let rows: Vec<String> = found.rows.iter().map(|(row, count)| format!("{row} {count}")).collect();
+        if !rows.is_empty() {
+            println!("{:<20} states by row: {}", "", rows.join(", "));
+        }
+        for (law, count) in &found.laws {
+            println!("{:<20} {law}: {count}", "");
+        }
+        let limit = if *control == Control::None { TOLD_MAX } else { 1 };
+        for (state, violations) in found.told.iter().take(limit) {
+            println!("{:<20} {} state {state}, seed {}:", "", self.recording.log().display(), options.seed);
+            violations.iter().take(TOLD_MAX).for_each(|violation| println!("{:<24} {violation}", ""));
+            println!("{:<24} again: ci/evidence replay {name} --state {state} --keep state.img", "");
+        }
+    }
+
+    /// Whether what was found is what the recording must show.
+    fn judge(&self, options: &Options, found: &Found) -> bool {
+        let must_fail = self.recording.control != Control::None && options.only.is_none();
+        if must_fail != (found.bad > 0) {
+            let what = if must_fail { "nothing was found, though something was left out" } else { "a law is broken" };
+            println!("FAILED {}: {what}", self.recording.name);
+            return false;
+        }
+        true
+    }
+
+    /// The name of the recording.
+    pub fn name(&self) -> &str {
+        &self.recording.name
+    }
+}
+
+/// The folders of recordings below `folder`, or `folder` itself if it is one.
+pub fn recordings(folder: &Path) -> Outcome<Vec<PathBuf>> {
+    if folder.join("recording.json").exists() {
+        return Ok(vec![folder.into()]);
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))? {
+        let path = entry?.path();
+        if path.join("recording.json").exists() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    if found.is_empty() { fail(format!("{}: no recordings", folder.display())) } else { Ok(found) }
+}
