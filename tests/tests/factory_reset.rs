@@ -18,7 +18,7 @@ use tests::sim::{
     r#gen::Gen,
     laws::law_1_named_is_whole,
     loader::{self, LAYOUT, OFFSETS, Skill},
-    medium::{Bench, Fault, Hardware, Mutant},
+    medium::{Bench, Fault, Hardware, Mutant, Reach},
 };
 
 const MEMORY: &[u8] = &[7; 700];
@@ -251,7 +251,7 @@ fn fail_everywhere(wrong: Wrong) -> Result<u64, String> {
             for at in 0.. {
                 let bench = used.bench(wrong);
                 let fail = |hardware: &mut Hardware| {
-                    hardware.fault = Some(Fault { at: hardware.calls + at, sticky, code });
+                    hardware.fault = Some(Fault { at: hardware.calls + at, sticky, code, reach: Reach::Part });
                 };
                 let how = format!("{code} at call {at}, sticky {sticky}, in the boot {in_boot}");
                 let answered = if in_boot {
