@@ -291,19 +291,20 @@ mod tests {
         let container = PartName::parse("web").ok();
         let phase = Phase::Failed { code: Code::GoalsMissed, container };
         let [candidate, previous] = ["locals/b", "locals/before"].map(|name| RevName::parse(name).unwrap());
-        let slot = encode(0x0403_0201, &Record { candidate, previous, kind: Kind::InPlace, phase, falls: 9 });
+        let (kind, factory_reset) = (Kind::InPlace, true);
+        let slot = encode(0x0403_0201, &Record { candidate, previous, kind, phase, falls: 9, factory_reset });
         let (first, second, third, last) = (22, 94, 166, 230);
-        assert_eq!(&slot[4..16], b"SWBJ\x01\0\xd7\0\x01\x02\x03\x04", "magic, version, length, sequence");
+        assert_eq!(&slot[4..16], b"SWBJ\x01\0\xd8\0\x01\x02\x03\x04", "magic, version, length, sequence");
         assert_eq!(slot[16..20], [2, 3, 0, 0], "in place, failed, no tries, not cold");
         assert_eq!(slot[20..22], (Code::GoalsMissed as u16).to_le_bytes());
         assert_eq!(&slot[first..first + 9], b"\x08locals/b");
         assert_eq!(&slot[second..second + 14], b"\x0dlocals/before");
         assert_eq!(&slot[third..third + 4], b"\x03web");
-        assert_eq!(slot[last], 9);
+        assert_eq!(slot[last..last + 2], [9, 1], "falls, factory reset");
         assert_eq!(decode(&slot).and_then(|(_, record)| record).map(|record| record.previous), Some(previous));
-        assert!(slot[last + 1..].iter().all(|byte| *byte == 0));
+        assert!(slot[last + 2..].iter().all(|byte| *byte == 0));
         assert_eq!([Kind::Reboot, Kind::InPlace].map(Kind::word), ["reboot", "in-place"]);
-        let tries = |phase| Record { candidate, previous, kind: Kind::Reboot, phase, falls: 0 }.tries();
+        let tries = |phase| Record::none(candidate).with(phase).tries();
         assert_eq!([tries(Phase::Trial { tries: 3 }), tries(Phase::Armed)], [3, 0]);
     }
 
