@@ -11,10 +11,18 @@ use crate::replay::log::{Entry, Kind, Log, SECTOR};
 use crate::replay::recording::{self, Recording};
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, fail};
+use runtime::protocol::{Row, TABLE};
 
-/// Rows that wait for a medium, and how often: `trails/` and `trails/locals/` are two folders.
-const SYNCS: [(&str, usize); 10] =
-    [("I3", 1), ("I5", 1), ("I7", 2), ("P3", 1), ("P5", 1), ("E3", 1), ("J3", 1), ("G3", 1), ("M2", 1), ("M4", 1)];
+/// How often a row waits for a medium.
+fn syncs(id: &str) -> usize {
+    let Some(step) = TABLE.iter().find(|step| step.id == id) else { return 0 };
+    match step.row {
+        Row::SyncTrails => 2, // `trails/` and `trails/locals/`
+        Row::SyncContents | Row::SyncObjects | Row::SyncAssets | Row::Checkpoint | Row::SyncCopy | Row::SyncRecord => 1,
+        Row::SyncUnnamed | Row::SyncMemory | Row::SyncRoot => 1,
+        _ => 0,
+    }
+}
 
 /// What may not be exceeded.
 struct Bound {
@@ -47,7 +55,7 @@ pub struct Counts {
     stores: usize,
     /// Syncs of the procedures.
     syncs: usize,
-    /// Flushes between a row that syncs and the next mark.
+    /// Flushes between the mark of a row that syncs and the next mark.
     sync_flushes: usize,
     /// Marks, by their text; what was reported by its first two words.
     marks: BTreeMap<String, usize>,
@@ -76,10 +84,8 @@ pub fn of(recording: &Recording) -> Outcome<Counts> {
             pending = 0;
         }
         if let Some(text) = mark(&log, entry, recording.mark_sector)? {
-            if !text.starts_with("ack ") {
-                counts.syncs += syncs(&text);
-                row = text.clone();
-            }
+            counts.syncs += syncs(&text);
+            row = text.clone();
             let key: Vec<&str> = text.split(' ').take(2).collect();
             *counts.marks.entry(key.join(" ")).or_default() += 1;
         } else if let Kind::Write(_) = entry.kind {
@@ -91,10 +97,6 @@ pub fn of(recording: &Recording) -> Outcome<Counts> {
         }
     }
     Ok(counts)
-}
-
-fn syncs(row: &str) -> usize {
-    SYNCS.iter().find(|(id, _)| *id == row).map_or(0, |(_, count)| *count)
 }
 
 /// The text of a mark, if the entry is one.
@@ -131,5 +133,20 @@ impl fmt::Display for Counts {
         let marks: Vec<String> = marks.iter().map(|(text, count)| format!("{text} {count}")).collect();
         write!(f, "{entries} entries, {} kB, {flushes} flushes, {epoch} writes between two; ", bytes / 1024)?;
         write!(f, "{stores} stores, {syncs} syncs with {sync_flushes} flushes; marks: {}", marks.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_that_is_called_a_sync_counts_as_one() {
+        for step in TABLE {
+            let name = format!("{:?}", step.row);
+            let waits = name.starts_with("Sync") || name == "Checkpoint";
+            assert_eq!(syncs(step.id) > 0, waits, "{name}");
+        }
+        assert_eq!(syncs("ack DONE"), 0);
     }
 }

@@ -196,14 +196,21 @@ fn pair(device: &Device) -> Outcome<()> {
     ensure(output.status.success(), || format!("pvr device pair: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// An hour of a device in little: logs, containers that come and go, folders that grow.
+/// A day of a device in little: logs, containers that come and go, a folder that grows.
 fn steady(take: &mut Take<'_>) -> Outcome<()> {
-    for round in 0..4 {
+    take.lab.take_copy()?;
+    for round in 0..6 {
         for request in 0..25 {
             let path = format!("/none-{round}-{request}");
             wait_for("web", 30, || Ok(http::get(take.lab.device.ports.web, &path).ok()))?;
         }
-        control(take, "containers restart counter")?;
+        ["counter", "web"]
+            .iter()
+            .try_for_each(|name| control(take, &format!("containers restart {name}")).map(drop))?;
+        for number in 0..20 {
+            std::fs::write(object(take.lab, number)?, format!("{round} {number}\n"))?;
+        }
+        take.lab.send_objects()?;
         std::thread::sleep(std::time::Duration::from_secs(8));
     }
     Ok(())

@@ -113,6 +113,14 @@ impl Lab {
         Ok(&self.work()?.folder)
     }
 
+    /// Sends the objects of the working copy, and no revision.
+    pub fn send_objects(&self) -> Outcome<()> {
+        let work = self.work()?;
+        work.commit("objects")?;
+        let url = format!("http://127.0.0.1:{}/cgi-bin/pvr/objects", self.device.ports.endpoint);
+        work.run(&["putobjects", &url]).map(drop)
+    }
+
     /// The initramfs with one file more, or another one in its place.
     pub fn initrd_with(&self, file: &str, content: &[u8]) -> Outcome<Vec<u8>> {
         Ok(cpio::with_file(self.work()?.read(INITRD)?, file, content))
