@@ -3,6 +3,7 @@
 //! media and the plug, `loader` what runs before us, `fleet` the revisions and how they behave, `laws` the observers,
 //! `explore` and `suite` what is gone through.
 
+pub mod chores;
 pub mod device;
 pub mod explore;
 pub mod fleet;

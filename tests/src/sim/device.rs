@@ -2,7 +2,8 @@
 //! environment codec between the simulated doors, until nothing is left to do.
 
 use crate::sim::{
-    fleet::{Quality, Revision, content, rev},
+    chores::Chore,
+    fleet::{Quality, Revision, content, quality, rev},
     r#gen::Gen,
     laws::{Broken, Laws},
     life::Life,
@@ -43,6 +44,8 @@ const _: () = assert!(TEXT.len() > SECTOR && TEXT.len() + 128 < LAYOUT.size);
 pub struct Voyage {
     /// The factory revision, then the updates in order.
     pub fleet: Vec<Revision>,
+    /// What its user does with them.
+    pub chores: Vec<Chore>,
     /// How well the loader does its part.
     pub skill: Skill,
     /// After so many effects the power goes; then after so many more; and so on.
@@ -192,8 +195,7 @@ pub(super) fn power_on(
     }
     let booted = laws.booted(bench, facts.as_ref(), &voyage.fleet, voyage.skill != Skill::Careless)?;
     let facts = facts.expect("law 5 holds");
-    let revision = voyage.fleet.iter().find(|revision| revision.rev == booted).expect("law 5 holds");
-    if revision.quality == Quality::KernelPanics {
+    if quality(&voyage.fleet, booted) == Quality::KernelPanics {
         return Ok(false);
     }
 
@@ -248,6 +250,7 @@ pub(super) fn power_on(
         events: VecDeque::new(),
         cold: true,
         left: false,
+        arriving: None,
         broken: None,
         postponed: None,
         env: loaded.is_some(),

@@ -22,6 +22,19 @@ pub enum Quality {
     Breaks,
 }
 
+impl Quality {
+    /// All of them.
+    pub const ALL: [Quality; 7] = [
+        Quality::Good,
+        Quality::NeverReady,
+        Quality::Exits,
+        Quality::KernelPanics,
+        Quality::InitPanics,
+        Quality::OnlyWarm,
+        Quality::Breaks,
+    ];
+}
+
 /// One revision.
 #[derive(Clone, Debug)]
 pub struct Revision {
@@ -40,6 +53,16 @@ pub struct Revision {
 /// A name of the simulation.
 pub fn rev(name: &str) -> RevName {
     RevName::parse(name).expect("a valid name")
+}
+
+/// All that ever had this name, the newest last: a local revision may be replaced by another one of its name.
+pub fn of_name(fleet: &[Revision], rev: RevName) -> impl DoubleEndedIterator<Item = &Revision> {
+    fleet.iter().filter(move |revision| revision.rev == rev)
+}
+
+/// How what has this name behaves.
+pub fn quality(fleet: &[Revision], rev: RevName) -> Quality {
+    of_name(fleet, rev).next_back().map_or(Quality::Good, |revision| revision.quality)
 }
 
 /// What an object holds: a container's configuration, or bytes of two sectors that tell which object it is.

@@ -3,7 +3,7 @@
 
 use crate::sim::{
     device::TEXT,
-    fleet::{Revision, content, rev},
+    fleet::{Revision, content, of_name, rev},
     loader::{BOOTLIMIT, LAYOUT, OFFSETS},
     medium::{Bench, Hardware},
 };
@@ -35,12 +35,21 @@ fn broken<T>(law: u8, how: String) -> Result<T, Broken> {
 /// Both copies count: damage to one makes the other decide.
 pub fn law_1_named_is_whole(hardware: &Hardware, fleet: &[Revision]) -> Result<(), Broken> {
     for named in named(hardware.env.durable()) {
-        let Some(revision) = fleet.iter().find(|revision| revision.rev == named) else {
-            return broken(1, format!("{named} is named and does not exist"));
-        };
-        whole(hardware, revision).or_else(|how| broken(1, format!("{named} is named, but {how}")))?;
+        any_whole(hardware, fleet, named).or_else(|how| broken(1, format!("{named} is named, but {how}")))?;
     }
     Ok(())
+}
+
+/// Whether what has this name is durable as a whole: one of those that ever had it.
+fn any_whole(hardware: &Hardware, fleet: &[Revision], rev: RevName) -> Result<(), String> {
+    let mut how = Err("it does not exist".to_string());
+    for revision in of_name(fleet, rev) {
+        how = whole(hardware, revision);
+        if how.is_ok() {
+            break;
+        }
+    }
+    how
 }
 
 /// Whether a revision is durable as a whole, on both volumes.
@@ -186,6 +195,8 @@ pub struct Law4 {
     failed: Option<(RevName, Code)>,
     /// Its first cold boot missed its goals.
     excused: BTreeSet<RevName>,
+    /// A factory reset was asked for.
+    reset: Option<RevName>,
 }
 
 impl Law4 {
@@ -201,13 +212,22 @@ impl Law4 {
         self.failed = Some((rev, code));
     }
 
+    /// A factory reset is asked for: from the moment at which the factory revision is committed, what was reported before
+    /// counts no more.
+    pub fn forgets(&mut self, factory: RevName) {
+        self.reset = Some(factory);
+    }
+
     /// It cannot boot: the one way back that needs no policy.
     pub fn failed_cold(&mut self, rev: RevName) {
         self.excused.insert(rev);
     }
 
-    fn power_on(&self, vars: &BootVars, fleet: &[Revision]) -> Result<(), Broken> {
-        let age = |rev: RevName| fleet.iter().position(|revision| revision.rev == rev);
+    fn power_on(&mut self, vars: &BootVars, fleet: &[Revision]) -> Result<(), Broken> {
+        if self.reset == Some(vars.committed) {
+            *self = Self::default();
+        }
+        let age = |rev: RevName| fleet.iter().rposition(|revision| revision.rev == rev);
         match self.done.iter().rev().find(|rev| !self.excused.contains(rev)) {
             Some(done) if age(*done) > age(vars.committed) => {
                 broken(4, format!("{done} was reported as done, {} is committed", vars.committed))
@@ -241,10 +261,7 @@ impl Law4 {
 /// Law 5: at every instant some complete revision boots.
 fn law_5_something_boots(hardware: &Hardware, facts: Option<&Facts>, fleet: &[Revision]) -> Result<RevName, Broken> {
     let Some(booted) = facts.and_then(|facts| facts.booted) else { return broken(5, "nothing boots".into()) };
-    let Some(revision) = fleet.iter().find(|revision| revision.rev == booted) else {
-        return broken(5, format!("{booted} boots and does not exist"));
-    };
-    whole(hardware, revision).or_else(|how| broken(5, format!("{booted} boots, but {how}")))?;
+    any_whole(hardware, fleet, booted).or_else(|how| broken(5, format!("{booted} boots, but {how}")))?;
     Ok(booted)
 }
 

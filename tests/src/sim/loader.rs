@@ -3,7 +3,7 @@
 
 use crate::sim::{
     device::TEXT,
-    fleet::{Revision, content},
+    fleet::{Revision, content, of_name},
     medium::Bench,
 };
 use boards::env::uboot::{Copies, Entries, HEADER, Layout, Scheme, Uboot, flags_of, split};
@@ -40,9 +40,10 @@ pub fn run(bench: &Bench, fleet: &[Revision], skill: Skill) -> Option<Facts> {
     let env = loaded.map(|loaded| LoaderVars { vars: loaded.vars, bootcount: loaded.bootcount, bootlimit: BOOTLIMIT });
     let last = bench.with(|hardware| hardware.loader_last().and_then(store::parse_last));
     let loadable = |rev: &RevName| {
-        let Some(revision) = fleet.iter().find(|revision| revision.rev == *rev) else { return false };
-        let names = ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(revision.assets);
-        bench.with(|hardware| names.into_iter().all(|(name, id)| hardware.loader_file(*rev, name) == Some(content(id))))
+        of_name(fleet, *rev).any(|revision| {
+            let mut names = ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(revision.assets);
+            bench.with(|hardware| names.all(|(name, id)| hardware.loader_file(*rev, name) == Some(content(id))))
+        })
     };
     let count = |count| match skill {
         Skill::Counts => save(bench, count),

@@ -2,6 +2,7 @@
 //! test) and by the program that prints the table (`cargo run -p tests --bin simulator`).
 
 use crate::sim::{
+    chores::Chore,
     device::{Voyage, first},
     explore::{Count, Violation, Yard},
     fleet::{Quality, Revision},
@@ -130,9 +131,11 @@ pub fn one(quality: Quality, base: u8) -> Voyage {
 
 /// These updates.
 pub fn several(updates: Vec<Revision>) -> Voyage {
-    let fleet = [first()].into_iter().chain(updates).collect();
+    let fleet: Vec<Revision> = [first()].into_iter().chain(updates).collect();
+    let chores = (1..fleet.len()).map(Chore::Update).collect();
     Voyage {
         fleet,
+        chores,
         skill: Skill::Counts,
         cuts: vec![],
         fault: None,

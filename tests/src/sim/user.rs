@@ -13,13 +13,15 @@ pub(super) const ATTEMPTS_MAX: u32 = 3;
 /// Who sends updates, looks at the answers, and sends again what was lost.
 #[derive(Clone)]
 pub(super) struct User {
-    /// Index of the update at hand in the fleet.
+    /// Index of the chore at hand.
     pub(super) at: usize,
     pub(super) attempts: u32,
     /// What is left to do of this attempt.
     pub(super) todo: VecDeque<Task>,
     pub(super) verdicts: Vec<Option<Result<(), Code>>>,
-    pub(super) updates: usize,
+    chores: usize,
+    /// The last of its tasks was refused.
+    pub(super) refused: bool,
     /// Restarts left, after everything is done.
     pub(super) restarts: u32,
     /// Stores and syncs when the update at hand began.
@@ -41,7 +43,8 @@ impl User {
             attempts: 0,
             todo: VecDeque::new(),
             verdicts: vec![],
-            updates: voyage.fleet.len() - 1,
+            chores: voyage.chores.len(),
+            refused: false,
             restarts: 2,
             began: None,
             stores: 0,
@@ -49,20 +52,22 @@ impl User {
     }
 
     pub(super) fn at_rest(&self) -> bool {
-        self.verdicts.len() == self.updates && self.restarts == 0
+        self.at == self.chores && self.restarts == 0
     }
 
-    /// Everything again: what had arrived before may be lost.
-    pub(super) fn attempt(&mut self, revision: &Revision) {
+    /// Everything that is not on the device under its name, again: what had arrived before may be lost.
+    pub(super) fn attempt(&mut self, revision: &Revision, run: bool, has: impl Fn(ObjectId) -> bool) {
         self.attempts += 1;
-        self.todo = revision.objects.iter().map(|id| Task::Object(*id)).collect();
-        self.todo.extend([Task::Step, Task::Run]);
+        self.refused = false;
+        self.todo = revision.objects.iter().filter(|id| !has(**id)).map(|id| Task::Object(*id)).collect();
+        self.todo.push_back(Task::Step);
+        self.todo.extend(run.then_some(Task::Run));
     }
 
     /// All of it but what is only counted.
     pub(super) fn digest(&self, hasher: &mut impl Hasher) {
-        let Self { at, attempts, todo, verdicts, restarts, .. } = self;
-        (at, attempts, todo, restarts).hash(hasher);
+        let Self { at, attempts, todo, verdicts, restarts, refused, .. } = self;
+        (at, attempts, todo, restarts, refused).hash(hasher);
         for verdict in verdicts {
             (verdict.is_some(), verdict.and_then(Result::err).map(|code| code as u16)).hash(hasher);
         }

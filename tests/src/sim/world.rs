@@ -1,8 +1,9 @@
 //! What is between one power-on and the next: the world that the machine acts on, and what its user does meanwhile.
 
 use crate::sim::{
+    chores::Chore,
     device::{Buffers, End, TEXT, Voyage},
-    fleet::{Quality, Revision, content},
+    fleet::{Quality, Revision, content, quality},
     laws::{Broken, Laws, in_force},
     loader::{LAYOUT, OFFSETS},
     medium::{Bench, Mutant, Raw},
@@ -13,9 +14,9 @@ use runtime::{
     boot,
     control::{Answer, Caller, Request, Upload},
     fault::{Code, Refusal},
-    id::{ConnId, ContainerId, RevName},
+    id::{ConnId, ContainerId, ObjectId, RevName},
     journal::{Phase, Record},
-    machine::{Action, Event, Exit, Job, Machine, Note, Slot, Transition},
+    machine::{Action, Event, Exit, Job, Machine, Note, Transition},
     port::{BootEnv, BootVars, Disk, Millis, Name, Region, Stage, Volume},
     progress::{Progress, Status},
     protocol::Row,
@@ -45,6 +46,8 @@ pub(super) struct Sea<'a> {
     /// The running revision was booted, not switched to.
     pub(super) cold: bool,
     pub(super) left: bool,
+    /// The object that is being received.
+    pub(super) arriving: Option<ObjectId>,
     pub(super) broken: Option<Broken>,
     /// `Mutant::DoneBeforeCommit`: a store that is done later than it is reported.
     pub(super) postponed: Option<BootVars>,
@@ -82,6 +85,11 @@ impl Sea<'_> {
                     Some(event) => turn(machine, self, self.now, event),
                     None => return Ok(true),
                 },
+                None if self.interrupts(machine) => {
+                    if let Some(event) = self.ask(machine, end)? {
+                        turn(machine, self, self.now, event);
+                    }
+                }
                 None => match machine.poll_at() {
                     Some(at) => {
                         self.now = self.now.max(at);
@@ -99,9 +107,27 @@ impl Sea<'_> {
         Err(Broken { law: 0, how: format!("nothing is left to happen in {:?}", machine.update().state()) })
     }
 
-    pub(super) fn quality(&self, rev: RevName) -> Quality {
-        let revision = self.voyage.fleet.iter().find(|revision| revision.rev == rev);
-        revision.map_or(Quality::Good, |revision| revision.quality)
+    /// Whether the user does something while a candidate is on trial: what comes after `Chore::Try`.
+    fn interrupts(&mut self, machine: &Machine) -> bool {
+        if machine.update().trial().is_none() {
+            return false;
+        }
+        let chore = |at: usize| self.voyage.chores.get(at).copied();
+        if matches!(chore(self.user.at), Some(Chore::Try(_))) && self.user.attempts > 0 && self.user.todo.is_empty() {
+            self.user.next();
+        }
+        let tried = self.user.at > 0 && matches!(chore(self.user.at - 1), Some(Chore::Try(_)));
+        tried && chore(self.user.at).is_some() && (self.user.attempts == 0 || !self.user.todo.is_empty())
+    }
+
+    fn quality(&self, rev: RevName) -> Quality {
+        quality(&self.voyage.fleet, rev)
+    }
+
+    /// The revision that the chore at hand is about.
+    fn at_hand(&self) -> &Revision {
+        let number = self.voyage.chores[self.user.at].revision().expect("it is about a revision");
+        &self.voyage.fleet[number]
     }
 
     /// What the user does with a device that has nothing to do.
@@ -114,43 +140,70 @@ impl Sea<'_> {
             if let Some(task) = self.user.todo.pop_front() {
                 return Ok(Some(self.request(task)));
             }
-            let Some(revision) = self.voyage.fleet.get(self.user.at) else {
+            let Some(chore) = self.voyage.chores.get(self.user.at).copied() else {
                 if self.user.restarts == 0 {
                     return Ok(None);
                 }
                 self.user.restarts -= 1;
                 return Ok(Some(Event::Reboot));
             };
-            if self.user.at == 0 {
-                self.user.next(); // the factory revision needs no update
-                continue;
-            }
-            match self.verdict(machine, revision) {
-                Some(verdict) => {
-                    if let Some((stores, syncs)) = self.user.began.take() {
-                        end.stores = end.stores.max(self.user.stores - stores);
-                        end.syncs = end.syncs.max(self.bench.with(|hardware| hardware.syncs) - syncs);
+            let tired = self.user.attempts >= ATTEMPTS_MAX;
+            match chore {
+                Chore::Update(_) | Chore::Run(_) => match self.verdict(machine, self.at_hand()) {
+                    Some(verdict) => {
+                        self.told(verdict, end);
+                        if let Chore::Update(_) = chore {
+                            return Ok(Some(Event::Asked(CLIENT, Caller::Host, Request::Collect)));
+                        }
                     }
-                    // A storage that fails cannot keep the reason either.
-                    if let Err(code) = verdict
-                        && !self.bench.with(|hardware| hardware.faulted)
-                    {
-                        self.laws.four.reported_failed(revision.rev, code);
+                    None if tired => {
+                        self.user.verdicts.push(None);
+                        self.user.next();
                     }
-                    self.user.verdicts.push(Some(verdict));
+                    None => self.attempt(true),
+                },
+                Chore::Stage(_) if tired || self.user.attempts > 0 && !self.user.refused => self.user.next(),
+                Chore::Stage(_) => self.attempt(false),
+                Chore::Try(_) | Chore::Reset if self.user.attempts > 0 => self.user.next(),
+                Chore::Try(_) => {
+                    self.user.attempts = 1;
+                    return Ok(Some(self.request(Task::Run)));
+                }
+                Chore::Collect => {
                     self.user.next();
                     return Ok(Some(Event::Asked(CLIENT, Caller::Host, Request::Collect)));
                 }
-                None if self.user.attempts >= ATTEMPTS_MAX => {
-                    self.user.verdicts.push(None);
-                    self.user.next();
-                }
-                None => {
-                    self.user.attempt(revision);
-                    self.user.began = Some((self.user.stores, self.bench.with(|hardware| hardware.syncs)));
+                Chore::Reset => {
+                    self.user.attempts = 1;
+                    return Ok(Some(Event::Asked(CLIENT, Caller::Host, Request::FactoryReset)));
                 }
             }
         }
+    }
+
+    /// Sends what the chore at hand is about.
+    fn attempt(&mut self, run: bool) {
+        let (revision, bench) = (self.at_hand().clone(), self.bench.clone());
+        let has = |id| bench.clone().exists(Name::Object(Volume::Storage, id)) == Ok(true);
+        self.user.attempt(&revision, run, has);
+        self.user.began = Some((self.user.stores, self.bench.with(|hardware| hardware.syncs)));
+    }
+
+    /// The device says how an update ended.
+    fn told(&mut self, verdict: Result<(), Code>, end: &mut End) {
+        if let Some((stores, syncs)) = self.user.began.take() {
+            end.stores = end.stores.max(self.user.stores - stores);
+            end.syncs = end.syncs.max(self.bench.with(|hardware| hardware.syncs) - syncs);
+        }
+        // A storage that fails cannot keep the reason either.
+        if let Err(code) = verdict
+            && !self.bench.with(|hardware| hardware.faulted)
+        {
+            let rev = self.at_hand().rev;
+            self.laws.four.reported_failed(rev, code);
+        }
+        self.user.verdicts.push(Some(verdict));
+        self.user.next();
     }
 
     /// What the device says of an update; `None`: nothing final, or something to try again for.
@@ -168,7 +221,7 @@ impl Sea<'_> {
     }
 
     pub(super) fn request(&mut self, task: Task) -> Event {
-        let revision = &self.voyage.fleet[self.user.at];
+        let revision = self.at_hand();
         let request = match task {
             Task::Object(id) => Request::Receive(Upload::Object(id), content(id).len() as u64),
             Task::Step => Request::Receive(Upload::Step(revision.rev), revision.state.len() as u64),
@@ -205,7 +258,8 @@ impl Sea<'_> {
             }
             Job::Stage(_, rev) => {
                 let keep = self.kept(machine)?;
-                let revision = self.voyage.fleet.iter().find(|revision| revision.rev == rev).expect("asked for");
+                let revision = self.at_hand().clone();
+                assert_eq!(revision.rev, rev, "asked for");
                 let state = revision.state.as_bytes();
                 let step = Step { rev, state, message: "why", progress: "{}" };
                 store::stage(&mut disk, step, &keep, &mut self.buffers.scratch())
@@ -230,8 +284,10 @@ impl Sea<'_> {
 
     pub(super) fn store(&mut self, transition: Transition, vars: BootVars) -> Result<(), Code> {
         self.laws.two.asked(vars);
-        if transition == Transition::Arm {
-            self.laws.three.armed();
+        match transition {
+            Transition::Arm => self.laws.three.armed(),
+            Transition::FactoryReset => self.laws.four.forgets(vars.committed),
+            _ => {}
         }
         self.user.stores += 1;
         let result = match self.voyage.mutant {
@@ -331,8 +387,11 @@ impl World for Sea<'_> {
                 let result = self.store(transition, vars);
                 Some(Event::Stored(transition, result))
             }
-            Action::Receive(slot, _, _, _) => Some(Event::Received(slot, Ok(()))),
-            Action::Hash(slot) => Some(self.hashed(slot)),
+            Action::Receive(slot, _, upload, _) => {
+                self.arriving = if let Upload::Object(id) = upload { Some(id) } else { None };
+                Some(Event::Received(slot, Ok(())))
+            }
+            Action::Hash(slot) => Some(Event::Hashed(slot, self.arriving.ok_or(Code::Internal))),
             Action::Answer(_, answer) => {
                 self.answered(answer);
                 None
@@ -388,17 +447,11 @@ impl Region for Copies {
 }
 
 impl Sea<'_> {
-    /// The hash of what was received: of the object that was sent last.
-    pub(super) fn hashed(&mut self, slot: Slot) -> Event {
-        let revision = &self.voyage.fleet[self.user.at];
-        let left = self.user.todo.iter().filter(|task| matches!(task, Task::Object(_))).count();
-        Event::Hashed(slot, Ok(revision.objects[revision.objects.len() - left - 1]))
-    }
-
     /// A refusal ends the attempt.
     pub(super) fn answered(&mut self, answer: Answer) {
         if let Answer::Refused(..) = answer {
             self.user.todo.clear();
+            self.user.refused = true;
         }
     }
 }
