@@ -17,9 +17,10 @@ use runtime::protocol::{Row, TABLE};
 fn syncs(id: &str) -> usize {
     let Some(step) = TABLE.iter().find(|step| step.id == id) else { return 0 };
     match step.row {
-        Row::SyncTrails => 2, // `trails/` and `trails/locals/`
+        Row::SyncTrails => 2,  // `trails/` and `trails/locals/`
+        Row::SyncCleared => 2, // both volumes
         Row::SyncContents | Row::SyncObjects | Row::SyncAssets | Row::Checkpoint | Row::SyncCopy | Row::SyncRecord => 1,
-        Row::SyncUnnamed | Row::SyncMemory | Row::SyncRoot => 1,
+        Row::SyncUnnamed | Row::SyncMemory | Row::SyncRoot | Row::SyncLast | Row::SyncEnd => 1,
         _ => 0,
     }
 }
