@@ -4,6 +4,7 @@
 //! belongs to the image and was made by a `pvr` that may know more. Words of the command line count only if they
 //! start with `pv_`; a value that is not valid is as if it were absent.
 
+use crate::usb;
 use log::warn;
 use runtime::{
     id::{RevName, Text},
@@ -30,6 +31,11 @@ pub struct Policy {
     pub names: Value,
     /// `switchback.console`: terminal on which `pvcontrol` is served; absent: none.
     pub console: Option<Value>,
+    /// `switchback.usb-install`: file systems, separated by commas, that are mounted of a USB stick to look for an exported
+    /// revision; absent: none is.
+    pub usb: Option<Value>,
+    /// `switchback.usb-disks`: disks by their kernel names, separated by commas, that count besides those on a USB bus.
+    pub usb_disks: Value,
     /// `PV_SECUREBOOT_MODE`.
     pub secureboot: Value,
     /// `PV_UPDATER_COMMIT_DELAY`, seconds.
@@ -73,6 +79,8 @@ impl Default for Policy {
             access: Access::Paired,
             names: Text::EMPTY,
             console: None,
+            usb: None,
+            usb_disks: Text::EMPTY,
             secureboot: Text::clip("strict"),
             commit_delay_s: limits::COMMIT_DELAY_S,
             goals_timeout_s: limits::GOALS_TIMEOUT_S,
@@ -120,12 +128,22 @@ impl Policy {
             "switchback.endpoint-access" => self.access = Access::from_word(value)?,
             "switchback.endpoint-names" => self.names = Value::new(value)?,
             "switchback.console" => self.console = Some(Value::new(value)?).filter(|_| !value.is_empty()),
+            "switchback.usb-install" => self.usb = file_systems(value)?,
+            "switchback.usb-disks" => self.usb_disks = Value::new(value)?,
             "PV_SECUREBOOT_MODE" => self.secureboot = Value::new(value)?,
             "PV_UPDATER_COMMIT_DELAY" => self.commit_delay_s = value.parse().ok()?,
             "PV_UPDATER_GOALS_TIMEOUT" => self.goals_timeout_s = value.parse().ok()?,
             _ => return None,
         }
         Some(())
+    }
+}
+
+/// A list of file systems that can be mounted of a stick, whole or not at all; the inner `None` for an empty one.
+fn file_systems(value: &str) -> Option<Option<Value>> {
+    match value.split(',').all(|kind| usb::KINDS.iter().any(|(known, _)| *known == kind)) {
+        true => Value::new(value).map(Some),
+        false => value.is_empty().then_some(None),
     }
 }
 
@@ -190,6 +208,16 @@ mod tests {
         let policy =
             Policy::parse("PV_UPDATER_COMMIT_DELAY=-1\nswitchback.endpoint=\nswitchback.endpoint-access=Open\n");
         assert_eq!(policy, Policy::default());
+    }
+
+    #[test]
+    fn sticks_are_mounted_only_as_file_systems_that_are_known() {
+        let usb = |value: &str| Policy::parse(&format!("switchback.usb-install={value}\n")).usb;
+        assert_eq!(usb("vfat,ext4").unwrap().as_str(), "vfat,ext4");
+        for closed in ["", "on", "vfat,", "vfat,ntfs", "VFAT", "vfat ext4"] {
+            assert_eq!(usb(closed), None, "{closed}");
+        }
+        assert_eq!(Policy::parse("switchback.usb-disks=mmcblk1\n").usb, None, "naming a disk opens nothing");
     }
 
     #[test]

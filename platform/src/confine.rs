@@ -31,6 +31,8 @@ pub const LOG_UID: u32 = 903;
 pub const ENDPOINT_UID: u32 = 904;
 /// User of the `console` errand.
 pub const CONSOLE_UID: u32 = 905;
+/// User of the `stick` errand.
+pub const USB_UID: u32 = 906;
 
 /// Highest capability number that any kernel may have.
 const CAPABILITY_LAST: u32 = 63;

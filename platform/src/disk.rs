@@ -15,7 +15,7 @@ use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
     journal,
-    port::{Dir, Disk, Name, Stage, Volume},
+    port::{Dir, Disk, Name, Owner, Stage, Volume},
     protocol::Row,
 };
 use rustix::{
@@ -101,7 +101,7 @@ impl Volumes {
     fn write_new(&self, name: Name<'_>, flags: OFlags) -> Result<OwnedFd, Code> {
         let (root, path) = self.at(name)?;
         parent(root, &path)?;
-        let mode = if matches!(name, Name::Endpoint(_)) { 0o600 } else { 0o644 };
+        let mode = if matches!(name, Name::Memory(..)) { 0o600 } else { 0o644 };
         open_as(root, &path, OFlags::WRONLY | OFlags::CREATE | flags, mode).map_err(code)
     }
 
@@ -301,7 +301,13 @@ fn locate(name: Name<'_>) -> Result<(Volume, Path), Code> {
             (volume, write_trail(&mut path, stage, rev).and_then(|()| write!(path, "/{key}")))
         }
         Name::Last => (Volume::Boot, path.write_str("last")),
-        Name::Endpoint(stage) => (Volume::Storage, write!(path, "{}endpoint", prefix(stage))),
+        Name::Memory(owner, stage) => {
+            let file = match owner {
+                Owner::Endpoint => "endpoint",
+                Owner::Usb => "usb",
+            };
+            (Volume::Storage, write!(path, "{}{file}", prefix(stage)))
+        }
         Name::Others => return Err(Code::Internal), // no single path
     };
     done.map_err(|_| Code::KeyTooLong)?;

@@ -43,7 +43,7 @@ use house::{Asker, House};
 use log::info;
 use mio::{Events, Interest, Poll, Token, net::TcpListener, unix::SourceFd};
 use parking::Parking;
-use runtime::{fault::Code, limits};
+use runtime::{fault::Code, limits, port::Owner};
 use rustix::{
     fd::{AsFd, AsRawFd},
     io::Errno,
@@ -197,10 +197,10 @@ impl<'c> Endpoint<'c> {
             self.serve(index);
         }
         if self.house.asks(Instant::now()) {
-            self.channel.send(RECALL, &Message::Recall, &[])?;
+            self.channel.send(RECALL, &Message::Recall { owner: Owner::Endpoint }, &[])?;
         }
         if let Some(bytes) = self.house.unkept() {
-            self.channel.send(REMEMBER, &Message::Remember { bytes: &bytes }, &[])?;
+            self.channel.send(REMEMBER, &Message::Remember { owner: Owner::Endpoint, bytes: &bytes }, &[])?;
         }
         Ok(true)
     }

@@ -14,7 +14,10 @@ use crate::{
 };
 use core::ffi::CStr;
 use log::{info, warn};
-use runtime::{fault::Code, port::Millis};
+use runtime::{
+    fault::Code,
+    port::{Millis, Owner},
+};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{Mode, OFlags},
@@ -87,11 +90,13 @@ pub enum Resident {
     Endpoint,
     /// `pvcontrol` on a terminal.
     Console,
+    /// Exported revisions from USB sticks.
+    Usb,
 }
 
 impl Resident {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Keeper, Self::Verify, Self::Log, Self::Endpoint, Self::Console];
+    pub const ALL: [Self; 6] = [Self::Keeper, Self::Verify, Self::Log, Self::Endpoint, Self::Console, Self::Usb];
 
     /// Its first argument.
     pub fn word(self) -> &'static CStr {
@@ -101,6 +106,7 @@ impl Resident {
             Self::Log => c"log",
             Self::Endpoint => c"endpoint",
             Self::Console => c"console",
+            Self::Usb => c"usb",
         }
     }
 
@@ -112,6 +118,15 @@ impl Resident {
             Self::Log => (libc::CLONE_NEWNET | libc::CLONE_NEWIPC) as u64,
             Self::Endpoint => libc::CLONE_NEWIPC as u64,
             Self::Console => 0,
+            Self::Usb => (libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC) as u64,
+        }
+    }
+
+    /// The one for which that is kept.
+    pub fn of(owner: Owner) -> Self {
+        match owner {
+            Owner::Endpoint => Self::Endpoint,
+            Owner::Usb => Self::Usb,
         }
     }
 }

@@ -20,7 +20,7 @@ use runtime::{
     id::{ObjectId, RevName},
     journal::{self, Phase, Record},
     limits,
-    port::{Dir, Disk, Name, Stage, Volume},
+    port::{Dir, Disk, Name, Owner, Stage, Volume},
     progress::Progress,
     protocol::Row,
     state::{Plan, Spans, is_plain_path},
@@ -53,8 +53,8 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
     channel.send(0, &Message::Ready, &[])?;
     let mut buffer = Buffer::new();
     while let Some(request) = channel.receive(&mut buffer)? {
-        if let Message::Recall = request.message {
-            let kept = keeper.recall();
+        if let Message::Recall { owner } = request.message {
+            let kept = keeper.recall(owner);
             let answer = kept.as_ref().map_or_else(|code| Message::refused(*code), |bytes| Message::Memory { bytes });
             channel.send(request.serial, &answer, &[])?;
             continue;
@@ -79,7 +79,7 @@ fn promised(request: &Message<'_>) {
     match request {
         Message::Stage { rev, .. } => faults::ack(format_args!("staged {rev}")),
         Message::CommitMessage { rev, .. } => faults::ack(format_args!("message {rev}")),
-        Message::Remember { bytes } => faults::ack_content("memory", bytes),
+        Message::Remember { owner: Owner::Endpoint, bytes } => faults::ack_content("memory", bytes),
         _ => {}
     }
 }
@@ -146,7 +146,9 @@ impl Keeper {
             Message::OpenObject { object } => self.open_object(*object),
             Message::OpenState { rev } => self.open_state(*rev),
             Message::OpenFile { rev, key } => self.open_file(*rev, key),
-            Message::Remember { bytes } => Ok(store::remember(&mut self.volumes, bytes).map(|()| 0)?.into()),
+            Message::Remember { owner, bytes } => {
+                Ok(store::remember(&mut self.volumes, *owner, bytes).map(|()| 0)?.into())
+            }
             Message::ListObjects => self.list(lists::objects),
             Message::ListSteps => self.list(lists::steps),
             _ => Err(Code::Internal.into()),
@@ -258,10 +260,10 @@ impl Keeper {
         Ok(0.into())
     }
 
-    /// What is kept for the endpoint.
-    fn recall(&mut self) -> Result<Vec<u8>, Code> {
+    /// What is kept for an errand.
+    fn recall(&mut self, owner: Owner) -> Result<Vec<u8>, Code> {
         let mut bytes = vec![0; MEMORY_MAX];
-        let length = store::recall(&mut self.volumes, &mut bytes)?;
+        let length = store::recall(&mut self.volumes, owner, &mut bytes)?;
         bytes.truncate(length);
         Ok(bytes)
     }

@@ -33,6 +33,7 @@ pub mod sys;
 pub mod transfer;
 pub mod turns;
 pub mod usage;
+pub mod usb;
 pub mod verify;
 pub mod wait;
 pub mod watchdog;

@@ -38,7 +38,7 @@ use runtime::{
     id::{ConnId, ContainerId, RevName},
     limits,
     machine::{Action, Event, Job, Machine, Note, Reason, Slot, Transition},
-    port::{BootEnv, BootVars, Millis},
+    port::{BootEnv, BootVars, Millis, Owner},
     protocol::Row,
     state::{Defaults, Plan, Spans, State},
     turn::World,
@@ -59,6 +59,14 @@ const EVENTS_MAX: usize = 128;
 /// Children reaped per turn.
 const REAP_MAX: usize = 32;
 
+/// Which sticks are looked at for an exported revision.
+pub struct Sticks {
+    /// File systems that may be mounted.
+    pub kinds: Value,
+    /// Disks that count besides those on a USB bus.
+    pub disks: Value,
+}
+
 /// What PID 1 was given before its loop, and does not change.
 pub struct Settings {
     /// When it was executed.
@@ -69,6 +77,8 @@ pub struct Settings {
     pub access: (Access, Value),
     /// Terminal that the console serves.
     pub console: Option<Value>,
+    /// Which sticks are looked at for an exported revision.
+    pub usb: Option<Sticks>,
     /// What a revision leaves open.
     pub defaults: Defaults,
     /// Which board this is; `None`: not one that we know.
@@ -83,7 +93,8 @@ impl Settings {
         let defaults = Defaults { goals_timeout_s: policy.goals_timeout_s };
         let board = policy.known_board();
         let access = (policy.access, policy.names);
-        Self { begun, endpoint: policy.endpoint, access, console: policy.console, defaults, board, rescue }
+        let usb = policy.usb.map(|kinds| Sticks { kinds, disks: policy.usb_disks });
+        Self { begun, endpoint: policy.endpoint, access, console: policy.console, usb, defaults, board, rescue }
     }
 }
 
@@ -119,8 +130,8 @@ pub struct Linux {
     turns: Turns,
     /// Children that were nobody's.
     orphans: u64,
-    /// What the endpoint wants of the keeper.
-    wishes: Wishes,
+    /// What the errands for which something is kept want of the keeper.
+    wishes: [Wishes; Owner::ALL.len()],
     buffers: Buffers,
 }
 
@@ -167,7 +178,7 @@ impl Linux {
             events: VecDeque::with_capacity(EVENTS_MAX),
             turns: Turns::new(),
             orphans: 0,
-            wishes: Wishes::default(),
+            wishes: Default::default(),
             buffers: Buffers {
                 message: Box::new(Buffer::new()),
                 state: vec![0; limits::STATE_MAX + 1].into_boxed_slice(),
@@ -231,6 +242,7 @@ impl Linux {
             // What it recalls, its key and tokens, must not be from before a factory reset that has not ended.
             Resident::Endpoint => self.settings.endpoint.is_some() && self.settled,
             Resident::Console => self.settings.console.is_some(),
+            Resident::Usb => self.settings.usb.is_some() && self.settings.rescue.is_none(),
         }
     }
 
@@ -288,6 +300,9 @@ impl Linux {
                     .and_then(|tty| rustix::io::ioctl_fionbio(&tty, false).map(|()| tty))
                     .map_err(WireError::Io)
                     .and_then(|tty| process.channel.send(0, &Message::Serve { what: name.as_str() }, &[tty.as_fd()]))
+            }
+            (Resident::Usb, Settings { usb: Some(Sticks { kinds, disks }), .. }) => {
+                process.channel.send(0, &Message::Sticks { kinds: kinds.as_str(), disks: disks.as_str() }, &[])
             }
             _ => Ok(()),
         };
@@ -361,8 +376,8 @@ impl Linux {
                 self.waiter.forget(&process.channel, Source::Resident(resident));
             }
             let failed = desk.reaped(now);
-            if resident == Resident::Endpoint {
-                self.wishes.orphan();
+            if let Some(owner) = Owner::ALL.into_iter().find(|owner| Resident::of(*owner) == resident) {
+                self.wishes[owner as usize].orphan();
             }
             if let Some((work, code)) = failed {
                 warn!("{work:?} failed with it: {code}");

@@ -7,7 +7,7 @@
 use platform::{
     alloc, boot, config, console, early, endpoint, errand, fetch, keeper, kmsg, linux, logs, modules, pvcontrol,
     signals::Signals,
-    start, verify,
+    start, usb, verify,
     watchdog::{self, Watchdog},
 };
 use runtime::{machine::Machine, turn::turn};
@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         "start" => errand::run("start", start::run),
         "endpoint" => errand::run("endpoint", endpoint::run),
         "console" => errand::run("console", console::run),
+        "usb" => errand::run("usb", usb::run),
+        "stick" => errand::run("stick", usb::stick::run),
         "pvcontrol" => pvcontrol::main(),
         "" if rustix::process::getpid().is_init() => init(),
         word => {

@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+pub mod client;
 mod install;
 
 /// Where the socket is looked for without `-s`.
@@ -167,6 +168,8 @@ pub fn run(args: &[String], powers: Powers, input: &mut dyn Read, out: &mut dyn 
 enum Trouble {
     Usage(String),
     Local(String),
+    /// The file that is to be sent cannot be read.
+    File(String),
     /// The device refused: status, its words, and its code if it said one.
     Refused(u16, String, String),
 }
@@ -179,7 +182,7 @@ impl Trouble {
     fn print(&self, err: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Usage(text) => writeln!(err, "pvcontrol: {text}\nTry: pvcontrol --help"),
-            Self::Local(text) => writeln!(err, "ERROR: {text}"),
+            Self::Local(text) | Self::File(text) => writeln!(err, "ERROR: {text}"),
             Self::Refused(_, text, _) => writeln!(err, "{text}"),
         }
     }
@@ -187,7 +190,7 @@ impl Trouble {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => exit::USAGE,
-            Self::Local(_) => exit::LOCAL,
+            Self::Local(_) | Self::File(_) => exit::LOCAL,
             Self::Refused(503, ..) => exit::BUSY,
             Self::Refused(507, _, code) if code != "SB1209" => exit::NO_SPACE,
             Self::Refused(422, _, code) if code == "SB1202" => exit::BAD_CHECKSUM,

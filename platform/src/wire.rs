@@ -15,6 +15,7 @@ use runtime::{
     fault::{Code, Refusal},
     id::{ObjectId, PartName, RevName, Text},
     limits,
+    port::Owner,
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
@@ -38,7 +39,7 @@ pub const MESSAGE_MAX: usize = HEADER + PAYLOAD_MAX;
 pub const FDS_MAX: usize = 16;
 /// Revisions that one collection can be told to keep.
 pub const KEEP_MAX: usize = 24;
-/// Bytes that the endpoint may have kept for it.
+/// Bytes that an errand may have kept for it.
 pub const MEMORY_MAX: usize = limits::ENDPOINT_MEMORY_MAX;
 
 const _: () = assert!(limits::HTTP_HEAD_MAX + 64 <= PAYLOAD_MAX, "what was read of an upload travels with it");
@@ -236,22 +237,43 @@ pub enum Message<'a> {
         /// Names of the device, separated by commas.
         names: &'a str,
     },
+    /// `usb`: which sticks to look at. No answer.
+    Sticks {
+        /// File systems that may be mounted, separated by commas.
+        kinds: &'a str,
+        /// Disks that count besides those on a USB bus, separated by commas.
+        disks: &'a str,
+    },
+    /// `usb` to `stick`: what to do. No answer; it may wish for something, as `usb` may of PID 1.
+    Stick {
+        /// The device file to mount, below /dev.
+        node: &'a str,
+        /// As in `Sticks`.
+        kinds: &'a str,
+        /// What was tried: what the keeper keeps.
+        tried: &'a [u8],
+    },
     /// `endpoint`: answer this client of the control socket. Fds: its connection. No answer.
     Pass {
         /// What PID 1 has read of its request: at least the head.
         already: &'a [u8],
     },
-    /// `endpoint` to PID 1 to `keeper`: what was kept for the endpoint. Answered by `Memory`, or by a
+    /// `endpoint`, `usb` to PID 1 to `keeper`: what was kept for it. Answered by `Memory`, or by a
     /// `Done` that says why not; both with the serial of the question.
-    Recall,
+    Recall {
+        /// For whom.
+        owner: Owner,
+    },
     /// The answer to `Recall`; empty if nothing was kept.
     Memory {
-        /// What the endpoint said last.
+        /// What it said last.
         bytes: &'a [u8],
     },
-    /// `endpoint` to PID 1 to `keeper`: keep this for the endpoint in place of what was kept. Answered by `Done` with the serial of the
-    /// wish.
+    /// `endpoint`, `usb` to PID 1 to `keeper`: keep this for it in place of what was kept. Answered by `Done` with the
+    /// serial of the wish.
     Remember {
+        /// For whom.
+        owner: Owner,
         /// At most `MEMORY_MAX`.
         bytes: &'a [u8],
     },
@@ -338,9 +360,11 @@ impl<'a> Message<'a> {
             Self::Serve { .. } => 67,
             Self::Listen { .. } => 68,
             Self::Pass { .. } => 69,
-            Self::Recall => 70,
+            Self::Recall { .. } => 70,
             Self::Memory { .. } => 71,
             Self::Remember { .. } => 72,
+            Self::Sticks { .. } => 73,
+            Self::Stick { .. } => 74,
         }
     }
 
@@ -359,13 +383,8 @@ impl<'a> Message<'a> {
 
     fn payload(&self, to: &mut Writer<'_>) -> Option<()> {
         match self {
-            Self::Ready
-            | Self::Recover
-            | Self::Hash
-            | Self::ListObjects
-            | Self::ListSteps
-            | Self::Recall
-            | Self::Clear => Some(()),
+            Self::Ready | Self::Recover | Self::Hash | Self::ListObjects | Self::ListSteps | Self::Clear => Some(()),
+            Self::Recall { owner } => to.u8(*owner as u8)?.end(),
             Self::Done { ok, refusal, value } => to
                 .u8(u8::from(*ok))?
                 .u16(refusal.code as u16)?
@@ -405,9 +424,13 @@ impl<'a> Message<'a> {
                 to.text(rev.as_str())?.text(container.as_str())?.u8(u8::from(*mode == StartMode::Mount))?.end()
             }
             Self::Serve { what } => to.text(what)?.end(),
+            Self::Stick { tried, .. } if tried.len() > MEMORY_MAX => None,
+            Self::Stick { node, kinds, tried } => to.text(node)?.text(kinds)?.bytes(tried)?.end(),
+            Self::Sticks { kinds, disks } => to.text(kinds)?.text(disks)?.end(),
             Self::Listen { address, access, names } => to.text(address)?.text(access.word())?.text(names)?.end(),
-            Self::Memory { bytes } | Self::Remember { bytes } if bytes.len() > MEMORY_MAX => None,
-            Self::Pass { already: bytes } | Self::Memory { bytes } | Self::Remember { bytes } => to.bytes(bytes)?.end(),
+            Self::Memory { bytes } | Self::Remember { bytes, .. } if bytes.len() > MEMORY_MAX => None,
+            Self::Pass { already: bytes } | Self::Memory { bytes } => to.bytes(bytes)?.end(),
+            Self::Remember { owner, bytes } => to.u8(*owner as u8)?.bytes(bytes)?.end(),
         }
     }
 
@@ -489,9 +512,11 @@ impl<'a> Message<'a> {
                 names: from.text()?,
             },
             69 => Self::Pass { already: from.bytes()? },
-            70 => Self::Recall,
+            70 => Self::Recall { owner: from.owner()? },
             71 => Self::Memory { bytes: from.memory()? },
-            72 => Self::Remember { bytes: from.memory()? },
+            72 => Self::Remember { owner: from.owner()?, bytes: from.memory()? },
+            73 => Self::Sticks { kinds: from.text()?, disks: from.text()? },
+            74 => Self::Stick { node: from.text()?, kinds: from.text()?, tried: from.memory()? },
             _ => return Err(WireError::Kind),
         })
     }
@@ -580,6 +605,9 @@ impl<'a> Reader<'a> {
     }
     fn memory(&mut self) -> Result<&'a [u8], WireError> {
         self.bytes().and_then(|bytes| if bytes.len() <= MEMORY_MAX { Ok(bytes) } else { Err(WireError::Value) })
+    }
+    fn owner(&mut self) -> Result<Owner, WireError> {
+        Owner::ALL.get(usize::from(self.u8()?)).copied().ok_or(WireError::Value)
     }
     fn text(&mut self) -> Result<&'a str, WireError> {
         core::str::from_utf8(self.bytes()?).map_err(|_| WireError::Value)
@@ -753,9 +781,11 @@ mod tests {
             Message::Serve { what: "hvc0" },
             Message::Listen { address: "0.0.0.0:12368", access: Access::Paired, names: "dev" },
             Message::Pass { already: b"GET /endpoint HTTP/1.1\r\n\r\n" },
-            Message::Recall,
+            Message::Sticks { kinds: "vfat,ext4", disks: "" },
+            Message::Stick { node: "sda1", kinds: "vfat", tried: &[1, 33] },
+            Message::Recall { owner: Owner::Endpoint },
             Message::Memory { bytes: b"m" },
-            Message::Remember { bytes: &[9; MEMORY_MAX] },
+            Message::Remember { owner: Owner::Usb, bytes: &[9; MEMORY_MAX] },
         ]
     }
 

@@ -1,8 +1,9 @@
-//! What the endpoint wants of the keeper: one question (what was kept?) and one wish (keep this) at a time.
+//! What an errand wants of the keeper: one question (what was kept?) and one wish (keep this) at a time. Two do: `endpoint`
+//! and `usb`.
 //!
-//! PID 1 passes both on. Invariants: whatever an endpoint says, at most one of each stands in the keeper's line, which
-//! others need; the answer to what a former endpoint asked reaches nobody else.
-//! Fault model: an endpoint says anything, and dies while the keeper works for it.
+//! PID 1 passes both on. Invariants: whatever an errand says, at most one of each stands in the keeper's line, which
+//! others need; the answer to what its predecessor asked reaches nobody else.
+//! Fault model: an errand says anything, and dies while the keeper works for it.
 
 use crate::wire::MEMORY_MAX;
 use runtime::fault::Code;
@@ -10,13 +11,13 @@ use runtime::fault::Code;
 /// What stands in the keeper's line, and for whom.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Asked {
-    /// For the endpoint that runs, which gave it this serial.
+    /// For the errand that runs, which gave it this serial.
     Here(u32),
     /// For one that ended.
     Gone,
 }
 
-/// What an endpoint gets for asking.
+/// What an errand gets for asking.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Taken {
     /// It is to be put in the keeper's line.
@@ -25,11 +26,11 @@ pub enum Taken {
     Waits,
     /// It is refused.
     Refused(Code),
-    /// No endpoint of ours asks this.
+    /// No errand of ours asks this.
     Wrong,
 }
 
-/// Both.
+/// Both, of one errand.
 #[derive(Default)]
 pub struct Wishes {
     recall: Option<Asked>,
@@ -38,7 +39,7 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// The endpoint asks what was kept. If its predecessor asked too, one answer serves.
+    /// It asks what was kept. If its predecessor asked too, one answer serves.
     pub fn recall(&mut self, serial: u32) -> Taken {
         match self.recall.replace(Asked::Here(serial)) {
             None => Taken::Ask,
@@ -47,7 +48,7 @@ impl Wishes {
         }
     }
 
-    /// The endpoint wants this kept.
+    /// It wants this kept.
     pub fn remember(&mut self, serial: u32, bytes: &[u8]) -> Taken {
         match self.remember {
             Some(Asked::Here(_)) => return Taken::Wrong,
@@ -78,7 +79,7 @@ impl Wishes {
         here(self.remember.take())
     }
 
-    /// The endpoint ended.
+    /// It ended.
     pub fn orphan(&mut self) {
         for asked in [&mut self.recall, &mut self.remember].into_iter().flatten() {
             *asked = Asked::Gone;
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_what_a_former_endpoint_asked() {
+    fn nobody_is_told_what_a_predecessor_asked() {
         let mut wishes = Wishes::default();
         assert_eq!(wishes.remember(1, b"a"), Taken::Ask);
         wishes.orphan();

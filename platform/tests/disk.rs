@@ -7,7 +7,7 @@ use runtime::{
     id::{ObjectId, RevName},
     journal::{self, Kind, Phase, Record},
     limits,
-    port::{Dir, Disk, Name, Stage, Volume},
+    port::{Dir, Disk, Name, Owner, Stage, Volume},
     state::{Plan, Spans},
     store::{self, Scratch, Step},
 };
@@ -189,7 +189,7 @@ fn a_factory_reset_leaves_the_factory_revision() {
     for name in ["0", "locals/a"] {
         store::prepare(&mut disk, &mut journal, &armed(name), &mut scratch()).unwrap();
     }
-    store::remember(&mut disk, b"a key").unwrap();
+    store::remember(&mut disk, Owner::Endpoint, b"a key").unwrap();
     for path in
         ["disks/perm/web/data", "disks/rev/locals/a/web", "logs/locals/a/web", "cache/meta", "boot", "lost+found"]
     {
@@ -207,7 +207,7 @@ fn a_factory_reset_leaves_the_factory_revision() {
         assert_eq!(names(at("objects")).len(), 1 + 3, "kernel, initrd and page, beside what comes in");
         assert_eq!(journal::load(&mut journal), Ok(Some(Record::none(rev("0")))));
         assert_eq!(store::read_last(&mut disk), Ok(Some(rev("0"))));
-        store::remember(&mut disk, b"another key").unwrap();
+        store::remember(&mut disk, Owner::Endpoint, b"another key").unwrap();
         fs::create_dir_all(at("disks/perm/web")).unwrap();
     }
     assert!(Path::new("/etc/passwd").exists() && at("boot/uboot.txt").exists());
@@ -241,15 +241,16 @@ fn what_the_endpoint_keeps_is_for_root_alone() {
     let temp = Temp::new("endpoint");
     let mut disk = temp.open();
     let mut out = [0; 16];
-    assert_eq!(store::recall(&mut disk, &mut out), Ok(0));
+    assert_eq!(store::recall(&mut disk, Owner::Endpoint, &mut out), Ok(0));
     for kept in [&b"a key"[..], b"another"] {
-        store::remember(&mut disk, kept).unwrap();
-        let length = store::recall(&mut temp.open(), &mut out).unwrap();
+        store::remember(&mut disk, Owner::Endpoint, kept).unwrap();
+        let length = store::recall(&mut temp.open(), Owner::Endpoint, &mut out).unwrap();
         assert_eq!(&out[..length], kept);
     }
     let file = temp.0.join("storage/endpoint");
     assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(store::recall(&mut disk, &mut out[..3]), Err(Code::StorageDamaged));
+    assert_eq!(store::recall(&mut disk, Owner::Endpoint, &mut out[..3]), Err(Code::StorageDamaged));
+    assert_eq!(store::recall(&mut disk, Owner::Usb, &mut out), Ok(0), "to each its own");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn serve(endpoint: &Errand) {
     let mut buffer = Buffer::new();
     while let Ok(Some(heard)) = endpoint.channel.receive(&mut buffer) {
         let answer = match heard.message {
-            Message::Recall => Message::Memory { bytes: &[] },
+            Message::Recall { .. } => Message::Memory { bytes: &[] },
             Message::Remember { .. } => Message::done(0),
             _ => continue,
         };

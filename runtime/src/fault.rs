@@ -140,6 +140,13 @@ codes! {
     ArchiveMember = 1702 "the archive has a member that is neither its state nor an object that its state names" 422;
     ArchiveTruncated = 1703 "the archive ends in the middle" 422;
     ArchiveTooLarge = 1704 "the archive holds more than the device accepts" 422;
+    // 18xx: exported revisions from USB sticks
+    StickUnmountable = 1801 "the stick has no file system that the device policy lets it mount, or a damaged one" 422;
+    StickEmpty = 1802 "the stick has no update.pvrexport.tgz in its top folder" 404;
+    StickFile = 1803 "update.pvrexport.tgz on the stick is not a plain file" 422;
+    StickUnreadable = 1804 "the stick could not be read to the end: it was pulled out or is failing" 500;
+    StickKnown = 1805 "what is on the stick was tried on this device before" 409;
+    StickRefused = 1806 "what is on the stick was refused" 422;
 }
 
 impl fmt::Display for Code {

@@ -61,6 +61,10 @@ pub const CLIENT_RATE_MIN: u32 = 1024;
 pub const PAIRING_VALID_S: u64 = 300;
 /// Attempts at one pairing code. Five of 2^40: a guess succeeds once in 200 thousand million.
 pub const PAIRING_TRIES_MAX: u8 = 5;
+/// Exports from USB sticks that are remembered as tried; a further one takes the place of the one tried longest ago.
+pub const STICKS_REMEMBERED_MAX: usize = 48;
+/// How often an export from a USB stick is run when nothing final came of it: power cuts in the middle.
+pub const STICK_RUNS_MAX: u8 = 3;
 /// Commit message of a revision, bytes. Reference: device-formats 6.2.
 pub const COMMIT_MESSAGE_MAX: usize = 256;
 /// Bytes of an exported revision, unpacked: more than the storage of any board holds, and little enough that what
@@ -136,6 +140,7 @@ const _: () = assert!(REV_NAME_MAX < ENV_VALUE_MAX);
 const _: () = assert!(JSON_DEPTH_MAX <= 32);
 const _: () = assert!(TRANSFERS_MAX < CONNECTIONS_MAX, "somebody must still be answered while all transfers run");
 const _: () = assert!(RUN_JSON_MAX < STATE_MAX);
+const _: () = assert!(STICKS_REMEMBERED_MAX * 33 < ENDPOINT_MEMORY_MAX, "they are kept as one message between errands");
 
 /// Every bound by name, for `pvcontrol limits` and the book: name, value, unit.
 pub const TABLE: &[(&str, u64, &str)] = &[
@@ -163,6 +168,8 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("client-rate", CLIENT_RATE_MIN as u64, "bytes/s"),
     ("pairing-valid", PAIRING_VALID_S, "s"),
     ("pairing-tries", PAIRING_TRIES_MAX as u64, "attempts"),
+    ("sticks-remembered", STICKS_REMEMBERED_MAX as u64, "exports"),
+    ("stick-runs", STICK_RUNS_MAX as u64, "runs"),
     ("commit-message", COMMIT_MESSAGE_MAX as u64, "bytes"),
     ("tries", TRIES_MAX as u64, "boots"),
     ("falls", FALLS_MAX as u64, "boots"),

@@ -38,6 +38,20 @@ pub enum Dir {
     Root(Volume),
 }
 
+/// An errand for which something is kept.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Owner {
+    /// Its key, its certificate, and the tokens that it gave.
+    Endpoint,
+    /// What was tried from USB sticks.
+    Usb,
+}
+
+impl Owner {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Endpoint, Self::Usb];
+}
+
 /// Where a revision's folder is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Stage {
@@ -65,8 +79,8 @@ pub enum Name<'a> {
     /// Name of the last committed revision, read by the loader's default environment when both copies are bad.
     /// One sector, only ever overwritten in place.
     Last,
-    /// What is kept for the endpoint, its key among it: for root alone. `New` while it is written.
-    Endpoint(Stage),
+    /// What is kept for an errand, the endpoint's key among it: for root alone. `New` while it is written.
+    Memory(Owner, Stage),
     /// Everything on storage but objects, revisions, and what a loader may read there: volumes of containers, logs, what is
     /// kept for the endpoint, what others put there. Only ever removed.
     Others,

@@ -25,7 +25,7 @@ use crate::{
     id::{ObjectId, RevName, Text},
     journal::{self, Phase, Record},
     limits,
-    port::{Dir, Disk, Name, Region, Stage, Volume},
+    port::{Dir, Disk, Name, Owner, Region, Stage, Volume},
     protocol::Row,
     state::{BootAssets, Plan, Spans, State, Value},
 };
@@ -339,10 +339,10 @@ impl<D: Disk> Shelf for Held<'_, D> {
     }
 }
 
-/// Keeps what the endpoint wants kept. Whenever the power goes, the old or the new is there as a whole; once this
+/// Keeps what an errand wants kept. Whenever the power goes, the old or the new is there as a whole; once this
 /// returned `Ok`, the new.
-pub fn remember<D: Disk>(disk: &mut D, bytes: &[u8]) -> Result<(), Code> {
-    let [new, kept] = [Stage::New, Stage::Live].map(Name::Endpoint);
+pub fn remember<D: Disk>(disk: &mut D, owner: Owner, bytes: &[u8]) -> Result<(), Code> {
+    let [new, kept] = [Stage::New, Stage::Live].map(|stage| Name::Memory(owner, stage));
     disk.step(Row::WriteMemory);
     disk.remove(new)?; // of a request that was cut
     // 1. The content, before the name promises it.
@@ -361,9 +361,9 @@ pub fn remember<D: Disk>(disk: &mut D, bytes: &[u8]) -> Result<(), Code> {
     disk.sync_dir(Dir::Root(Volume::Storage))
 }
 
-/// What is kept for the endpoint; its length, 0 if there is nothing. `StorageDamaged` if it does not fit `out`.
-pub fn recall<D: Disk>(disk: &mut D, out: &mut [u8]) -> Result<usize, Code> {
-    let kept = Name::Endpoint(Stage::Live);
+/// What is kept for an errand; its length, 0 if there is nothing. `StorageDamaged` if it does not fit `out`.
+pub fn recall<D: Disk>(disk: &mut D, owner: Owner, out: &mut [u8]) -> Result<usize, Code> {
+    let kept = Name::Memory(owner, Stage::Live);
     if disk.exists(kept)? { disk.read(kept, out) } else { Ok(0) }
 }
 

@@ -1,7 +1,7 @@
 //! What is kept for the endpoint (`store::remember`): at every cut and every failing call the old or the new is there as a
 //! whole, what was told as kept stays, and the next wish is fulfilled. Rules broken on purpose are found.
 
-use runtime::{fault::Code, limits, store};
+use runtime::{fault::Code, limits, port::Owner, store};
 use tests::sim::{
     r#gen::Gen,
     medium::{Bench, Fault, Hardware, Mutant, Reach},
@@ -14,7 +14,7 @@ const NEXT: &[u8] = &[3; 300];
 /// A device on which something is kept.
 fn device(mutant: Option<Mutant>) -> Bench {
     let bench = Bench::new(Hardware::new(4096));
-    store::remember(&mut bench.clone(), OLD).expect("healthy media");
+    store::remember(&mut bench.clone(), Owner::Endpoint, OLD).expect("healthy media");
     bench.with(|hardware| {
         hardware.settle();
         hardware.mutant = mutant;
@@ -24,7 +24,7 @@ fn device(mutant: Option<Mutant>) -> Bench {
 
 fn kept(bench: &Bench) -> Result<Vec<u8>, Code> {
     let mut bytes = vec![0; limits::ENDPOINT_MEMORY_MAX];
-    let length = store::recall(&mut bench.clone(), &mut bytes)?;
+    let length = store::recall(&mut bench.clone(), Owner::Endpoint, &mut bytes)?;
     bytes.truncate(length);
     Ok(bytes)
 }
@@ -37,7 +37,8 @@ fn judge(bench: &Bench, told: Result<(), Code>, how: &str) -> Result<(), String>
         Err(_) => matches!(found.as_deref(), Ok(OLD | NEW)),
     };
     let lengths = found.map(|bytes| bytes.len());
-    let went_on = store::remember(&mut bench.clone(), NEXT).is_ok() && kept(bench).as_deref() == Ok(NEXT);
+    let went_on =
+        store::remember(&mut bench.clone(), Owner::Endpoint, NEXT).is_ok() && kept(bench).as_deref() == Ok(NEXT);
     match (right, went_on) {
         (true, true) => Ok(()),
         (false, _) => Err(format!("{how}: told {told:?}, found {lengths:?} bytes")),
@@ -53,7 +54,7 @@ fn cut_everywhere(mutant: Option<Mutant>) -> Result<u64, String> {
         loop {
             let bench = device(mutant);
             bench.with(|hardware| hardware.fuse = Some(at));
-            let told = store::remember(&mut bench.clone(), NEW);
+            let told = store::remember(&mut bench.clone(), Owner::Endpoint, NEW);
             bench.with(|hardware| {
                 came |= hardware.dead;
                 hardware.fuse = None;
@@ -85,7 +86,7 @@ fn fail_everywhere(mutant: Option<Mutant>) -> Result<u64, String> {
                 bench.with(|hardware| {
                     hardware.fault = Some(Fault { at: hardware.calls + at, sticky, code, reach: Reach::Part })
                 });
-                let told = store::remember(&mut bench.clone(), NEW);
+                let told = store::remember(&mut bench.clone(), Owner::Endpoint, NEW);
                 bench.with(|hardware| {
                     came |= hardware.faulted;
                     hardware.fault = None;
@@ -135,6 +136,6 @@ fn each_rule_is_missed_when_it_is_broken() {
 fn nothing_kept_is_nothing_and_too_much_is_damage() {
     let bench = Bench::new(Hardware::new(4096));
     assert_eq!(kept(&bench), Ok(vec![]));
-    store::remember(&mut bench.clone(), &[7; limits::ENDPOINT_MEMORY_MAX + 1]).unwrap();
+    store::remember(&mut bench.clone(), Owner::Endpoint, &[7; limits::ENDPOINT_MEMORY_MAX + 1]).unwrap();
     assert_eq!(kept(&bench), Err(Code::StorageDamaged));
 }

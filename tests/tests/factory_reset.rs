@@ -9,7 +9,7 @@ use runtime::{
     id::RevName,
     journal::{self, Kind, Phase, Record},
     limits,
-    port::{BootEnv, BootVars, Dir, Disk, Loaded, Region, Stage, Volume},
+    port::{BootEnv, BootVars, Dir, Disk, Loaded, Owner, Region, Stage, Volume},
     store::{self, Step},
 };
 use tests::sim::{
@@ -59,7 +59,7 @@ impl Used {
         let vars = BootVars { committed: revision.rev, candidate: None, previous: Some(rev("0")) };
         env(&bench, |env| env.store(&boot::arm(boot::factory_alone(), revision.rev)).and(env.store(&vars))).unwrap();
         store::record(&mut disk, &mut bench.journal(), &last, None).unwrap();
-        store::remember(&mut disk, MEMORY).unwrap();
+        store::remember(&mut disk, Owner::Endpoint, MEMORY).unwrap();
         let fresh = bench.with(|hardware| {
             hardware.settle();
             hardware.clone()
@@ -117,7 +117,7 @@ impl Used {
         let journal = journal::load(&mut bench.journal()).unwrap();
         let vars = env(bench, |env| env.load()).map(|Loaded { vars, .. }| vars).map_err(|code| code.to_string())?;
         let mut kept = vec![0; limits::ENDPOINT_MEMORY_MAX];
-        let length = store::recall(&mut bench.clone(), &mut kept).unwrap();
+        let length = store::recall(&mut bench.clone(), Owner::Endpoint, &mut kept).unwrap();
         let left = self.left(bench);
         if vars == boot::factory_alone() && ran == Some(rev("0")) {
             let last = store::read_last(&mut bench.clone()).unwrap();
@@ -140,12 +140,12 @@ impl Used {
 
     /// What is made after the reset is not removed by it.
     fn stays(&mut self, bench: &Bench) -> Result<(), String> {
-        store::remember(&mut bench.clone(), MEMORY).map_err(|code| code.to_string())?;
+        store::remember(&mut bench.clone(), Owner::Endpoint, MEMORY).map_err(|code| code.to_string())?;
         for seed in 0..3 {
             let bench = Bench::new(bench.with(|hardware| hardware.clone()));
             bench.with(|hardware| hardware.cut(&mut Gen::random(seed)));
             self.power_on(&bench, Wrong::Nothing)?;
-            let kept = store::recall(&mut bench.clone(), &mut vec![0; limits::ENDPOINT_MEMORY_MAX]);
+            let kept = store::recall(&mut bench.clone(), Owner::Endpoint, &mut vec![0; limits::ENDPOINT_MEMORY_MAX]);
             if kept != Ok(MEMORY.len()) {
                 return Err("what was made since is gone".into());
             }

@@ -34,13 +34,13 @@ impl Home {
         let mut buffer = Buffer::new();
         while let Ok(Some(heard)) = self.pid1.receive(&mut buffer) {
             let answer = match heard.message {
-                Message::Recall => {
+                Message::Recall { .. } => {
                     let memory = Message::Memory { bytes: &self.kept.lock().unwrap() };
                     self.pid1.send(heard.serial, &memory, &[]).unwrap();
                     continue;
                 }
-                Message::Remember { bytes } if bytes.len() > 1_000_000 => Message::refused(Code::NoSpace),
-                Message::Remember { bytes } => {
+                Message::Remember { bytes, .. } if bytes.len() > 1_000_000 => Message::refused(Code::NoSpace),
+                Message::Remember { bytes, .. } => {
                     *self.kept.lock().unwrap() = bytes.to_vec();
                     Message::done(0)
                 }

@@ -19,7 +19,7 @@ use runtime::{
     id::{ConnId, ContainerId, ObjectId, RevName},
     journal,
     machine::{Event, Job, Machine, Slot},
-    port::Millis,
+    port::{Millis, Owner},
 };
 use rustix::fd::{BorrowedFd, OwnedFd};
 
@@ -49,10 +49,10 @@ pub(super) enum Work {
     Open(ContainerId, ObjectId),
     /// Open or list what a client wants.
     Download(ConnId, Download),
-    /// What is kept for the endpoint.
-    Recall,
-    /// Keep what the endpoint said.
-    Remember,
+    /// What is kept for an errand.
+    Recall(Owner),
+    /// Keep what an errand said.
+    Remember(Owner),
     /// Hash the part file of an upload.
     HashPart(Slot),
     /// Hash the image of a container that was opened last.
@@ -63,7 +63,7 @@ impl Work {
     fn patience(&self) -> Millis {
         match self {
             Self::Keep(Job::Clear) => CLEAR_PATIENCE_MS,
-            Self::Recover | Self::Keep(_) | Self::Remember => KEEP_PATIENCE_MS,
+            Self::Recover | Self::Keep(_) | Self::Remember(_) => KEEP_PATIENCE_MS,
             Self::HashPart(_) | Self::HashImage(_) => HASH_PATIENCE_MS,
             _ => OPEN_PATIENCE_MS,
         }
@@ -107,22 +107,21 @@ impl Linux {
             Message::Done { ok: false, refusal, .. } => Err(refusal),
             Message::Digest { object, length } => Ok((None, length, Some(object))),
             Message::Memory { bytes } if resident == Resident::Keeper => {
-                let asked = matches!(desk.answered(serial), Some(Work::Recall));
-                if !asked {
+                let Some(Work::Recall(owner)) = desk.answered(serial) else {
                     return desk.end("it answered what nobody asked");
-                }
-                if let Some(serial) = self.wishes.recalled() {
-                    tell(&self.desks[Resident::Endpoint as usize], serial, &Message::Memory { bytes });
+                };
+                if let Some(serial) = self.wishes[owner as usize].recalled() {
+                    tell(&self.desks[Resident::of(owner) as usize], serial, &Message::Memory { bytes });
                 }
                 return self.pump(resident);
             }
-            Message::Recall if resident == Resident::Endpoint => {
-                let taken = self.wishes.recall(serial);
-                return self.wished(Work::Recall, serial, taken);
+            Message::Recall { owner } if resident == Resident::of(owner) => {
+                let taken = self.wishes[owner as usize].recall(serial);
+                return self.wished(owner, Work::Recall(owner), serial, taken);
             }
-            Message::Remember { bytes } if resident == Resident::Endpoint => {
-                let taken = self.wishes.remember(serial, bytes);
-                return self.wished(Work::Remember, serial, taken);
+            Message::Remember { owner, bytes } if resident == Resident::of(owner) => {
+                let taken = self.wishes[owner as usize].remember(serial, bytes);
+                return self.wished(owner, Work::Remember(owner), serial, taken);
             }
             _ => return desk.end("it said something that is no answer"),
         };
@@ -197,8 +196,8 @@ impl Linux {
             Work::Download(_, Download::Progress(rev)) => (Message::OpenFile { rev, key: ".pv/progress" }, None),
             Work::Download(_, Download::Objects) => (Message::ListObjects, None),
             Work::Download(_, Download::Steps) => (Message::ListSteps, None),
-            Work::Recall => (Message::Recall, None),
-            Work::Remember => (Message::Remember { bytes: self.wishes.bytes() }, None),
+            Work::Recall(owner) => (Message::Recall { owner }, None),
+            Work::Remember(owner) => (Message::Remember { owner, bytes: self.wishes[owner as usize].bytes() }, None),
             Work::HashPart(id) => (Message::Hash, Some(self.transfers.file(id)?)),
             Work::HashImage(id) => (Message::Hash, Some(self.containers.unhashed(id)?)),
         })
@@ -217,7 +216,7 @@ impl Linux {
             }
             Work::Download(conn, _) => self.refuse(conn, code.into()),
             Work::HashPart(slot) => self.push(Event::Hashed(slot, Err(code))),
-            Work::Recall | Work::Remember => self.granted(work, &Message::refused(code)),
+            Work::Recall(owner) | Work::Remember(owner) => self.granted(owner, work, &Message::refused(code)),
         }
     }
 
@@ -234,7 +233,7 @@ impl Linux {
         };
         match (work, fd, digest) {
             (Work::Recover, ..) => {}
-            (Work::Remember, ..) => self.granted(work, &Message::done(0)),
+            (Work::Remember(owner), ..) => self.granted(owner, work, &Message::done(0)),
             (Work::Keep(job), ..) => self.kept(job, Ok(())),
             (Work::Create(slot), Some(file), _) => self.receive(slot, file),
             (Work::Load(rev), Some(file), _) => {
@@ -262,24 +261,26 @@ impl Linux {
         }
     }
 
-    /// The endpoint wants something of the keeper.
-    fn wished(&mut self, work: Work, serial: u32, taken: Taken) {
+    /// An errand wants something of the keeper.
+    fn wished(&mut self, owner: Owner, work: Work, serial: u32, taken: Taken) {
+        let resident = Resident::of(owner);
         match taken {
             Taken::Ask => self.ask(Resident::Keeper, work),
             Taken::Waits => {}
-            Taken::Refused(code) => tell(self.desk(Resident::Endpoint), serial, &Message::refused(code)),
-            Taken::Wrong => self.desk(Resident::Endpoint).end("it asks for more than one thing at a time"),
+            Taken::Refused(code) => tell(self.desk(resident), serial, &Message::refused(code)),
+            Taken::Wrong => self.desk(resident).end("it asks for more than one thing at a time"),
         }
     }
 
-    /// Tells the endpoint how that ended, if it is still the one that asked.
-    fn granted(&mut self, work: Work, outcome: &Message<'_>) {
+    /// Tells an errand how that ended, if it is still the one that asked.
+    fn granted(&mut self, owner: Owner, work: Work, outcome: &Message<'_>) {
+        let wishes = &mut self.wishes[owner as usize];
         let serial = match work {
-            Work::Remember => self.wishes.remembered(),
-            _ => self.wishes.recalled(),
+            Work::Remember(_) => wishes.remembered(),
+            _ => wishes.recalled(),
         };
         if let Some(serial) = serial {
-            tell(&self.desks[Resident::Endpoint as usize], serial, outcome);
+            tell(&self.desks[Resident::of(owner) as usize], serial, outcome);
         }
     }
 

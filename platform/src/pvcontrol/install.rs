@@ -64,8 +64,34 @@ pub(super) fn run(
     if alone {
         confine::forgo().map_err(|errno| Trouble::Local(format!("what is not needed cannot be given up: {errno}")))?;
     }
+    let put = put(options, &file, rev, err)?;
+    let Put { rev, objects, sent, bytes } = &put;
+    let told = if options.json {
+        writeln!(out, r#"{{"revision":"{rev}","objects":{objects},"sent":{sent},"bytes":{bytes}}}"#)
+    } else {
+        writeln!(out, "{rev}")
+    };
+    told.map_err(Trouble::output)?;
+    if options.run {
+        let run = command("LOCAL_RUN", part(rev)?);
+        run.iter().try_for_each(|request| exchange(options, request, &mut io::empty(), out, err))?;
+    }
+    Ok(())
+}
+
+/// What was put on the device.
+pub(super) struct Put {
+    rev: String,
+    /// Objects of the archive, and those of them that the device did not have.
+    objects: usize,
+    sent: usize,
+    bytes: u64,
+}
+
+/// Puts a file's revision on the device. The process has given up what it does not need, if it can.
+pub(super) fn put(options: &Options, file: &File, rev: Option<&str>, err: &mut dyn Write) -> Outcome<Put> {
     let mut checked = Checked::new();
-    let (length, digest) = unpack(&file, |source| walk(source, &mut checked)).map_err(Fault::trouble(options))?;
+    let (length, digest) = unpack(file, |source| walk(source, &mut checked)).map_err(Fault::trouble(options))?;
     checked.state.truncate(length);
     let rev = match rev {
         Some(name) => name.to_owned(),
@@ -79,23 +105,13 @@ pub(super) fn run(
 
     let mut sender = Sender { options, err, checked: &checked, now: None, done: BTreeSet::new(), bytes: 0, said: None };
     let mut scratch = Scratch::new();
-    let sent = unpack(&file, |source| Ok(archive::walk(source, &mut scratch.text, &mut scratch.spans, &mut sender)?));
+    let sent = unpack(file, |source| Ok(archive::walk(source, &mut scratch.text, &mut scratch.spans, &mut sender)?));
     if let Err(fault) = sent {
         return Err(sender.said.take().unwrap_or_else(|| fault.trouble_of(options)));
     }
     let (sent, bytes) = (sender.done.len(), sender.bytes);
     stage(options, &rev, &checked.state, err)?;
-    let told = if options.json {
-        writeln!(out, r#"{{"revision":"{rev}","objects":{},"sent":{sent},"bytes":{bytes}}}"#, checked.objects.len())
-    } else {
-        writeln!(out, "{rev}")
-    };
-    told.map_err(Trouble::output)?;
-    if options.run {
-        let run = command("LOCAL_RUN", part(&rev)?);
-        run.iter().try_for_each(|request| exchange(options, request, &mut io::empty(), out, err))?;
-    }
-    Ok(())
+    Ok(Put { rev, objects: checked.objects.len(), sent, bytes })
 }
 
 /// Sends the state, and its message.
@@ -129,7 +145,7 @@ impl Fault {
     /// A refusal of ours reads as one of the device.
     fn trouble_of(self, options: &Options) -> Trouble {
         match self {
-            Self::File(error) => Trouble::Local(format!("the archive cannot be read: {error}")),
+            Self::File(error) => Trouble::File(format!("the archive cannot be read: {error}")),
             Self::Refused(refusal) => {
                 let code = refusal.code.to_string();
                 let mut json = String::new();

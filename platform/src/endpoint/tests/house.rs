@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::endpoint::house::RECALL_PAUSE;
+use runtime::port::Owner;
 
 const IO: Result<&[u8], Code> = Err(Code::StorageIo);
 
@@ -140,7 +141,7 @@ fn an_answer_of_pid1_counts_for_what_was_asked_with_its_serial() {
     let mut buffer = Buffer::new();
     let serial = {
         let asked = home.pid1.receive(&mut buffer).unwrap().unwrap();
-        assert_eq!(asked.message, Message::Recall);
+        assert_eq!(asked.message, Message::Recall { owner: Owner::Endpoint });
         asked.serial
     };
     // What another endpoint wanted kept is kept.

@@ -4,7 +4,7 @@
 use crate::sim::medium::{Model, Reach, SECTOR};
 use runtime::{
     id::{ObjectId, RevName},
-    port::{Name, Stage},
+    port::{Name, Owner, Stage},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
@@ -63,7 +63,7 @@ pub(super) enum Folder {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Label {
     Last,
-    Endpoint(Stage),
+    Memory(Owner, Stage),
     Object(ObjectId),
     Trail(Stage, RevName),
     Key(Rc<str>),
@@ -132,7 +132,7 @@ impl Files {
             Name::Trail(_, stage, rev) => (Folder::Trails, Label::Trail(stage, rev)),
             Name::File(_, stage, rev, key) => (self.folder_of(stage, rev)?, Label::Key(key.into())),
             Name::Last => (Folder::Root, Label::Last),
-            Name::Endpoint(stage) => (Folder::Root, Label::Endpoint(stage)),
+            Name::Memory(owner, stage) => (Folder::Root, Label::Memory(owner, stage)),
             Name::Others => unreachable!("many names"),
         })
     }
@@ -433,7 +433,7 @@ impl Label {
     fn digest(&self, hasher: &mut impl Hasher) {
         match self {
             Label::Last => 0u8.hash(hasher),
-            Label::Endpoint(stage) => (1u8, *stage as u8).hash(hasher),
+            Label::Memory(owner, stage) => (1u8, *owner as u8, *stage as u8).hash(hasher),
             Label::Object(id) => (2u8, id.0).hash(hasher),
             Label::Trail(stage, rev) => (3u8, *stage as u8, rev.as_str()).hash(hasher),
             Label::Key(key) => (4u8, key).hash(hasher),
