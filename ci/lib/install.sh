@@ -11,7 +11,7 @@ packages=(
     arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf /usr/arm-linux-gnueabihf/lib/libc.a:libc6-dev-armhf-cross
     cc:gcc c++:g++ make:make bison:bison flex:flex bc:bc xxd:xxd
     /usr/include/openssl/ssl.h:libssl-dev /usr/include/gnutls/gnutls.h:libgnutls28-dev
-    ip:iproute2 mcopy:mtools sfdisk:fdisk mkfs.ext4:e2fsprogs unsquashfs:squashfs-tools
+    ip:iproute2 mcopy:mtools sfdisk:fdisk mkfs.ext4:e2fsprogs losetup:mount unsquashfs:squashfs-tools
     cpio:cpio fw_printenv:libubootenv-tool dpkg-source:dpkg-dev /usr/share/doc/busybox-static:busybox-static
     grub-editenv:grub-common grub-emu:grub-emu
     python3:python3 strace:strace crun:crun chromium:chromium git:git curl:curl /usr/bin/time:time

@@ -26,6 +26,7 @@ use crate::tour::{Outcome, ensure, fail};
 mod container;
 mod device;
 mod host;
+mod replay;
 
 /// One row.
 pub struct Row {
@@ -75,7 +76,7 @@ pub fn measure(kit: &Kit, x86: &Path, probe: &Path, folder: &Path, json: &Path, 
     std::fs::create_dir_all(folder)?;
     let mut rows = Vec::new();
     type Part<'a> = &'a dyn Fn() -> Outcome<Vec<Row>>;
-    let parts: [(&str, Part<'_>); 8] = [
+    let parts: [(&str, Part<'_>); 9] = [
         ("size", &|| sizes(kit, x86)),
         ("environment store", &|| environment(kit, folder)),
         ("update", &update),
@@ -84,6 +85,7 @@ pub fn measure(kit: &Kit, x86: &Path, probe: &Path, folder: &Path, json: &Path, 
         ("control requests", &|| device::requests(kit, probe, folder)),
         ("repository", &|| host::repository(kit, folder)),
         ("transfers", &|| host::transfers(kit, folder)),
+        ("replay", &|| replay::rows(Path::new("target/evidence/recordings/base"))),
     ];
     let mut missing = Vec::new();
     println!("{:<44} {:>12} {:<8} {:>26}  budget", "", "ours", "", "peer");

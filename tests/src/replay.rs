@@ -4,7 +4,7 @@
 //! Reading order: `recording` (what is replayed), `log` (the writes), `states` (what a cut may leave of them), `laws` (what
 //! must hold), `checker` (how a state is looked at), `run` (a recording, gone through). Below that: `layers` and `shown`
 //! make a state a disk at the cost of what differs; `ext4` names contents; `volume` and `loader` are the two views;
-//! `reports` is what was promised; `crew` are the processes.
+//! `reports` is what was promised, `rows` what must be reached; `crew` are the processes.
 
 pub mod checker;
 pub mod crew;
@@ -15,6 +15,7 @@ pub mod loader;
 pub mod log;
 pub mod recording;
 pub mod reports;
+pub mod rows;
 pub mod run;
 pub mod shown;
 pub mod states;

@@ -4,6 +4,7 @@
 //!   --rows FILE      adds a row for each recording to FILE
 //!   --seed N         where everything that is drawn begins (1)
 //!   --sample N       about N states of each recording, drawn, instead of all
+//!   --deaf           as if the disk had not heard flushes: a law must break
 //!   --hands N        states that are looked at at the same time (as many as there are processors)
 //!   --scratch DIR    a folder for what is needed meanwhile
 //!   --state NAME     this state alone, as a violation names it; --keep FILE writes its image
@@ -22,8 +23,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] | ["--help"] => {
-            eprintln!("usage: replay [--rows FILE] [--seed N] [--sample N] [--hands N] [--scratch DIR] FOLDER...");
-            eprintln!("       replay [--seed N] --state NAME [--keep FILE] RECORDING");
+            eprintln!(
+                "usage: replay [--rows FILE] [--seed N] [--sample N] [--deaf] [--hands N] [--scratch DIR] FOLDER..."
+            );
+            eprintln!("       replay [--seed N] [--deaf] --state NAME [--keep FILE] RECORDING");
             return ExitCode::from(2);
         }
         ["--look", recording, disk, folder] => {
@@ -44,9 +47,13 @@ fn main() -> ExitCode {
 fn replay(words: Vec<String>) -> Outcome<bool> {
     let (mut rows, mut scratch, mut folders) = (None, std::env::temp_dir(), Vec::new());
     let hands = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut options = Options { seed: 1, sample: None, only: None, keep: None, hands };
+    let mut options = Options { seed: 1, sample: None, deaf: false, only: None, keep: None, hands };
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
+        if word == "--deaf" {
+            options.deaf = true;
+            continue;
+        }
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "--rows" => rows = Some(PathBuf::from(value()?)),

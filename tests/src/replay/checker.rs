@@ -22,7 +22,7 @@ use runtime::{
     id::RevName,
     journal::{self, Record},
     limits,
-    port::BootEnv,
+    port::{BootEnv, BootVars},
     progress::Progress,
     state::{Plan, Spans},
     store::{self, Scratch},
@@ -295,7 +295,7 @@ impl Checker {
     }
 
     fn carry_out(
-        &self,
+        &mut self,
         volumes: &mut Volumes,
         journal: &mut platform::env::BlockRegion,
         choice: &Choice,
@@ -305,12 +305,23 @@ impl Checker {
             store::record(volumes, journal, &record, progress.as_deref())
                 .map_err(|code| format!("a record: {code}"))?;
         }
-        let Some(vars) = choice.store else { return Ok(()) };
+        if let Some(vars) = choice.store {
+            self.store(&vars)?;
+        }
+        if choice.mode == Mode::FactoryReset {
+            let Buffers { state, marks, conf, spans, plan } = &mut self.buffers;
+            let cleared = store::factory::clear(volumes, journal, &mut Scratch { state, marks, conf, spans, plan });
+            cleared.map_err(|refusal| format!("the end of a factory reset: {refusal}"))?;
+        }
+        Ok(())
+    }
+
+    fn store(&self, vars: &BootVars) -> Outcome<()> {
         let (layout, loaded) = loader::load(self.board, self.region())?;
         let mut work = vec![0; 2 * layout.size];
         let mut env =
             Uboot::new(self.region(), layout, self.board.env_text, &mut work).map_err(|code| format!("{code}"))?;
-        let stored = if loaded.is_some() { env.store(&vars) } else { env.rebuild(&vars) };
+        let stored = if loaded.is_some() { env.store(vars) } else { env.rebuild(vars) };
         Ok(stored.map_err(|code| format!("a store of the environment: {code}"))?)
     }
 }

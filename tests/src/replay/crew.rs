@@ -108,7 +108,7 @@ impl Hand {
     fn check(&mut self, state: State) -> Outcome<Value> {
         let sums = state.disk.sums();
         self.mounted.show(state.disk)?;
-        self.say(&json!({"end": state.name.end, "boot": format!("{:x}", sums[1])}))?;
+        self.say(&json!({"end": state.name.end, "boot": format!("{:x}", sums[0])}))?;
         loop {
             let said = self.hear()?;
             let Some(part) = said["part"].as_u64() else { return Ok(said) };

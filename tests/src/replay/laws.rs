@@ -140,7 +140,11 @@ impl Views<'_> {
     pub fn reported(&self, reports: &Reports, end: usize, broken: &mut Broken) {
         let (said, later) = reports.reports.split_at(reports.in_force(end));
         self.decision(said, later, broken);
+        self.done(reports, end, broken);
         for (at, (entry, report)) in said.iter().enumerate() {
+            if reports.reset(*entry, end) {
+                continue;
+            }
             let after = || said[at + 1..].iter().chain(later).map(|(_, report)| report);
             match report {
                 Report::Failed(rev, code) if !said[at + 1..].iter().any(|(_, later)| about(later) == Some(*rev)) => {
@@ -176,20 +180,23 @@ impl Views<'_> {
         if last.is_some() && !allowed.any(|decision| decision == (vars.committed, vars.candidate)) {
             broken.push(format!("law 4: {last:?} was stored and read back, {vars:?} is in force"));
         }
-        // Of what was told outside alone: the revision told last, or one that is decided or told later.
-        let done = said.iter().enumerate().rev().find_map(|(at, (_, report))| match report {
-            Report::Done(rev) => Some((at, *rev)),
+    }
+
+    /// Of what was told as done: the last one is committed, or one that is decided or told later.
+    fn done(&self, reports: &Reports, end: usize, broken: &mut Broken) {
+        let Some(vars) = self.loaded.map(|loaded| loaded.vars) else { return };
+        let said = &reports.reports[..reports.in_force(end)];
+        let done = said.iter().enumerate().rev().find_map(|(at, (entry, report))| match report {
+            Report::Done(rev) if !reports.reset(*entry, end) => Some((at, *rev)),
             _ => None,
         });
-        if let Some((at, done)) = done {
-            let after = said[at + 1..].iter().chain(later).map(|(_, report)| report);
-            let mut commits = after.filter_map(|report| match report {
-                Report::Done(rev) | Report::Decision(rev, _) => Some(*rev),
-                _ => None,
-            });
-            if vars.committed != done && !commits.any(|rev| rev == vars.committed) {
-                broken.push(format!("law 4: {done} was reported as done, {} is committed", vars.committed));
-            }
+        let Some((at, done)) = done else { return };
+        let mut commits = reports.reports[at + 1..].iter().filter_map(|(_, report)| match report {
+            Report::Done(rev) | Report::Decision(rev, _) => Some(*rev),
+            _ => None,
+        });
+        if vars.committed != done && !commits.any(|rev| rev == vars.committed) {
+            broken.push(format!("law 4: {done} was reported as done, {} is committed", vars.committed));
         }
     }
 

@@ -59,7 +59,7 @@ impl Report {
                 rev(name)?;
                 Self::Other
             }
-            ["paired" | "revoked"] => Self::Other,
+            ["paired" | "revoked", ..] => Self::Other,
             _ => return None,
         })
     }
@@ -116,6 +116,11 @@ impl Reports {
     pub fn row_at(&self, entry: usize) -> Option<Row> {
         let before = self.rows.partition_point(|(at, _)| *at <= entry);
         self.rows[..before].last().map(|(_, row)| *row)
+    }
+
+    /// Whether a factory reset began between two entries: what was reported before is not meant to hold any more.
+    pub fn reset(&self, from: usize, to: usize) -> bool {
+        self.rows.iter().any(|(at, row)| (from..to).contains(at) && *row == Row::BeginReset)
     }
 
     /// Whether a collection began between two entries.

@@ -18,6 +18,7 @@ use super::layers::{BLOCK, Ground, Layers, Range};
 use super::log::{Entry, Kind, Log};
 use super::recording::{Control, Recording};
 use super::reports::{Reports, is_mark};
+use super::rows;
 use super::states::{Counts, EXHAUSTIVE, Name, Walk, apply, mixed};
 use crate::evidence_rows::Row;
 use crate::tour::disk::Disk;
@@ -33,6 +34,8 @@ pub struct Options {
     pub seed: u64,
     /// How many states, drawn of all; `None`: all.
     pub sample: Option<u64>,
+    /// Flushes are not heard, as by a disk that lies about them: that must be noticed.
+    pub deaf: bool,
     /// This state alone.
     pub only: Option<Name>,
     /// Where the image of that state is written to.
@@ -103,10 +106,8 @@ impl Replay {
         let disk = Disk::open(&recording.before(), board)?;
         ensure(disk.flash().is_none(), || "an environment in flash is not in the log of the disk".into())?;
         let parts = [disk.env, disk.boot, disk.storage].map(|part| Range { start: part.start, length: part.length });
-        // The whole disk holds a raw environment: then what is on neither partition counts.
-        let sums = [parts[0].length == length, false, false]
-            .map(|whole| if whole { Range { start: 0, length: 0 } } else { parts[0] });
-        let ranges = [sums[0], parts[1], parts[2]];
+        // The environment last: a raw one has no partition, and what holds it is the whole disk.
+        let ranges = [parts[1], parts[2], parts[0]];
         let ground = Arc::new(Ground::new(before, log.file()?)?);
         let replay = Self { disk: Layers::new(ground, ranges), recording, log, reports, length, parts };
         replay.is_exact()?;
@@ -137,10 +138,10 @@ impl Replay {
 
     /// Goes through it; whether it is as it must be.
     pub fn run(&self, options: &Options, scratch: &Path) -> Outcome<(Row, bool)> {
-        let begun = Instant::now();
         let is_mark = |entry: &Entry| is_mark(&self.recording, entry);
         let in_force = |end: usize| self.reports.in_force(end);
-        let walk = || Walk::new(&self.log, self.recording.begin as usize, options.seed, &is_mark, &in_force);
+        let walk =
+            || Walk::new(&self.log, self.recording.begin as usize, (options.seed, options.deaf), &is_mark, &in_force);
         let share = match (&options.only, options.sample) {
             (None, Some(sample)) => {
                 let mut all = walk();
@@ -157,6 +158,7 @@ impl Replay {
             length: self.length,
             parts: self.parts,
         };
+        let begun = Instant::now();
         let found = Mutex::new(Found::default());
         let mut counts = Counts::default();
         let make = |give: &mut dyn FnMut(_) -> Outcome<bool>| {
@@ -181,16 +183,15 @@ impl Replay {
         let found = found.into_inner().expect("no holder panics");
         let seconds = begun.elapsed().as_secs_f64();
         self.tell(options, &counts, &found, seconds);
-        let command = format!("ci/evidence replay {}", self.recording.name);
         let row = Row {
-            name: format!("replay {}", self.recording.name),
+            name: format!("replay {}{}", self.recording.name, if options.deaf { ", flushes not heard" } else { "" }),
             count: counts.states,
             distinct: found.looked,
             violations: found.bad,
             seed: options.seed,
-            command,
+            command: self.command(options),
         };
-        let holds = self.judge(options, &found);
+        let holds = self.judge(options, &found)?;
         Ok((row, holds))
     }
 
@@ -245,23 +246,43 @@ impl Replay {
         for (law, count) in &found.laws {
             println!("{:<20} {law}: {count}", "");
         }
-        let limit = if *control == Control::None { TOLD_MAX } else { 1 };
+        let limit = if *control == Control::None && !options.deaf { TOLD_MAX } else { 1 };
         for (state, violations) in found.told.iter().take(limit) {
             println!("{:<20} {} state {state}, seed {}:", "", self.recording.log().display(), options.seed);
             violations.iter().take(TOLD_MAX).for_each(|violation| println!("{:<24} {violation}", ""));
-            println!("{:<24} again: ci/evidence replay {name} --state {state} --keep state.img", "");
+            println!("{:<24} again: {} --state {state} --keep state.img", "", self.command(options));
         }
     }
 
     /// Whether what was found is what the recording must show.
-    fn judge(&self, options: &Options, found: &Found) -> bool {
-        let must_fail = self.recording.control != Control::None && options.only.is_none();
+    fn judge(&self, options: &Options, found: &Found) -> Outcome<bool> {
+        let begin = self.recording.begin as usize;
+        let reached = self.reports.rows.iter().filter(|(entry, _)| *entry >= begin).map(|(_, row)| *row).collect();
+        let missing = rows::missing(&self.recording.operation, &reached)?;
+        if !missing.is_empty() {
+            println!("FAILED {}: rows that were not reached: {}", self.recording.name, missing.join(", "));
+            return Ok(false);
+        }
+        let sabotaged = self.recording.control != Control::None || options.deaf;
+        let must_fail = sabotaged && options.only.is_none();
         if must_fail != (found.bad > 0) {
             let what = if must_fail { "nothing was found, though something was left out" } else { "a law is broken" };
             println!("FAILED {}: {what}", self.recording.name);
-            return false;
+            return Ok(false);
         }
-        true
+        Ok(true)
+    }
+
+    /// What does this again.
+    fn command(&self, options: &Options) -> String {
+        let mut command = format!("ci/evidence replay {}", self.recording.name);
+        if options.seed != 1 {
+            command += &format!(" --seed {}", options.seed);
+        }
+        if let Some(sample) = options.sample {
+            command += &format!(" --sample {sample}");
+        }
+        command + if options.deaf { " --deaf" } else { "" }
     }
 
     /// The name of the recording.

@@ -188,6 +188,8 @@ pub struct Walk<'a> {
     /// The first entry of interest.
     begin: usize,
     seed: u64,
+    /// Flushes are not heard: all of the log is one epoch.
+    deaf: bool,
     /// Equal bytes, and equal reports.
     seen: HashSet<(Sums, usize)>,
     /// What was counted.
@@ -206,15 +208,16 @@ struct Pending {
 }
 
 impl<'a> Walk<'a> {
-    /// The states after entry `begin` of the log.
+    /// The states after entry `begin` of the log. `seed`: where what is drawn begins, and whether flushes are not heard, as by
+    /// a disk that lies about them.
     pub fn new(
         log: &'a Log,
         begin: usize,
-        seed: u64,
+        (seed, deaf): (u64, bool),
         skip: &'a dyn Fn(&Entry) -> bool,
         reports: &'a dyn Fn(usize) -> usize,
     ) -> Self {
-        Self { log, skip, reports, begin, seed, seen: HashSet::new(), counts: Counts::default() }
+        Self { log, skip, reports, begin, seed, deaf, seen: HashSet::new(), counts: Counts::default() }
     }
 
     /// Calls `visit` with each distinct state, from the disk before on, until it says false.
@@ -225,7 +228,6 @@ impl<'a> Walk<'a> {
     /// The state of this name.
     pub fn one(&mut self, disk: Layers, name: &Name) -> Outcome<State> {
         let mut found = None;
-        self.begin = 0;
         self.epochs(disk, &mut |_, disk, pending, end| {
             if end == name.end {
                 found = Some(make(disk, pending, end, &name.fate)?);
@@ -239,15 +241,16 @@ impl<'a> Walk<'a> {
     fn epochs(&mut self, mut disk: Layers, visit: &mut AtEnd<'_, Self>) -> Outcome<()> {
         let mut pending: Vec<Pending> = Vec::new();
         for (index, entry) in self.log.entries.iter().enumerate() {
-            if entry.flush || entry.through {
+            if self.deaf && index == self.begin {
+                settle(&mut disk, &mut pending)?;
+            }
+            let flush = entry.flush && !self.deaf;
+            if flush || entry.through {
                 if index >= self.begin && !visit(self, &disk, &pending, index)? {
                     return Ok(());
                 }
-                if entry.flush {
-                    for write in pending.drain(..) {
-                        apply(&mut disk, &write.entry, None)?;
-                    }
-                    disk.settle();
+                if flush {
+                    settle(&mut disk, &mut pending)?;
                 }
             }
             self.counts.discards += u64::from(entry.kind == Kind::Discard);
@@ -305,6 +308,15 @@ impl<'a> Walk<'a> {
         }
         fates
     }
+}
+
+/// What was written becomes durable.
+fn settle(disk: &mut Layers, pending: &mut Vec<Pending>) -> Outcome<()> {
+    for write in pending.drain(..) {
+        apply(disk, &write.entry, None)?;
+    }
+    disk.settle();
+    Ok(())
 }
 
 /// The disk after a fate.
