@@ -199,6 +199,8 @@ impl Checker {
         if let Some(facts) = facts {
             self.settle(&mut volumes, &seen, facts, &mut broken)?;
         }
+        let mut told = BTreeSet::new();
+        broken.retain(|law| told.insert(law.clone()));
         let classes = classes(&views);
         Ok(json!({"violations": broken, "classes": classes, "repairs": self.repairs, "forced": seen.forced}))
     }

@@ -159,3 +159,63 @@ impl<'a, B: Blocks> Ext4<'a, B> {
 fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
     bytes[at..at + length].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::layers::id_of;
+    use super::*;
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt;
+    use std::process::{Command, Stdio};
+
+    struct Image(File);
+
+    impl Blocks for Image {
+        fn read(&mut self, block: u64, out: &mut [u8; BLOCK]) -> Outcome<()> {
+            Ok(self.0.read_exact_at(out, block * BLOCK64)?)
+        }
+
+        fn id(&mut self, block: u64) -> Outcome<Id> {
+            let mut bytes = [0; BLOCK];
+            self.read(block, &mut bytes)?;
+            Ok(id_of(&bytes))
+        }
+    }
+
+    /// With blocks as large as ours and with smaller ones, of which several share one of ours.
+    #[test]
+    fn files_have_the_same_name_only_if_they_hold_the_same() {
+        for size in ["1024", "4096"] {
+            let folder = std::env::temp_dir().join(format!("switchback-ext4-{size}-{}", std::process::id()));
+            let tree = folder.join("tree");
+            fs::create_dir_all(&tree).unwrap();
+            let long: Vec<u8> = (0..300_000u32).map(|number| (number.wrapping_mul(number) >> 7) as u8).collect();
+            let mut other = long.clone();
+            other[299_999] ^= 1;
+            for (name, content) in [("long", &long[..]), ("other", &other), ("short", &long[..5000]), ("empty", &[])] {
+                fs::write(tree.join(name), content).unwrap();
+            }
+            let image = folder.join("image");
+            File::create(&image).unwrap().set_len(16 << 20).unwrap();
+            let mut make = Command::new("mkfs.ext4");
+            make.args(["-q", "-F", "-b", size, "-E", "offset=4194304", "-d"]).arg(&tree).arg(&image).arg("8192k");
+            assert!(make.stdin(Stdio::null()).status().unwrap().success());
+            let inode = |name: &str| -> u64 {
+                let place = format!("{}?offset=4194304", image.display());
+                let ran = Command::new("debugfs").args(["-R", &format!("stat /{name}"), &place]).output().unwrap();
+                let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+                said.split("Inode: ").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+            };
+            let mut blocks = Image(File::open(&image).unwrap());
+            let mut ext4 = Ext4::open(&mut blocks, Range { start: 4 << 20, length: 8 << 20 }).unwrap();
+            let names = ["long", "other", "short", "empty"].map(|name| ext4.content(inode(name)).unwrap());
+            for (at, name) in names.iter().enumerate() {
+                assert!(!names[at + 1..].contains(name), "{size}");
+                assert_eq!(ext4.content(inode(["long", "other", "short", "empty"][at])).unwrap(), *name);
+            }
+            assert!(ext4.content(0).is_err() && ext4.content(1 << 40).is_err());
+            assert!(Ext4::open(&mut blocks, Range { start: 0, length: 8 << 20 }).is_err());
+            fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+}

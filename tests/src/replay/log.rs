@@ -126,29 +126,29 @@ fn number(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    /// A log with these entries: sector, sectors, flags.
-    fn log(entries: &[(u64, u64, u64)]) -> Vec<u8> {
+    /// A log with these entries: sector, sectors, flags. Each write has a byte of its own.
+    pub(in crate::replay) fn log(entries: &[(u64, u64, u64)]) -> Vec<u8> {
         let mut bytes = vec![0; 512];
         for (at, value) in [(0, MAGIC), (8, 1), (16, entries.len() as u64), (24, SECTOR)] {
             bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
         }
-        for (start, sectors, flags) in entries {
+        for (number, (start, sectors, flags)) in entries.iter().enumerate() {
             let mut head = vec![0; 512];
             for (at, value) in [(0, start), (8, sectors), (16, flags)] {
                 head[at..at + 8].copy_from_slice(&value.to_le_bytes());
             }
             bytes.extend(head);
             if flags & DISCARD == 0 {
-                bytes.extend(vec![7; (sectors * SECTOR) as usize]);
+                bytes.extend(vec![number as u8 + 7; (sectors * SECTOR) as usize]);
             }
         }
         bytes
     }
 
-    fn read(bytes: &[u8], name: &str) -> Outcome<Log> {
+    pub(in crate::replay) fn read(bytes: &[u8], name: &str) -> Outcome<Log> {
         let path = std::env::temp_dir().join(format!("switchback-log-{name}-{}", std::process::id()));
         std::fs::write(&path, bytes).unwrap();
         let read = Log::read(&path, 64 * SECTOR);

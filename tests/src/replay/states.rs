@@ -2,8 +2,9 @@
 //!
 //! An epoch is what was written between two flushes. A state keeps all epochs before its own, and of its own: the first
 //! so many writes; any subset of them, all subsets up to [`EXHAUSTIVE`] writes, and above that all single ones dropped or
-//! kept, pairs, and drawn ones; or the first so many and a part of the next one, torn at sectors. Each is looked at with
-//! what had been reported at the end of its epoch: until the flush that ends it has returned, the medium may be so.
+//! kept, pairs, and drawn ones; or the first so many and a part of the next one, torn at sectors; in small epochs a part of
+//! one beside every subset of the others. Each is looked at with what had been reported at the end of its epoch: until the
+//! flush that ends it has returned, the medium may be so.
 //! Invariants: a state has a name from which it is made again; states of equal bytes and equal reports are handed out
 //! once; what was drawn or left out is counted and told.
 //! Fault model: sectors are whole. A write that was reported as through (FUA) is there once it was. A write that was
@@ -19,7 +20,9 @@ use crate::tour::{Outcome, fail};
 
 /// Writes of one epoch up to which every subset is a state.
 pub const EXHAUSTIVE: usize = 12;
-/// Above that: pairs that are dropped together, at most, and subsets that are drawn.
+/// Writes of one epoch up to which each of them is torn beside every subset of the others.
+pub const TORN_AMONG: usize = 5;
+/// Above [`EXHAUSTIVE`]: pairs that are dropped together, at most, and subsets that are drawn.
 pub const PAIRS: usize = 256;
 /// See there.
 pub const DRAWN: u64 = 256;
@@ -39,6 +42,8 @@ pub enum Fate {
     Draw(u64, u64),
     /// The first so many, and a part of the next one.
     Torn(usize, Part),
+    /// Those whose bit is set, but of this one a part.
+    TornAmong(u64, usize, Part),
 }
 
 /// What is there of a torn write.
@@ -67,6 +72,14 @@ impl Part {
         (Self::NoTail, "notail"),
         (Self::Tail, "tail"),
     ];
+
+    fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(part, _)| *part == self).map_or("", |(_, word)| word)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, word)| *word == text).map(|(part, _)| *part)
+    }
 
     /// First byte and length of what is there of a write of `length` bytes.
     fn range(self, length: u64) -> (u64, u64) {
@@ -103,10 +116,8 @@ impl fmt::Display for Name {
             }
             Fate::Only(which) => write!(f, "only={which}"),
             Fate::Draw(seed, which) => write!(f, "draw={seed},{which}"),
-            Fate::Torn(count, part) => {
-                let word = Part::ALL.iter().find(|(known, _)| known == part).map_or("", |(_, word)| word);
-                write!(f, "torn={count},{word}")
-            }
+            Fate::Torn(count, part) => write!(f, "torn={count},{}", part.word()),
+            Fate::TornAmong(mask, which, part) => write!(f, "torn-among={mask:#x},{which},{}", part.word()),
         }
     }
 }
@@ -115,19 +126,21 @@ impl FromStr for Name {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let bits = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
         let read = || {
             let (end, rest) = text.split_once(':')?;
             let (word, value) = rest.split_once('=')?;
             let pair = || value.split_once(',');
             let fate = match word {
                 "prefix" => Fate::Prefix(value.parse().ok()?),
-                "mask" => Fate::Mask(u64::from_str_radix(value.strip_prefix("0x")?, 16).ok()?),
+                "mask" => Fate::Mask(bits(value)?),
                 "drop" => Fate::Drop(value.split(',').map(|one| one.parse().ok()).collect::<Option<_>>()?),
                 "only" => Fate::Only(value.parse().ok()?),
                 "draw" => Fate::Draw(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
-                "torn" => {
-                    let (count, part) = pair()?;
-                    Fate::Torn(count.parse().ok()?, Part::ALL.iter().find(|(_, word)| *word == part)?.0)
+                "torn" => Fate::Torn(pair()?.0.parse().ok()?, Part::parse(pair()?.1)?),
+                "torn-among" => {
+                    let (which, part) = pair()?.1.split_once(',')?;
+                    Fate::TornAmong(bits(pair()?.0)?, which.parse().ok()?, Part::parse(part)?)
                 }
                 _ => return None,
             };
@@ -172,7 +185,7 @@ impl Counts {
         self.states += 1;
         self.kinds[match fate {
             Fate::Prefix(_) => 0,
-            Fate::Torn(..) => 2,
+            Fate::Torn(..) | Fate::TornAmong(..) => 2,
             _ => 1,
         }] += 1;
     }
@@ -302,8 +315,13 @@ impl<'a> Walk<'a> {
             fates.extend((0..DRAWN).map(|which| Fate::Draw(self.seed, which)));
         }
         for (index, write) in pending.iter().enumerate() {
-            if matches!(write.entry.kind, Kind::Write(_)) && write.entry.length > SECTOR {
-                fates.extend(Part::ALL.map(|(part, _)| Fate::Torn(index, part)));
+            if !matches!(write.entry.kind, Kind::Write(_)) || write.entry.length <= SECTOR {
+                continue;
+            }
+            fates.extend(Part::ALL.map(|(part, _)| Fate::Torn(index, part)));
+            if count <= TORN_AMONG {
+                let beside = (0..1 << count).filter(|mask| mask >> index & 1 == 1);
+                fates.extend(beside.flat_map(|mask| Part::ALL.map(|(part, _)| Fate::TornAmong(mask, index, part))));
             }
         }
         fates
@@ -325,7 +343,7 @@ fn make(disk: &Layers, pending: &[Pending], end: usize, fate: &Fate) -> Outcome<
     let mut reached = pending.first().map_or(end, |write| write.index);
     for (number, write) in pending.iter().enumerate() {
         let part = match fate {
-            Fate::Torn(torn, part) if *torn == number => Some(*part),
+            Fate::Torn(torn, part) | Fate::TornAmong(_, torn, part) if *torn == number => Some(*part),
             _ if write.stays || keeps(fate, number, end) => None,
             _ => continue,
         };
@@ -338,7 +356,7 @@ fn make(disk: &Layers, pending: &[Pending], end: usize, fate: &Fate) -> Outcome<
 fn keeps(fate: &Fate, number: usize, end: usize) -> bool {
     match fate {
         Fate::Prefix(count) | Fate::Torn(count, _) => number < *count,
-        Fate::Mask(mask) => mask >> number & 1 == 1,
+        Fate::Mask(mask) | Fate::TornAmong(mask, ..) => mask >> number & 1 == 1,
         Fate::Drop(which) => !which.contains(&number),
         Fate::Only(which) => number == *which,
         Fate::Draw(seed, which) => {
@@ -365,4 +383,95 @@ pub fn apply(disk: &mut Layers, entry: &Entry, part: Option<Part>) -> Outcome<()
         Kind::Nothing => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layers::{Ground, Range};
+    use super::super::log::tests::{log, read};
+    use super::*;
+    use std::fs::File;
+    use std::sync::Arc;
+
+    const FLUSH: (u64, u64, u64) = (0, 0, 1);
+
+    /// A log, and the disk before: 64 sectors of zeros.
+    fn made(entries: &[(u64, u64, u64)], name: &str) -> (Log, Layers) {
+        let path = std::env::temp_dir().join(format!("switchback-states-{name}-{}", std::process::id()));
+        File::create(&path).unwrap().set_len(64 * SECTOR).unwrap();
+        let log = read(&log(entries), &format!("states-{name}")).unwrap();
+        let ground = Ground::new(File::open(&path).unwrap(), log.file().unwrap()).unwrap();
+        std::fs::remove_file(path).unwrap();
+        let nothing = Range { start: 0, length: 0 };
+        (log, Layers::new(Arc::new(ground), [nothing; 3]))
+    }
+
+    fn all(log: &Log, disk: &Layers, deaf: bool) -> (Vec<State>, Counts) {
+        let mut walk = Walk::new(log, 0, (1, deaf), &|_| false, &|_| 0);
+        let mut states = Vec::new();
+        walk.all(disk.clone(), &mut |state| {
+            states.push(state);
+            Ok(true)
+        })
+        .unwrap();
+        (states, walk.counts)
+    }
+
+    #[test]
+    fn every_subset_of_what_was_not_flushed_is_a_state_and_each_once() {
+        let (log, disk) = made(&[(0, 1, 0), (8, 1, 0), (16, 1, 0), FLUSH, (24, 1, 0), FLUSH], "subsets");
+        let (states, counts) = all(&log, &disk, false);
+        assert_eq!((counts.kinds, counts.epochs, counts.largest), ([4 + 2 + 1, 8 + 2 + 1, 0], 3, 3));
+        assert_eq!((states.len(), counts.distinct), (8 + 1, 9));
+        // Flushes that were not heard: of all four writes any subset.
+        let (states, counts) = all(&log, &disk, true);
+        assert_eq!((states.len(), counts.epochs), (16, 1));
+    }
+
+    #[test]
+    fn a_state_is_made_again_by_its_name() {
+        let many: Vec<_> = (0..14).map(|number| (2 * number, 2, 0)).chain([FLUSH, (40, 3, 0), (50, 2, 2)]).collect();
+        let (log, disk) = made(&many, "names");
+        let (states, counts) = all(&log, &disk, false);
+        assert_eq!(counts.sampled, (1, 0));
+        // Of the large epoch: prefixes, all but one and only one, 91 pairs, drawn ones, and torn ones.
+        assert!(counts.kinds[1] >= 14 + 14 + 91 + DRAWN, "{counts:?}");
+        for state in states {
+            let name: Name = state.name.to_string().parse().unwrap();
+            assert_eq!(name, state.name);
+            let again = Walk::new(&log, 0, (1, false), &|_| false, &|_| 0).one(disk.clone(), &name).unwrap();
+            assert_eq!(again.disk.sums(), state.disk.sums(), "{name}");
+        }
+        for wrong in ["", "1", "1:", "1:lunch=2", "1:torn=2", "x:prefix=1", "1:mask=7"] {
+            assert!(wrong.parse::<Name>().is_err(), "{wrong}");
+        }
+        let missing = "3:prefix=0".parse().unwrap();
+        assert!(Walk::new(&log, 0, (1, false), &|_| false, &|_| 0).one(disk, &missing).is_err());
+    }
+
+    #[test]
+    fn what_went_through_is_never_lost_again() {
+        let (log, disk) = made(&[(0, 1, 0), (8, 1, 2), (16, 1, 0)], "through");
+        let (states, _) = all(&log, &disk, false);
+        let has = |state: &State, sector: u64| {
+            let mut block = [0; 4096];
+            state.disk.read(sector / 8, &mut block).unwrap();
+            block[0] != 0
+        };
+        // Before it: two states. After it: of the two others any subset.
+        assert_eq!(states.len(), 2 + 4);
+        assert!(states[2..].iter().all(|state| has(state, 8)) && !states[0..2].iter().any(|state| has(state, 8)));
+        assert!(states.iter().any(|state| has(state, 16) && !has(state, 0)));
+    }
+
+    #[test]
+    fn equal_bytes_with_more_reported_are_another_state() {
+        let (log, disk) = made(&[(0, 1, 0), FLUSH, FLUSH], "reports");
+        let count = |reports: &dyn Fn(usize) -> usize| {
+            let mut walk = Walk::new(&log, 0, (1, false), &|_| false, reports);
+            walk.all(disk.clone(), &mut |_| Ok(true)).unwrap();
+            walk.counts.distinct
+        };
+        assert_eq!((count(&|_| 0), count(&|end| usize::from(end > 1))), (2, 3));
+    }
 }
