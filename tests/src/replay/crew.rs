@@ -6,6 +6,7 @@
 //! Does not: decide what a state is, or what it means.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -22,18 +23,18 @@ use crate::tour::{Outcome, ensure, fail};
 /// A word in the environment that says that this process has a mount namespace of its own.
 const OWN: &str = "SWITCHBACK_REPLAY_NAMESPACE";
 
-/// Runs this program again in a mount namespace of its own, unless it is in one; its exit code then.
-pub fn in_own_namespace() -> Outcome<Option<i32>> {
+/// Becomes this program in a mount namespace of its own, unless it is in one: still the same process, so that whoever ends
+/// it ends all of it.
+pub fn in_own_namespace() -> Outcome<()> {
     if std::env::var_os(OWN).is_some() {
-        return Ok(None);
+        return Ok(());
     }
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--propagation", "private"])
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1));
-    let status = command.env(OWN, "1").status()?;
-    Ok(Some(status.code().unwrap_or(70)))
+    Err(format!("unshare: {}", command.env(OWN, "1").exec()).into())
 }
 
 /// Gives loop devices back and removes a folder when nobody holds its input any more.
@@ -45,7 +46,7 @@ struct Janitor {
 impl Janitor {
     const SCRIPT: &str = "trap '' INT TERM HUP; while read -r device; do devices=\"$devices $device\"; done
         for device in $devices; do losetup -d \"$device\"; done
-        for shown in \"$0\"/*/shown; do umount -l \"$shown\"; done; rm -rf --one-file-system \"$0\"";
+        for hand in \"$0\"/*; do umount -l \"$hand/shown\"; done; rm -rf --one-file-system \"$0\"";
 
     fn new(folder: &Path) -> Outcome<Self> {
         let mut child = Command::new("sh").args(["-c", Self::SCRIPT]).arg(folder).stdin(Stdio::piped()).spawn()?;
