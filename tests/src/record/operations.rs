@@ -10,6 +10,7 @@ use std::process::Command;
 use super::image::Kind;
 use super::take::Take;
 use crate::replay::recording::Control;
+use crate::rollback::candidates::told_to;
 use crate::rollback::lab::{Change, Lab};
 use crate::tour::device::Device;
 use crate::tour::{Outcome, ensure, http, wait_for};
@@ -49,8 +50,10 @@ pub const CASES: &[Case] = &[
     quiet("base", base),
     quiet("failed", failed),
     quiet("failed-in-place", failed_in_place),
+    quiet("given-up", given_up),
     Case { prepare: with_something_to_collect, ..quiet("collect", collect) },
     Case { kind: Kind::Paired, ..quiet("memory", memory) },
+    Case { prepare: with_something_to_collect, kind: Kind::Busy, ..quiet("factory-reset", factory_reset) },
     Case { first: true, ..quiet("first-boot", |_| Ok(())) },
     Case { kind: Kind::Busy, ..quiet("steady", steady) },
     fails("base-nobarrier", Control::NoBarrier, base),
@@ -126,6 +129,14 @@ fn failed_in_place(take: &mut Take<'_>) -> Outcome<()> {
     take.lab.ready().map(drop)
 }
 
+/// A new base that dies before it records anything: the loader counts its tries and gives it up.
+fn given_up(take: &mut Take<'_>) -> Outcome<()> {
+    take.lab.take_copy()?;
+    let change = told_to(take.lab, "crash")?;
+    take.update_ends(change, "a base that dies", "ERROR")?;
+    take.lab.ready().map(drop)
+}
+
 /// `web`, waiting for a word that it never says.
 fn never_ready(lab: &Lab) -> Outcome<(&'static str, Vec<u8>)> {
     let mut run: serde_json::Value = serde_json::from_slice(&lab.file(RUN)?)?;
@@ -158,6 +169,21 @@ fn collect(take: &mut Take<'_>) -> Outcome<()> {
     // Nobody is told the end of it.
     take.rest()?;
     ensure(control(take, "steps ls --json")? != before, || format!("nothing was collected of {before}"))
+}
+
+/// Everything but revision 0 goes, and a restart ends it.
+fn factory_reset(take: &mut Take<'_>) -> Outcome<()> {
+    let listed = |take: &Take<'_>| -> Outcome<usize> {
+        Ok(take.lab.device.control("steps ls --json")?.json()?.as_array().map_or(0, Vec::len))
+    };
+    ensure(listed(take)? > 1, || "there is nothing but revision 0 before".into())?;
+    control(take, "cmd factory-reset")?;
+    take.told("reset")?;
+    let status = take.lab.device.wait_status("revision 0 alone", 240, |status| {
+        status["revision"] == "0" && status["committed"] == "0" && status["status"] == "READY"
+    })?;
+    take.told("READY 0")?;
+    ensure(status["update"].is_null() && listed(take)? == 1, || format!("more than revision 0 is left: {status}"))
 }
 
 /// Runs pvcontrol on the device; what it prints.
