@@ -49,6 +49,12 @@ const DEMANDS: &[Demand] = &[
         through: &[O::Install, O::Prepare, O::Store, O::Record, O::Progress, O::Arm, O::Trial, O::Fail],
         but: &[Row::DropReplaced, Row::WriteLast, Row::CountTry, Row::Arrive],
     },
+    // It dies before it records anything: what the loader found is explained and settled at the boot after.
+    Demand {
+        operation: "given-up",
+        through: &[O::Install, O::Prepare, O::Store, O::Progress, O::Arm, O::Boot],
+        but: &[Row::DropReplaced],
+    },
     Demand { operation: "collect", through: &[O::Collect], but: &[] },
     Demand { operation: "memory", through: &[O::Remember], but: &[] },
     // A healthy device has nothing to explain or to settle.
