@@ -210,6 +210,24 @@ impl Board {
     }
 }
 
+impl Board {
+    /// Whether storage may grow to the end of its disk: it is a partition of it, and no copy of the environment lies
+    /// behind it, in raw sectors that no table knows of.
+    pub fn may_grow(&self) -> bool {
+        let behind = |offset: &i64| *offset < 0;
+        let raw = match self.env {
+            Env::Uboot { medium: Medium::Raw(copies), .. } | Env::UbootAb { medium: Medium::Raw(copies), .. } => {
+                match copies {
+                    Copies::Single(offset) => behind(&offset),
+                    Copies::Redundant(offsets, _) => offsets.iter().any(behind),
+                }
+            }
+            _ => false,
+        };
+        self.disk.storage.number > 0 && !raw
+    }
+}
+
 /// `boot.scr` beside `pv.env` (the environment as the image was made): what a loader whose compiled-in environment is not
 /// ours runs when it lost the stored one. For a board with a single copy, in the partition that such a loader looks at.
 pub const FALLBACK: &str = include_str!("../uboot/fallback.scr");
@@ -240,6 +258,14 @@ mod tests {
             assert!(BOARDS[..index].iter().all(|other| other.name != board.name));
         }
         assert!(find("").is_none() && find("qemu").is_none());
+    }
+
+    #[test]
+    fn storage_does_not_grow_over_an_environment_at_the_end_of_the_disk() {
+        let board = find("qemu-arm64-sd").unwrap();
+        assert!(BOARDS.iter().all(|board| board.may_grow()));
+        let medium = Medium::Raw(Copies::Redundant([0x10_0000, -0x8000], env::uboot::Scheme::Incremental));
+        assert!(!Board { env: Env::Uboot { medium, size: 0x4000 }, ..*board }.may_grow());
     }
 
     #[test]

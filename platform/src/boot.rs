@@ -31,7 +31,7 @@ use runtime::{
     state::{Defaults, Plan, Spans},
     update::Boot,
 };
-use rustix::{mount::MountFlags, process::Pid};
+use rustix::{fd::OwnedFd, fs::OFlags, mount::MountFlags, process::Pid};
 use std::{
     ffi::CString,
     path::Path,
@@ -52,6 +52,8 @@ const FSCK: &str = "/sbin/e2fsck";
 pub struct Disks {
     /// The environment's codec.
     pub env: Option<Env>,
+    /// The disk that storage is to grow on.
+    pub growing: Option<OwnedFd>,
     /// What the environment says.
     loaded: Result<Loaded, Code>,
     /// The last record of the journal.
@@ -60,7 +62,7 @@ pub struct Disks {
 
 /// Finds the environment and mounts the two file systems. The code says why there is no storage.
 pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) {
-    let mut disks = Disks { env: None, loaded: Err(Code::EnvInvalid), journal: None };
+    let mut disks = Disks { env: None, growing: None, loaded: Err(Code::EnvInvalid), journal: None };
     let Some(board) = policy.known_board() else {
         warn!("board `{}` is not known; set switchback.board in {}", policy.board, crate::config::POLICY);
         return (disks, Some(Code::EnvUnsupported));
@@ -81,6 +83,12 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) 
     }
     let boot = mount(disk.boot.device, c"/boot", watchdog);
     let storage = mount(disk.storage.device, c"/storage", watchdog);
+    if storage && policy.grow && board.may_grow() {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        disks.growing = rustix::fs::open(disk.device, flags, rustix::fs::Mode::empty())
+            .inspect_err(|error| warn!("{}: {}; storage does not grow", disk.device, Why(*error)))
+            .ok();
+    }
     if boot {
         disks.journal = BlockRegion::open("/boot/journal")
             .map_err(|_| Code::StorageIo)

@@ -36,6 +36,8 @@ pub struct Policy {
     pub usb: Option<Value>,
     /// `switchback.usb-disks`: disks by their kernel names, separated by commas, that count besides those on a USB bus.
     pub usb_disks: Value,
+    /// `switchback.grow`: whether storage grows to the end of its disk; `yes` unless it says `no`.
+    pub grow: bool,
     /// `PV_SECUREBOOT_MODE`.
     pub secureboot: Value,
     /// `PV_UPDATER_COMMIT_DELAY`, seconds.
@@ -81,6 +83,7 @@ impl Default for Policy {
             console: None,
             usb: None,
             usb_disks: Text::EMPTY,
+            grow: true,
             secureboot: Text::clip("strict"),
             commit_delay_s: limits::COMMIT_DELAY_S,
             goals_timeout_s: limits::GOALS_TIMEOUT_S,
@@ -130,6 +133,7 @@ impl Policy {
             "switchback.console" => self.console = Some(Value::new(value)?).filter(|_| !value.is_empty()),
             "switchback.usb-install" => self.usb = file_systems(value)?,
             "switchback.usb-disks" => self.usb_disks = Value::new(value)?,
+            "switchback.grow" => self.grow = ["no", "yes"].iter().position(|word| *word == value)? == 1,
             "PV_SECUREBOOT_MODE" => self.secureboot = Value::new(value)?,
             "PV_UPDATER_COMMIT_DELAY" => self.commit_delay_s = value.parse().ok()?,
             "PV_UPDATER_GOALS_TIMEOUT" => self.goals_timeout_s = value.parse().ok()?,
@@ -193,11 +197,11 @@ mod tests {
     fn a_policy_is_read_line_by_line() {
         let policy = Policy::parse(
             "# made by pvr image\nswitchback.board=qemu-arm64\nPV_SECUREBOOT_MODE=disabled\n\
-             switchback.endpoint=0.0.0.0:12368\nswitchback.endpoint-access=open\nswitchback.console=hvc0\nPV_UPDATER_COMMIT_DELAY=3\nX=1\nno value\n",
+             switchback.endpoint=0.0.0.0:12368\nswitchback.endpoint-access=open\nswitchback.console=hvc0\nswitchback.grow=no\nPV_UPDATER_COMMIT_DELAY=3\nX=1\nno value\n",
         );
         assert_eq!(policy.board.as_str(), "qemu-arm64");
         assert_eq!(policy.endpoint.unwrap().as_str(), "0.0.0.0:12368");
-        assert_eq!(policy.access, Access::Open);
+        assert_eq!((policy.access, policy.grow), (Access::Open, false));
         assert_eq!(policy.console.unwrap().as_str(), "hvc0");
         assert_eq!(policy.secureboot.as_str(), "disabled");
         assert_eq!((policy.commit_delay_s, policy.goals_timeout_s), (3, limits::GOALS_TIMEOUT_S));
@@ -205,8 +209,9 @@ mod tests {
 
     #[test]
     fn a_bad_value_leaves_the_safe_default() {
-        let policy =
-            Policy::parse("PV_UPDATER_COMMIT_DELAY=-1\nswitchback.endpoint=\nswitchback.endpoint-access=Open\n");
+        let policy = Policy::parse(
+            "PV_UPDATER_COMMIT_DELAY=-1\nswitchback.endpoint=\nswitchback.endpoint-access=Open\nswitchback.grow=1\n",
+        );
         assert_eq!(policy, Policy::default());
     }
 

@@ -105,6 +105,12 @@ impl Volumes {
         open_as(root, &path, OFlags::WRONLY | OFlags::CREATE | flags, mode).map_err(code)
     }
 
+    /// Grows storage's file system to `length` bytes.
+    pub fn grow(&self, length: u64) -> Result<(), Errno> {
+        let block = fs::fstatvfs(&self.storage)?.f_bsize;
+        sys::ext4_resize(self.storage.as_fd(), length / block.max(1))
+    }
+
     fn remove_others(&self) -> Result<(), Code> {
         let mut names = vec![];
         each_name(self.storage.as_fd(), ".", &mut |name| names.push(name.to_owned()))?;

@@ -13,8 +13,11 @@ use crate::{
     disk::Volumes,
     env::BlockRegion,
     faults,
+    kmsg::Why,
+    sys,
     wire::{Buffer, Channel, KeepList, MEMORY_MAX, Message, WireError},
 };
+use log::warn;
 use runtime::{
     fault::{Code, Refusal},
     id::{ObjectId, RevName},
@@ -47,8 +50,10 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
     faults::at_disk();
     confine::seclude(&FOLDERS)?;
     let mut keeper = Keeper::open()?;
-    let needed = CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER | CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN;
-    confine::stay_root_with(needed)?;
+    let files = CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER | CapabilitySet::CHOWN;
+    // for the checkpoint; and both for growth
+    let file_system = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_RESOURCE;
+    confine::stay_root_with(files | file_system)?;
     confine::restrict(confine::Calls::Keeper)?;
     channel.send(0, &Message::Ready, &[])?;
     let mut buffer = Buffer::new();
@@ -131,6 +136,7 @@ impl Keeper {
                 Ok(0.into())
             }
             Message::Clear => self.clear(),
+            Message::Grow { number } => self.grow(*number, file.ok_or(Code::Internal)?),
             Message::Adopt { object, part } => self.adopt(*object, *part),
             Message::Drop { object, part } => self.forget(*object, *part),
             Message::Collect { keep } => self.collect(keep),
@@ -206,6 +212,13 @@ impl Keeper {
         store::factory::clear(&mut self.volumes, &mut self.journal, &mut Space::new().scratch())?;
         let _ = point_current(RevName::factory()); // as in `record`
         Ok(0.into())
+    }
+
+    /// Storage grows to the end of its disk.
+    fn grow(&mut self, number: u8, disk: &OwnedFd) -> Outcome {
+        let disk = disk.try_clone().map_err(|_| Code::Internal)?;
+        let mut ground = Ground { disk: disk.try_clone().map_err(|_| Code::Internal)?, volumes: &self.volumes };
+        Ok(runtime::grow::grow(&mut BlockRegion::from(disk), &mut ground, number)?.into())
     }
 
     /// A received object whose hash was seen to be right gets the name under which `stage` finds it.
@@ -356,6 +369,28 @@ pub fn recover(volumes: &mut Volumes, journal: &mut BlockRegion) -> Result<(), C
         let _ = store::progress(volumes, record.candidate, &progress.to_string());
     }
     Ok(())
+}
+
+/// What grows with storage's partition.
+struct Ground<'a> {
+    disk: OwnedFd,
+    volumes: &'a Volumes,
+}
+
+impl runtime::grow::Ground for Ground<'_> {
+    fn tell(&mut self, number: u8, start: u64, length: u64) -> Result<(), Code> {
+        sys::resize_partition(self.disk.as_fd(), number, start, length).map_err(|errno| {
+            warn!("the kernel does not take the new length of partition {number}: {}", Why(errno));
+            Code::StorageIo
+        })
+    }
+
+    fn fill(&mut self, length: u64) -> Result<(), Code> {
+        self.volumes.grow(length).map_err(|errno| {
+            warn!("storage does not grow to {length} bytes: {}", Why(errno));
+            Code::StorageIo
+        })
+    }
 }
 
 /// The buffers of one request.

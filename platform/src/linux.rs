@@ -11,7 +11,7 @@ mod work;
 
 use crate::{
     alloc,
-    boot::Decision,
+    boot::{Decision, Disks},
     config::{Access, Policy, Value},
     containers::Containers,
     early,
@@ -114,6 +114,8 @@ pub struct Linux {
     containers: Containers,
     transfers: Transfers,
     env: Option<Env>,
+    /// The disk that storage is to grow on, until it has.
+    growing: Option<OwnedFd>,
     /// Every revision that a copy of the environment may name.
     named: KeepList,
     /// Whether `named` is known to be all. A copy that cannot be read may name more.
@@ -150,7 +152,7 @@ impl Linux {
         settings: Settings,
         signals: Signals,
         watchdog: Watchdog,
-        env: Option<Env>,
+        disks: Disks,
         decision: &Decision,
     ) -> std::io::Result<Self> {
         let mut waiter = Waiter::new()?;
@@ -168,7 +170,8 @@ impl Linux {
             desks: Resident::ALL.map(Desk::new),
             containers: Containers::new(),
             transfers: Transfers::new(),
-            env,
+            env: disks.env,
+            growing: disks.growing,
             named: decision.named.clone(),
             all_named: decision.complete,
             in_force: decision.boot.vars,
@@ -189,6 +192,9 @@ impl Linux {
         };
         linux.push(Event::Tick);
         let _ = linux.desk(Resident::Keeper).ask(Work::Recover);
+        if linux.growing.is_some() {
+            let _ = linux.desk(Resident::Keeper).ask(Work::Grow);
+        }
         Ok(linux)
     }
 

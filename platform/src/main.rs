@@ -63,8 +63,7 @@ fn init() -> ! {
     let plan = boot::load(&mut decision, &settings.defaults);
     early::bound_containers(plan.containers.len());
     let mut machine = Box::new(Machine::new(decision.boot, *plan));
-    let mut linux =
-        linux::Linux::new(settings, signals, watchdog, disks.env, &decision).expect("descriptors for the loop");
+    let mut linux = linux::Linux::new(settings, signals, watchdog, disks, &decision).expect("descriptors for the loop");
     alloc::seal();
     loop {
         #[cfg(feature = "faults")]

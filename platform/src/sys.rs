@@ -349,6 +349,41 @@ pub fn ext4_checkpoint(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     if done < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
+/// Grows a mounted ext4 to this many of its blocks. No error if it has them already.
+pub fn ext4_resize(folder: BorrowedFd<'_>, blocks: u64) -> Result<(), Errno> {
+    const EXT4_IOC_RESIZE_FS: libc::c_ulong = 0x4008_6610;
+    // SAFETY: the kernel reads one u64 through the pointer, which lives through the call.
+    let done = unsafe { libc::ioctl(folder.as_raw_fd(), EXT4_IOC_RESIZE_FS as _, &raw const blocks) };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Tells the kernel how long a partition of this disk is, in bytes. It may be in use.
+pub fn resize_partition(disk: BorrowedFd<'_>, number: u8, start: u64, length: u64) -> Result<(), Errno> {
+    const BLKPG: libc::c_ulong = 0x1269;
+    const RESIZE: libc::c_int = 3;
+    #[repr(C)]
+    struct Partition {
+        start: i64,
+        length: i64,
+        number: libc::c_int,
+        names: [u8; 128],
+    }
+    #[repr(C)]
+    struct Order {
+        op: libc::c_int,
+        flags: libc::c_int,
+        length: libc::c_int,
+        data: *mut Partition,
+    }
+    let (start, length) = (start as i64, length as i64);
+    let mut partition = Partition { start, length, number: number.into(), names: [0; 128] };
+    let size = size_of::<Partition>() as libc::c_int;
+    let order = Order { op: RESIZE, flags: 0, length: size, data: &raw mut partition };
+    // SAFETY: both structures have the kernel's layout (linux/blkpg.h) and live through the call.
+    let done = unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG as _, &raw const order) };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
 /// What an MTD device is.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]

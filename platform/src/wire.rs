@@ -125,6 +125,11 @@ pub enum Message<'a> {
     },
     /// Removes everything but the factory revision, then writes the record that ends the factory reset.
     Clear,
+    /// Grows storage to the end of its disk. `value`: bytes by which its partition grew. Fds: the disk.
+    Grow {
+        /// Number of its partition.
+        number: u8,
+    },
     /// A received and verified object becomes an incoming one: `<sha>.<part>.part` to `<sha>`.
     Adopt {
         /// Its name.
@@ -352,6 +357,7 @@ impl<'a> Message<'a> {
             Self::ListSteps => 32,
             Self::Intend { .. } => 33,
             Self::Clear => 34,
+            Self::Grow { .. } => 35,
             Self::Receive { .. } => 48,
             Self::Send { .. } => 49,
             Self::Hash => 64,
@@ -392,6 +398,7 @@ impl<'a> Message<'a> {
                 .u64(*value)?
                 .text(refusal.key.as_str())?
                 .end(),
+            Self::Grow { number } => to.u8(*number)?.end(),
             Self::Alive { bytes } => to.u64(*bytes)?.end(),
             Self::Digest { object, length } => to.raw(&object.0)?.u64(*length)?.end(),
             Self::Report { code, step, errno } => {
@@ -496,6 +503,7 @@ impl<'a> Message<'a> {
             32 => Self::ListSteps,
             33 => Self::Intend { bytes: from.bytes()? },
             34 => Self::Clear,
+            35 => Self::Grow { number: from.u8()? },
             48 => Self::Receive { length: from.u64()?, already: from.bytes()? },
             49 => Self::Send { length: from.u64()? },
             64 => Self::Hash,
@@ -773,6 +781,7 @@ mod tests {
             Message::ListSteps,
             Message::Intend { bytes: &[4; 512] },
             Message::Clear,
+            Message::Grow { number: 3 },
             Message::Receive { length: 10, already: b"abc" },
             Message::Send { length: 10 },
             Message::Hash,

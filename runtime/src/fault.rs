@@ -73,6 +73,7 @@ codes! {
     MessageTooLong = 1209 "the commit message is too long" 507;
     ObjectUnknown = 1210 "no such object on this device" 404;
     StorageDamaged = 1211 "a stored revision or object is damaged" 500;
+    TableUnknown = 1212 "the disk's partition table is not one in which storage can grow" 500;
     // 13xx: containers
     ImageInvalid = 1301 "the root image could not be mounted" 500;
     InitMissing = 1302 "the container's init does not exist or cannot be executed" 500;

@@ -38,6 +38,7 @@ pub mod container;
 pub mod control;
 pub mod dns;
 pub mod fault;
+pub mod grow;
 pub mod http;
 pub mod id;
 pub mod intake;

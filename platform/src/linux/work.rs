@@ -12,7 +12,7 @@ use crate::{
     wire::{Message, Received, WireError},
     wishes::Taken,
 };
-use log::warn;
+use log::{info, warn};
 use runtime::{
     control::Download,
     fault::{Code, Refusal},
@@ -21,7 +21,7 @@ use runtime::{
     machine::{Event, Job, Machine, Slot},
     port::{Millis, Owner},
 };
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Time for a durable job: a disk under load takes seconds, a damaged one minutes.
 const KEEP_PATIENCE_MS: Millis = 120_000;
@@ -37,6 +37,8 @@ const HASH_PATIENCE_MS: Millis = 60_000;
 pub(super) enum Work {
     /// Sweep what earlier boots left.
     Recover,
+    /// Let storage grow to the end of its disk.
+    Grow,
     /// A job of the machine.
     Keep(Job),
     /// Create the part file of an upload.
@@ -63,7 +65,7 @@ impl Work {
     fn patience(&self) -> Millis {
         match self {
             Self::Keep(Job::Clear) => CLEAR_PATIENCE_MS,
-            Self::Recover | Self::Keep(_) | Self::Remember(_) => KEEP_PATIENCE_MS,
+            Self::Recover | Self::Grow | Self::Keep(_) | Self::Remember(_) => KEEP_PATIENCE_MS,
             Self::HashPart(_) | Self::HashImage(_) => HASH_PATIENCE_MS,
             _ => OPEN_PATIENCE_MS,
         }
@@ -172,6 +174,10 @@ impl Linux {
     ) -> Option<(Message<'a>, Option<BorrowedFd<'a>>)> {
         Some(match work {
             Work::Recover => (Message::Recover, None),
+            Work::Grow => {
+                let number = self.settings.board?.disk.storage.number;
+                (Message::Grow { number }, Some(self.growing.as_ref()?.as_fd()))
+            }
             Work::Keep(Job::Prepare(ref what)) => (Message::Prepare { bytes: encoded(what, slot) }, None),
             Work::Keep(Job::Record(ref what)) => (Message::Record { bytes: encoded(what, slot) }, None),
             Work::Keep(Job::Intend(ref what)) => (Message::Intend { bytes: encoded(what, slot) }, None),
@@ -207,6 +213,10 @@ impl Linux {
     pub(super) fn failed(&mut self, work: Work, code: Code) {
         match work {
             Work::Recover => warn!("what earlier boots left was not swept: {code}"),
+            Work::Grow => {
+                self.growing = None;
+                warn!("storage does not grow to the end of its disk: {code} {}", code.text());
+            }
             Work::Keep(job) => self.push(Event::Kept(job, Err(code.into()))),
             Work::Create(slot) => self.push(Event::Received(slot, Err(code))),
             Work::Load(rev) => self.push(Event::Loaded(rev, Err(code.into()))),
@@ -234,6 +244,12 @@ impl Linux {
         match (work, fd, digest) {
             (Work::Recover, ..) => {}
             (Work::Remember(owner), ..) => self.granted(owner, work, &Message::done(0)),
+            (Work::Grow, ..) => {
+                self.growing = None;
+                if value > 0 {
+                    info!("storage: grown by {} MiB to the end of its disk", value >> 20);
+                }
+            }
             (Work::Keep(job), ..) => self.kept(job, Ok(())),
             (Work::Create(slot), Some(file), _) => self.receive(slot, file),
             (Work::Load(rev), Some(file), _) => {
