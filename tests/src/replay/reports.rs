@@ -55,11 +55,12 @@ impl Report {
                 let (_, file) = FILES.iter().find(|(known, _)| *known == what)?;
                 Self::File(file, ObjectId::parse(hash)?)
             }
-            ["NEW" | "INPROGRESS" | "TESTING" | "message", name] => {
+            ["NEW" | "INPROGRESS" | "TESTING" | "READY" | "message", name] => {
                 rev(name)?;
                 Self::Other
             }
-            ["paired" | "revoked", ..] => Self::Other,
+            // What a reset leaves is said by the decision that begins it, and by what the table calls it.
+            ["paired" | "revoked" | "reset", ..] => Self::Other,
             _ => return None,
         })
     }
