@@ -178,13 +178,12 @@ fn factory_reset(take: &mut Take<'_>) -> Outcome<()> {
     };
     ensure(listed(take)? > 1, || "there is nothing but revision 0 before".into())?;
     control(take, "cmd factory-reset")?;
-    take.told("reset")?;
+    take.told("env 0 -")?;
     // It answers while it removes; the containers start after that.
     let status = take.lab.device.wait_status("revision 0 alone", 240, |status| {
         let runs = status["containers"].as_array().is_some_and(|containers| !containers.is_empty());
         status["committed"] == "0" && status["status"] == "READY" && runs
     })?;
-    take.told("READY 0")?;
     ensure(status["update"].is_null() && listed(take)? == 1, || format!("more than revision 0 is left: {status}"))
 }
 
