@@ -279,7 +279,7 @@ const KEEPER: &[sock_filter] = table!(every_errand![
     abi::UTIMENSAT,
     abi::FCNTL,
     libc::SYS_dup,
-    libc::SYS_ioctl, // checkpoint, freeze and thaw, verity
+    libc::SYS_ioctl, // checkpoint, freeze and thaw, verity, marks of files
     libc::SYS_memfd_create,
     abi::FADVISE,
     libc::SYS_fsync,

@@ -9,8 +9,8 @@
 //!
 //! What it does not do: no policy, no retries, no caching.
 
-use crate::{env::BlockRegion, faults, sys};
-use core::fmt::Write;
+use crate::{env::BlockRegion, erase, faults, sys};
+use core::{ffi::CStr, fmt::Write};
 use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
@@ -31,7 +31,7 @@ const INCOMING: &str = "objects/.incoming";
 const NEW: &str = ".new-";
 const DEAD: &str = ".del-";
 /// What `Name::Others` is not: folders of ours, what a loader may read, what belongs to the file system.
-const NOT_OTHERS: [&str; 4] = ["objects", "trails", "boot", "lost+found"];
+const NOT_OTHERS: [&CStr; 4] = [c"objects", c"trails", c"boot", c"lost+found"];
 /// Folders that both volumes have.
 const FOLDERS: [&str; 4] = ["objects", INCOMING, "trails", "trails/locals"];
 
@@ -111,11 +111,22 @@ impl Volumes {
         sys::ext4_resize(self.storage.as_fd(), length / block.max(1))
     }
 
-    fn remove_others(&self) -> Result<(), Code> {
-        let mut names = vec![];
-        each_name(self.storage.as_fd(), ".", &mut |name| names.push(name.to_owned()))?;
-        names.retain(|name| !NOT_OTHERS.contains(&name.as_str()));
-        names.iter().try_for_each(|name| remove(self.storage.as_fd(), name).map_err(code))
+    /// Files first: keys and tokens are among them, and nothing that a container made keeps those.
+    fn remove_others(&self) -> Result<(), Errno> {
+        let root = self.storage.as_fd();
+        let (mut names, mut failed) = (vec![], None);
+        for entry in fs::Dir::read_from(root)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." && !NOT_OTHERS.contains(&name) {
+                names.push((entry.file_type() == FileType::Directory, name.to_owned()));
+            }
+        }
+        names.sort_unstable();
+        for (_, name) in &names {
+            failed = failed.or(erase::remove(root, name.as_c_str()).err());
+        }
+        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -199,14 +210,16 @@ impl Disk for Volumes {
 
     fn remove(&mut self, name: Name<'_>) -> Result<(), Code> {
         if name == Name::Others {
-            return self.remove_others();
+            return self.remove_others().map_err(code);
         }
         let (root, path) = self.at(name)?;
         let removed = match name {
-            Name::AllIncoming(_) => open_folder(root, &path).and_then(empty),
+            Name::AllIncoming(_) => open_folder(root, &path).and_then(erase::empty),
             _ => match path.rsplit_once('/') {
-                Some((folder, name)) => open_folder(root, folder).and_then(|folder| remove(folder.as_fd(), name)),
-                None => remove(root, &path),
+                Some((folder, name)) => {
+                    open_folder(root, folder).and_then(|folder| erase::remove(folder.as_fd(), name))
+                }
+                None => erase::remove(root, path.as_str()),
             },
         };
         match removed {
@@ -422,41 +435,6 @@ fn each_name(root: BorrowedFd<'_>, folder: &str, each: &mut dyn FnMut(&str)) -> 
             && name != ".."
         {
             each(name)
-        }
-    }
-    Ok(())
-}
-
-/// Removes a file or a whole folder. Of ours, depth is bounded by the length of a key; of a container's, by the
-/// descriptors that a process may have: what is deeper stays.
-pub(crate) fn remove(folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
-    match fs::unlinkat(folder, name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => {}
-        other => return other,
-    }
-    empty(open_folder(folder, name)?)?;
-    fs::unlinkat(folder, name, AtFlags::REMOVEDIR)
-}
-
-/// Removes what is in a folder.
-fn empty(folder: OwnedFd) -> Result<(), Errno> {
-    for entry in fs::Dir::read_from(&folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        if entry.file_type() != FileType::Directory {
-            fs::unlinkat(&folder, name, AtFlags::empty())?;
-        } else {
-            let below = fs::openat(
-                &folder,
-                name,
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
-            empty(below)?;
-            fs::unlinkat(&folder, name, AtFlags::REMOVEDIR)?;
         }
     }
     Ok(())

@@ -51,9 +51,10 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
     confine::seclude(&FOLDERS)?;
     let mut keeper = Keeper::open()?;
     let files = CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER | CapabilitySet::CHOWN;
+    let marked = CapabilitySet::LINUX_IMMUTABLE; // for what a container marked and nobody else could remove
     // for the checkpoint; and both for growth
     let file_system = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_RESOURCE;
-    confine::stay_root_with(files | file_system)?;
+    confine::stay_root_with(files | marked | file_system)?;
     confine::restrict(confine::Calls::Keeper)?;
     channel.send(0, &Message::Ready, &[])?;
     let mut buffer = Buffer::new();

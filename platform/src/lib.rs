@@ -11,6 +11,7 @@ pub mod disk;
 pub mod early;
 pub mod endpoint;
 pub mod env;
+pub mod erase;
 pub mod errand;
 #[cfg(feature = "faults")]
 pub mod faults;

@@ -13,6 +13,7 @@ use runtime::{
 };
 use std::{
     fs,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -211,6 +212,54 @@ fn a_factory_reset_leaves_the_factory_revision() {
         fs::create_dir_all(at("disks/perm/web")).unwrap();
     }
     assert!(Path::new("/etc/passwd").exists() && at("boot/uboot.txt").exists());
+}
+
+/// Deeper than a process may have descriptors, marked so that nobody can remove it, or not of this alphabet: it goes. And what
+/// really cannot be removed keeps nothing else.
+#[test]
+fn a_factory_reset_leaves_nothing_that_a_container_made() {
+    const DEPTH: usize = 3000;
+    let mounted = Mounted::new("made");
+    let (mut disk, at) = (mounted.0.open(), |path: &str| mounted.0.0.join("storage").join(path));
+    let make = || {
+        fs::create_dir_all(at("disks/perm/web/appended/below")).unwrap();
+        make_deep(&at("disks/perm/web"), DEPTH);
+        for file in ["disks/perm/web/fixed", "disks/perm/web/appended/file", "endpoint", "usb"] {
+            fs::write(at(file), "kept").unwrap();
+        }
+        for name in [&b"\xff\xfe"[..], b"disks/\xc3\x28"] {
+            fs::write(at("").join(std::ffi::OsStr::from_bytes(name)), "kept").unwrap();
+        }
+        run(Command::new("chattr").arg("+i").arg(at("disks/perm/web/fixed")));
+        run(Command::new("chattr")
+            .arg("+a")
+            .args([at("disks/perm/web/appended/below"), at("disks/perm/web/appended")]));
+    };
+    make();
+    disk.remove(Name::Others).unwrap();
+    assert_eq!(names(at("")), ["lost+found", "objects", "trails"]);
+
+    // A mount in it: as good as a folder that the medium does not give up.
+    make();
+    fs::create_dir_all(at("disks/a/held")).unwrap();
+    run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(at("disks/a/held")));
+    let refused = disk.remove(Name::Others);
+    run(Command::new("umount").arg(at("disks/a/held")));
+    assert_eq!(refused, Err(Code::StorageIo));
+    assert_eq!(names(at("")), ["disks", "lost+found", "objects", "trails"]);
+    assert_eq!((names(at("disks")), names(at("disks/a"))), (vec!["a".into()], vec!["held".into()]));
+}
+
+/// Folders in each other, and a file in the last one.
+fn make_deep(folder: &Path, depth: usize) {
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut at = open(folder, flags, Mode::empty()).unwrap();
+    for _ in 0..depth {
+        mkdirat(&at, "d", Mode::RWXU).unwrap();
+        at = openat(&at, "d", flags, Mode::empty()).unwrap();
+    }
+    openat(&at, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
 }
 
 #[test]

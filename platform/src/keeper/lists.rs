@@ -2,7 +2,7 @@
 //!
 //! Reference: device-formats 6.2 for the documents.
 
-use crate::disk::{self, Volumes};
+use crate::{disk::Volumes, erase};
 use core::fmt;
 use runtime::{
     fault::Code,
@@ -93,7 +93,7 @@ pub(super) fn sweep(volumes: &mut Volumes, folder: &str) -> io::Result<()> {
             let Ok(name) = entry.file_name().to_str() else { continue };
             let Ok(rev) = RevName::parse(&format!("{prefix}{name}")) else { continue };
             if let Ok(false) = volumes.exists(Name::Trail(Volume::Storage, Stage::Live, rev)) {
-                disk::remove(at.as_fd(), name)?;
+                erase::remove(at.as_fd(), name)?;
             }
         }
     }
