@@ -276,6 +276,8 @@ enum Show {
     Document,
     /// A table for people.
     Status,
+    /// A pairing code, and where to use it.
+    Pairing,
 }
 
 fn get(path: impl Into<String>) -> Vec<Request> {
@@ -308,7 +310,10 @@ fn plan(words: &[&str], options: &Options) -> Outcome<Vec<Request>> {
         ["cmd", "run-gc"] => command("RUN_GC", ""),
         ["cmd", "rollback"] => send("POST", "/rollback", Body::None),
         ["endpoint"] | ["endpoint", "ls"] => get("/endpoint"),
-        ["endpoint", "pair"] => send("POST", "/endpoint/pair", Body::None),
+        ["endpoint", "pair"] => {
+            let show = if options.json { Show::Document } else { Show::Pairing };
+            vec![Request { method: "POST", path: "/endpoint/pair".into(), body: Body::None, show }]
+        }
         ["endpoint", "revoke", token] => send("DELETE", format!("/endpoint/tokens/{}", part(token)?), Body::None),
         ["storage", "gc"] => send("POST", "/storage/gc", Body::None),
         ["objects", "ls"] => get("/objects"),
@@ -415,9 +420,10 @@ fn exchange(
             let failed = |error: io::Error| Trouble::Local(format!("{name}: {error}"));
             answer.copy(&mut File::create(name).map_err(failed)?).map(drop).map_err(failed)
         }
-        None if request.show == Show::Status => {
+        None if matches!(request.show, Show::Status | Show::Pairing) => {
             let text = answer.text().map_err(trouble)?;
-            out.write_all(status_table(&text).as_bytes()).map_err(Trouble::output)
+            let shown = if request.show == Show::Status { status_table(&text) } else { invitation(&text) };
+            out.write_all(shown.as_bytes()).map_err(Trouble::output)
         }
         None => {
             let last = answer.copy(out).map_err(Trouble::output)?;
@@ -626,6 +632,27 @@ fn status_table(text: &str) -> String {
         }
     }
     table
+}
+
+/// A pairing code with where it is used, and for how long; what is no invitation as it came.
+fn invitation(text: &str) -> String {
+    let document = Value::parse(text.as_bytes()).ok().and_then(|value| value.object().ok());
+    let Some((document, valid_s)) = document.and_then(|document| Some((document, number_of(document, "valid_s")?)))
+    else {
+        return format!("{}\n", text.trim());
+    };
+    let word = |key| text_of(document, key);
+    let plain = if word("transport") == "plain" { " --plain" } else { "" };
+    let mut shown = format!("code         {}\n", word("code"));
+    let _ = writeln!(shown, "valid        once, for {valid_s} seconds");
+    let _ = writeln!(shown, "on a host    pvr device pair{plain} ADDRESS   asks for the code");
+    let (print, browser) = (word("certificate_sha256"), word("browser"));
+    if print.is_empty() {
+        shown += "in a browser type it on the device's page\n";
+    } else {
+        let _ = writeln!(shown, "in a browser {browser}:\n             {print}");
+    }
+    shown
 }
 
 /// Objects of an array as rows, each cell as wide as the widest of its column.
@@ -837,6 +864,26 @@ mod tests {
         }
         let (code, _, err) = run_with(&["-s", "/nonexistent/x", "ls"], Powers::ALL, "");
         assert_eq!((code, err.as_str()), (1, "ERROR: /nonexistent/x not found\n"));
+    }
+
+    #[test]
+    fn a_pairing_code_is_shown_with_where_to_use_it() {
+        let shown = |answered: &str, args: &[&str]| command_line("pair", args, "", &[answer(200, answered)]).1;
+        let plain = r#"{"code":"AB12-CD34","valid_s":300,"transport":"plain"}"#;
+        assert_eq!(
+            shown(plain, &["endpoint", "pair"]),
+            "code         AB12-CD34\nvalid        once, for 300 seconds\n\
+             on a host    pvr device pair --plain ADDRESS   asks for the code\n\
+             in a browser type it on the device's page\n"
+        );
+        assert_eq!(shown(plain, &["endpoint", "pair", "--json"]), format!("{plain}\n"));
+        let tls = r#"{"code":"A","valid_s":9,"transport":"tls","certificate_sha256":"f00d","browser":"compare\u001b"}"#;
+        let text = shown(tls, &["endpoint", "pair"]);
+        assert!(
+            text.contains("pair ADDRESS") && text.ends_with("in a browser compare:\n             f00d\n"),
+            "{text}"
+        );
+        assert_eq!(shown("else", &["endpoint", "pair"]), "else\n");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //!   `steady`   network · manager (8080, management) · visitor (8081, no role) · patient (what cases break)
 //!   `hungry`   the same, and two that take memory when they are told: glutton (no limit), bounded (a limit)
+//!   `sticks`   the containers of `steady`, and a policy that opens the device to USB sticks
 //!   `broken`   the same, and a last group whose containers cannot live: one whose init does not exist, one whose root
 //!              is no file system, one that ends at once for ever
 //!
@@ -13,6 +14,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::sticks;
+use crate::tour::cpio;
 use crate::tour::device::Kit;
 use crate::tour::steps::noise;
 use crate::tour::{Outcome, fail};
@@ -40,6 +43,8 @@ pub enum Factory {
     Hungry,
     /// Three cannot.
     Broken,
+    /// All can, and the device takes updates from USB sticks.
+    Sticks,
 }
 
 /// A folder being filled.
@@ -86,6 +91,9 @@ pub fn build(kit: &Kit, probe: &Path, folder: &Path, factory: Factory) -> Outcom
         build.container("no-root", "broken", "wait", &json!({}))?;
         std::fs::write(build.repo.join("no-root/root.squashfs"), noise(1, 100_000))?;
         build.container("crash", "broken", "end", &json!({"auto_recovery": recovery(0)}))?;
+    }
+    if factory == Factory::Sticks {
+        build.open_to_sticks(kit.board()?.control)?;
     }
     std::fs::write(build.repo.join("groups.json"), json!(groups).to_string())?;
     build.disk()?;
@@ -143,6 +151,18 @@ impl Build<'_> {
         Ok(std::fs::write(self.repo.join(name).join("lxc.container.conf"), configuration(name, init))?)
     }
 
+    /// Another device policy in the place of the demonstration device's.
+    fn open_to_sticks(&self, console: &str) -> Outcome<()> {
+        let initrd = self.repo.join("bsp/initrd.img");
+        let policy = format!(
+            "switchback.board=qemu-arm64\nPV_SECUREBOOT_MODE=disabled\nswitchback.console={console}\n\
+             PV_UPDATER_COMMIT_DELAY=3\n{}",
+            sticks::POLICY
+        );
+        let opened = cpio::with_file(std::fs::read(&initrd)?, "etc/pantavisor.config", policy.as_bytes());
+        Ok(std::fs::write(&initrd, opened)?)
+    }
+
     fn disk(&self) -> Outcome<()> {
         run(self.pvr().current_dir(&self.repo).args(["add", "."]))?;
         run(self.pvr().current_dir(&self.repo).args(["commit", "-m", "Bad input"]))?;
@@ -167,7 +187,7 @@ impl Build<'_> {
 }
 
 /// Runs a command to its end; what it said is the reason when it fails.
-fn run(command: &mut Command) -> Outcome<()> {
+pub fn run(command: &mut Command) -> Outcome<()> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(());

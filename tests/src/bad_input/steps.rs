@@ -1,5 +1,5 @@
-//! What is done, in order: a device that is well, one with containers that take all memory, and one whose factory
-//! revision is not well.
+//! What is done, in order: a device that is well, one with containers that take all memory, one with USB sticks,
+//! and one whose factory revision is not well.
 //!
 //! A step that does not hold is reported, and the next one is tried after a fresh start of the device, so that one
 //! fault does not hide the others.
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::fixture::{Factory, build};
 use super::ground::Ground;
-use super::{containers, memory, requests, states};
+use super::{containers, memory, requests, states, sticks};
 use crate::tour::device::{Device, Kit};
 use crate::tour::report::Report;
 use crate::tour::{Outcome, fail, wait_for};
@@ -40,10 +40,18 @@ pub fn walk(kit: &Kit, probe: &Path, folder: &Path, only: &[String]) -> Outcome<
         ("breed", memory::outlive_many_processes),
         ("cling", memory::outlive_what_cannot_be_ended),
     ];
+    let usb: [(&str, Step); 5] = [
+        ("stick", sticks::refuse),
+        ("pull", sticks::pull_out),
+        ("fails", sticks::roll_back),
+        ("cut", sticks::cut),
+        ("again", sticks::go_on),
+    ];
     let broken: [(&str, Step); 1] = [("first", containers::live_beside)];
     let devices = [
         (Factory::Steady, &steady[..], "steady"),
         (Factory::Hungry, &hungry, "hungry"),
+        (Factory::Sticks, &usb, "sticks"),
         (Factory::Broken, &broken, "broken"),
     ];
     for (factory, steps, name) in devices {
@@ -70,7 +78,8 @@ fn try_on(
 ) -> Outcome<()> {
     let kit = build(kit, probe, &folder.join("kit"), factory)?;
     let mut device = Device::new(&kit, folder)?;
-    device.power_on()?;
+    let extra = if factory == Factory::Sticks { sticks::socket(folder) } else { vec![] };
+    device.power_on_with(&extra)?;
     if !report.step("boot", |report| {
         ready(&device)?;
         report.held("boot", &format!("{factory:?} device: network, manager and visitor run"));
@@ -80,11 +89,15 @@ fn try_on(
         return Ok(());
     }
     for (name, step) in steps {
+        if device.is_gone() {
+            device.power_on_with(&extra)?; // the step before cut the power
+            ready(&device)?;
+        }
         if report.step(name, |report| step(&Ground::of(&device)?, report)) {
             continue;
         }
         println!("      the kernel's log: {}", device.log().display());
-        device.power_on()?;
+        device.power_on_with(&extra)?;
         if let Err(error) = ready(&device) {
             report.step(name, |_| fail(format!("and the device does not come back: {error}")));
             return Ok(());

@@ -143,6 +143,16 @@ impl Device {
         self.kit.pvr()
     }
 
+    /// The folder of what it was made of.
+    pub fn kit_folder(&self) -> &Path {
+        &self.kit.folder
+    }
+
+    /// The factory revision as a repository.
+    pub fn repo(&self) -> PathBuf {
+        self.kit.repo()
+    }
+
     /// A folder for scratch files.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -212,6 +222,11 @@ impl Device {
             return fail(format!("pvr emulate: {}", String::from_utf8_lossy(&output.stderr).trim()));
         }
         Ok(std::fs::read_to_string(pid_file)?.trim().parse().ok().and_then(Pid::from_raw))
+    }
+
+    /// Whether it has no power: the emulator may have ended by itself.
+    pub fn is_gone(&self) -> bool {
+        self.emulator.is_none_or(|emulator| !is_running(emulator))
     }
 
     /// Cuts its power. Nothing happens if it is off.
