@@ -12,6 +12,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -31,9 +32,9 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
 use super::laws::{BOOTS_MAX, Broken, Views};
-use super::layers::Id;
+use super::layers::{Id, Range};
 use super::loader::{self, Seen};
-use super::log::Log;
+use super::log::{Log, SECTOR};
 use super::recording::Recording;
 use super::reports::Reports;
 use super::volume::{Known, Listing, Shelf};
@@ -107,6 +108,9 @@ struct Checker {
     disk: PathBuf,
     /// First byte of what holds the environment.
     env: u64,
+    /// As far as the storage partition may reach, and its number.
+    storage: Range,
+    number: u8,
     folder: PathBuf,
     /// Loop devices of boot and storage.
     devices: [String; 2],
@@ -126,14 +130,15 @@ impl Checker {
         let board = boards::find(&recording.board).ok_or("no such board")?;
         let parts = Disk::open(&recording.before(), board)?;
         let log = Log::read(&recording.log(), std::fs::metadata(recording.before())?.len())?;
-        let attach = |part: crate::tour::disk::Part| -> Outcome<String> {
+        let [env, boot, storage] = parts_of(&parts, std::fs::metadata(recording.before())?.len());
+        let attach = |part: Range| -> Outcome<String> {
             let (start, length) = (part.start.to_string(), part.length.to_string());
             let arguments = ["--find", "--show", "--offset", &start, "--sizelimit", &length];
             let ran = Command::new("losetup").args(arguments).arg(disk).stdin(Stdio::null()).output()?;
             ensure(ran.status.success(), || format!("losetup: {}", String::from_utf8_lossy(&ran.stderr).trim()))?;
             Ok(String::from_utf8_lossy(&ran.stdout).trim().to_string())
         };
-        let devices = [attach(parts.boot)?, attach(parts.storage)?];
+        let devices = [attach(boot)?, attach(storage)?];
         for name in ["boot", "storage", "loader"] {
             std::fs::create_dir_all(folder.join(name))?;
         }
@@ -149,7 +154,9 @@ impl Checker {
             board,
             reports: Reports::of(&recording, &log)?,
             disk: disk.into(),
-            env: parts.env.start,
+            env: env.start,
+            storage,
+            number: board.disk.storage.number,
             folder: folder.into(),
             devices,
             known: Known::new(),
@@ -190,6 +197,7 @@ impl Checker {
 
         let views = Views { seen: &seen, boot: &shelves.0, storage: &shelves.1, loaded, record, factory };
         let mut broken = Broken::new();
+        self.fits(&mut broken)?;
         views.at_rest(&mut broken);
         views.reported(&self.reports, end, &mut broken);
         self.recover(&mut volumes, &views, &mut broken)?;
@@ -203,6 +211,25 @@ impl Checker {
         broken.retain(|law| told.insert(law.clone()));
         let classes = classes(&views);
         Ok(json!({"violations": broken, "classes": classes, "repairs": self.repairs, "forced": seen.forced}))
+    }
+
+    /// The storage file system is no larger than its partition, as the table in this state has it.
+    fn fits(&self, broken: &mut Broken) -> Outcome<()> {
+        let disk = File::open(&self.disk)?;
+        let number = |at: u64| -> Outcome<u64> {
+            let mut bytes = [0; 4];
+            disk.read_exact_at(&mut bytes, at)?;
+            Ok(u64::from(u32::from_le_bytes(bytes)))
+        };
+        let entry = 446 + 16 * (u64::from(self.number) - 1);
+        let (start, partition) = (number(entry + 8)? * SECTOR, number(entry + 12)? * SECTOR);
+        let head = self.storage.start + 1024;
+        let blocks = number(head + 4)? | number(head + 0x150)? << 32;
+        let length = blocks << (10 + number(head + 24)?.min(6));
+        if start != self.storage.start || length > partition {
+            broken.push(format!("storage: a file system of {length} bytes in a partition of {partition} at {start}"));
+        }
+        Ok(())
     }
 
     /// What the loader sees of the boot partition, `wanted` at least; equal partitions look the same.
@@ -350,6 +377,17 @@ fn classes(views: &Views<'_>) -> [String; 6] {
         text(format!("{:?} {:?}", objects(views.storage), odd(true))),
         text(format!("{:?}", views.storage.files)),
     ]
+}
+
+/// What holds the environment, and the partitions boot and storage. The one that stands last reaches to the end of the disk:
+/// it may have grown.
+pub fn parts_of(disk: &Disk, length: u64) -> [Range; 3] {
+    let mut parts = [disk.env, disk.boot, disk.storage].map(|part| Range { start: part.start, length: part.length });
+    let last = parts[1..].iter_mut().max_by_key(|part| part.start);
+    if let Some(last) = last {
+        last.length = length - last.start;
+    }
+    parts
 }
 
 /// A mounted file system; unmounted with this value.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::checker::CLASSES;
+use super::checker::{CLASSES, parts_of};
 use super::crew::{self, Order, Seen};
 use super::layers::{BLOCK, Ground, Layers, Range};
 use super::log::{Entry, Kind, Log};
@@ -105,7 +105,7 @@ impl Replay {
         let reports = Reports::of(&recording, &log)?;
         let disk = Disk::open(&recording.before(), board)?;
         ensure(disk.flash().is_none(), || "an environment in flash is not in the log of the disk".into())?;
-        let parts = [disk.env, disk.boot, disk.storage].map(|part| Range { start: part.start, length: part.length });
+        let parts = parts_of(&disk, length);
         // The environment last: a raw one has no partition, and what holds it is the whole disk.
         let ranges = [parts[1], parts[2], parts[0]];
         let ground = Arc::new(Ground::new(before, log.file()?)?);
