@@ -2,8 +2,13 @@
 //!
 //! `BLESS=1 cargo test -p tests --test book` writes the pages anew.
 
-use runtime::{fault::Code, limits};
+use runtime::{
+    fault::Code,
+    limits,
+    protocol::{Operation, TABLE},
+};
 use std::{fmt::Write, path::Path};
+use tests::sim::rows::{Fate, fates};
 
 fn page(name: &str, want: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -42,4 +47,65 @@ fn no_number_is_given_twice() {
     numbers.sort_unstable();
     assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]));
     assert!(Code::ALL.iter().all(|code| Code::from_number(*code as u16) == Some(*code)));
+}
+
+/// Between two lines of a page that is written by hand.
+fn part(name: &str, mark: &str, want: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    let have = std::fs::read_to_string(path).expect("a page of the book");
+    let [begin, end] = ["begin", "end"].map(|what| format!("<!-- {mark}: {what} -->\n"));
+    let (before, rest) = have.split_once(&begin).expect("a part begins");
+    let (_, after) = rest.split_once(&end).expect("a part ends");
+    page(name, &format!("{before}{begin}{want}{end}{after}"));
+}
+
+/// The operations, each with its table; then why a mutant is none.
+#[test]
+fn every_row_of_the_protocol_is_listed() {
+    let mut want = String::new();
+    let mut reasons: Vec<&str> = vec![];
+    let mut operation: Option<Operation> = None;
+    for step in TABLE {
+        if operation != Some(step.operation) {
+            operation = Some(step.operation);
+            writeln!(want, "\n### {}\n", title(step.operation)).unwrap();
+            want.push_str("| | step | a cut before the next one leaves | skipped | swapped | ignored |\n|---|---|---|---|---|---|\n");
+        }
+        let cells = fates(step.row).map(|fate| match fate {
+            Fate::Killed(_, law) => law.to_string(),
+            Fate::Harmless(why) | Fate::Meaningless(why) => {
+                let at = reasons.iter().position(|known| *known == why).unwrap_or_else(|| {
+                    reasons.push(why);
+                    reasons.len() - 1
+                });
+                char::from(b'a' + at as u8).to_string()
+            }
+        });
+        writeln!(want, "| {} | {} | {} | {} |", step.id, step.effect, step.cut, cells.join(" | ")).unwrap();
+    }
+    want.push_str("\nNot missed, and why:\n\n");
+    for (at, why) in reasons.iter().enumerate() {
+        writeln!(want, "* **{}**: {why}.", char::from(b'a' + at as u8)).unwrap();
+    }
+    want.push('\n');
+    part("power-cuts.md", "rows", &want);
+}
+
+fn title(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Install => "Installation",
+        Operation::Prepare => "Making a candidate visible to the loader",
+        Operation::Store => "A store of the environment",
+        Operation::Record => "A record of the journal",
+        Operation::Progress => "Progress",
+        Operation::Arm => "Arming",
+        Operation::Trial => "Trial",
+        Operation::Commit => "Commit",
+        Operation::Fail => "Failure",
+        Operation::Boot => "Boot and recovery",
+        Operation::Restart => "A restart that is to help",
+        Operation::Collect => "Collection",
+        Operation::Remember => "What an errand keeps",
+        Operation::FactoryReset => "Factory reset",
+    }
 }

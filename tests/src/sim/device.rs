@@ -9,6 +9,7 @@ use crate::sim::{
     life::Life,
     loader::{self, LAYOUT, OFFSETS, Skill},
     medium::{Bench, Bounds, Fault, Hardware, Model, Mutant, SECTOR},
+    saboteur::{Door, Mark},
     user::User,
     world::{Copies, Sea, load},
 };
@@ -60,6 +61,8 @@ pub struct Voyage {
     pub bounds: Bounds,
     /// And of what later ones may.
     pub later: Bounds,
+    /// After an attempt that was interrupted, the client first tries without sending the objects again.
+    pub hasty: bool,
 }
 
 impl Voyage {
@@ -93,6 +96,14 @@ pub struct End {
     pub syncs: u64,
     /// Effects of the whole voyage.
     pub effects: u64,
+    /// Updates of which DONE was told, and times that all goals were said to be met.
+    pub told: (Vec<RevName>, u32),
+    /// Rows of the protocol that were announced.
+    pub marks: Vec<Mark>,
+    /// Effects before the broken row was first announced, and the calls that it changed.
+    pub began: Option<u64>,
+    /// See `began`.
+    pub touched: u64,
 }
 
 /// Buffers, made once.
@@ -179,6 +190,7 @@ pub fn sail(voyage: &Voyage, fresh: &Hardware, choices: &mut Gen, buffers: &mut 
 /// One power-on. Ok(true): the device is at rest and the user has nothing more to ask for.
 pub(super) fn power_on(
     bench: &Bench,
+    door: &Door,
     voyage: &Voyage,
     laws: &mut Laws,
     user: &mut User,
@@ -188,7 +200,7 @@ pub(super) fn power_on(
     let dead = || bench.with(|hardware| hardware.dead);
     let disturbed = || bench.with(|hardware| hardware.dead || hardware.fault.is_some());
     let syncs = bench.with(|hardware| hardware.syncs);
-    let facts = loader::run(bench, &voyage.fleet, voyage.skill);
+    let facts = loader::run_at(door, &voyage.fleet, voyage.skill);
     bench.with(|hardware| hardware.syncs = syncs); // those of the loader are not ours
     if dead() {
         return Ok(false);
@@ -201,8 +213,10 @@ pub(super) fn power_on(
 
     // Linux is up.
     bench.with(|hardware| hardware.mount());
-    let mut disk = bench.clone();
+    door.over();
+    let mut disk = door.clone();
     let _ = store::recover(&mut disk);
+    door.over();
     let mut work = vec![0; 2 * LAYOUT.size];
     let loaded = Uboot::new(bench.env(), LAYOUT, TEXT, &mut work).expect("the layout is good").load().ok();
     let journal = journal::load(&mut bench.journal()).ok().flatten();
@@ -238,10 +252,13 @@ pub(super) fn power_on(
     let mut machine = Machine::new(boot, plan);
     let swapped = voyage.mutant == Some(Mutant::ActiveCopyOverwritten);
     let swap = Rc::new(Cell::new(false));
-    let copies = Copies { raw: bench.env(), swapped, swap: swap.clone() };
+    let copies = Copies { raw: door.env(), swapped, swap: swap.clone() };
     let mut room = vec![0; 2 * LAYOUT.size];
     let mut sea = Sea {
         bench,
+        door,
+        row: None,
+        late: None,
         voyage,
         laws,
         user,

@@ -59,6 +59,8 @@ pub struct Yard {
     fresh: Hardware,
     buffers: Buffers,
     seen: HashSet<u64>,
+    /// The power goes only after so many effects of the hardware.
+    pub from: u64,
     /// Stop after so many states (mutants).
     pub states_max: u64,
     /// What the file systems promise, if the voyage does not say otherwise.
@@ -101,6 +103,7 @@ impl Yard {
             fresh: factory(&first(), &mut buffers),
             buffers,
             seen: HashSet::new(),
+            from: 0,
             states_max: u64::MAX,
             model: Model::default(),
             share: Share::Gate,
@@ -167,7 +170,7 @@ impl Yard {
         let mut places = vec![(Life::new(&voyage, &self.fresh), cuts)];
         while let Some((life, cuts)) = places.pop() {
             // the power goes before each effect, until it does not come to that any more
-            for at in 0.. {
+            for at in self.from.saturating_sub(life.effects()).. {
                 let mut next = life.clone();
                 let fuse = (cuts > 0).then_some(at);
                 count.boots += 1;

@@ -20,6 +20,8 @@ pub enum Quality {
     OnlyWarm,
     /// Meets its goals while it is on trial; in every boot after that its container ends at once.
     Breaks,
+    /// As `Breaks`, but the second restart helps.
+    Recovers,
 }
 
 impl Quality {

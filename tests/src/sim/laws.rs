@@ -15,6 +15,7 @@ use runtime::{
     journal::{Phase, Record},
     limits,
     port::{BootEnv, BootVars, Region, Volume},
+    store,
 };
 use std::collections::BTreeSet;
 
@@ -96,7 +97,8 @@ pub fn in_force(hardware: &Hardware) -> Option<BootVars> {
     env.load().ok().map(|loaded| loaded.vars)
 }
 
-struct Frozen<'a>(&'a [u8]);
+/// Bytes to look at.
+pub(super) struct Frozen<'a>(pub(super) &'a [u8]);
 impl Region for Frozen<'_> {
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
         out.copy_from_slice(&self.0[offset as usize..][..out.len()]);
@@ -116,13 +118,15 @@ impl Region for Frozen<'_> {
 #[derive(Clone, Debug)]
 pub struct Law2 {
     met: BTreeSet<RevName>,
+    /// Revisions that were committed.
+    was: BTreeSet<RevName>,
     asked: Vec<BootVars>,
 }
 
 impl Law2 {
     /// The device came with this decision.
     pub fn new(vars: BootVars) -> Self {
-        Self { met: [vars.committed].into(), asked: vec![vars] }
+        Self { met: [vars.committed].into(), was: [vars.committed].into(), asked: vec![vars] }
     }
 
     /// All goals of a revision are met.
@@ -139,7 +143,21 @@ impl Law2 {
     pub fn stored(&mut self, result: Result<(), Code>) {
         if result.is_ok() {
             self.asked.drain(..self.asked.len() - 1);
+            self.was.extend(self.asked.iter().map(|vars| vars.committed));
         }
+    }
+
+    /// `last` stands for the environment where there is none: it names only what was committed.
+    fn last(&self, last: Option<RevName>) -> Result<(), Broken> {
+        match last {
+            Some(last) if !self.was.contains(&last) => broken(2, format!("`last` names {last}, never committed")),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a device at rest takes for the decision is in force.
+    pub fn believes(&self, believed: &BootVars, vars: &BootVars) -> Result<(), Broken> {
+        if believed == vars { Ok(()) } else { broken(2, format!("{vars:?} is in force, it believes {believed:?}")) }
     }
 
     fn power_on(&mut self, vars: Option<BootVars>) -> Result<(), Broken> {
@@ -150,6 +168,7 @@ impl Law2 {
         if !self.asked.contains(&vars) {
             return broken(2, format!("{vars:?} is in force and nobody asked for it: {:?}", self.asked));
         }
+        self.was.insert(vars.committed);
         self.asked = vec![vars];
         Ok(())
     }
@@ -197,6 +216,8 @@ pub struct Law4 {
     excused: BTreeSet<RevName>,
     /// A factory reset was asked for.
     reset: Option<RevName>,
+    /// The candidate that was armed last, as far as the device was told so.
+    armed: Option<RevName>,
 }
 
 impl Law4 {
@@ -233,6 +254,28 @@ impl Law4 {
                 broken(4, format!("{done} was reported as done, {} is committed", vars.committed))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Another update begins.
+    pub fn prepares(&mut self) {
+        self.armed = None;
+    }
+
+    /// The device was told that this candidate is armed.
+    pub fn armed(&mut self, rev: RevName) {
+        self.armed = Some(rev);
+    }
+
+    /// Of a candidate that was armed the device knows: it does not forget it, nor say that it was never tried.
+    pub fn knows(&self, record: Option<Record>) -> Result<(), Broken> {
+        let Some(armed) = self.armed else { return Ok(()) };
+        match record.filter(|record| record.candidate == armed) {
+            None => broken(4, format!("{armed} was armed, and it knows of {record:?}")),
+            Some(Record { phase: Phase::Failed { code: Code::UpdateRestarted, .. }, .. }) => {
+                broken(4, format!("{armed} was armed, and it says that it was never tried"))
+            }
+            Some(_) => Ok(()),
         }
     }
 
@@ -288,6 +331,7 @@ impl Laws {
         bench.with(|hardware| {
             let vars = in_force(hardware);
             self.two.power_on(vars)?;
+            self.two.last(hardware.loader_last().and_then(store::parse_last))?;
             law_1_named_is_whole(hardware, fleet)?;
             vars.map_or(Ok(()), |vars| self.four.power_on(&vars, fleet))
         })

@@ -6,6 +6,7 @@ use crate::sim::{
     r#gen::Gen,
     laws::{Broken, Laws, in_force},
     medium::{Bench, Bounds, Fault, Hardware},
+    saboteur::Door,
     user::User,
 };
 use runtime::journal;
@@ -81,7 +82,10 @@ impl Life {
             }
         });
         self.laws.power_on(&bench, &voyage.fleet)?;
-        self.resting = power_on(&bench, voyage, &mut self.laws, &mut self.user, &mut self.end, buffers)?;
+        let door = Door::new(&bench, voyage.mutant);
+        let (laws, user, end) = (&mut self.laws, &mut self.user, &mut self.end);
+        self.resting = power_on(&bench, &door, voyage, laws, user, end, buffers)?;
+        door.tell(&mut self.end);
         self.hardware = bench.into_hardware();
         self.hardware.fuse = None;
         self.end.faulted |= self.hardware.faulted;
@@ -132,6 +136,11 @@ impl Life {
         self.end.faulted
     }
 
+    /// Effects of the hardware so far.
+    pub fn effects(&self) -> u64 {
+        self.hardware.effects
+    }
+
     /// Effects since the last cut.
     pub fn since_cut(&self) -> u64 {
         self.hardware.effects - self.cut_at
@@ -172,6 +181,7 @@ impl Life {
             effects: self.hardware.effects,
             record: journal::load(&mut bench.journal()).ok().flatten(),
             verdicts: self.user.verdicts.clone(),
+            told: self.user.told.clone(),
             ..self.end.clone()
         }
     }

@@ -5,6 +5,7 @@ use crate::sim::{
     device::TEXT,
     fleet::{Revision, content, of_name},
     medium::Bench,
+    saboteur::Door,
 };
 use boards::env::uboot::{Copies, Entries, HEADER, Layout, Scheme, Uboot, flags_of, split};
 use runtime::{
@@ -35,6 +36,12 @@ pub enum Skill {
 
 /// From power-on to the kernel. `None`: nothing boots, or the power went.
 pub fn run(bench: &Bench, fleet: &[Revision], skill: Skill) -> Option<Facts> {
+    run_at(&Door::new(bench, None), fleet, skill)
+}
+
+/// The same, through these doors.
+pub fn run_at(door: &Door, fleet: &[Revision], skill: Skill) -> Option<Facts> {
+    let bench = &door.bench();
     let mut work = vec![0; 2 * LAYOUT.size];
     let loaded = Uboot::new(bench.env(), LAYOUT, TEXT, &mut work).ok()?.load().ok();
     let env = loaded.map(|loaded| LoaderVars { vars: loaded.vars, bootcount: loaded.bootcount, bootlimit: BOOTLIMIT });
@@ -46,7 +53,7 @@ pub fn run(bench: &Bench, fleet: &[Revision], skill: Skill) -> Option<Facts> {
         })
     };
     let count = |count| match skill {
-        Skill::Counts => save(bench, count),
+        Skill::Counts => save(door, count),
         Skill::CannotSave => false,
         Skill::Careless => true,
     };
@@ -55,8 +62,8 @@ pub fn run(bench: &Bench, fleet: &[Revision], skill: Skill) -> Option<Facts> {
 }
 
 /// `saveenv` with another boot counter, and `env load`: whether it is there then.
-fn save(bench: &Bench, count: u32) -> bool {
-    let mut region = bench.env();
+fn save(door: &Door, count: u32) -> bool {
+    let mut region = door.env();
     let mut copies = [vec![0u8; LAYOUT.size], vec![0u8; LAYOUT.size]];
     for (copy, offset) in copies.iter_mut().zip(OFFSETS) {
         if region.read_at(offset, copy).is_err() {

@@ -29,6 +29,7 @@ use crate::sim::{
         fates::Fates,
         files::{Effect, Entry, Files, Folder, Label},
     },
+    saboteur::How,
 };
 use runtime::{
     fault::Code,
@@ -74,8 +75,21 @@ pub enum Mutant {
     OnlyTheLoaderCounts,
     /// A candidate is committed when it should only be armed.
     CommitAtArm,
+    /// A row of the protocol's table is broken.
+    Row(How, Row),
     /// One sync of the procedures is left out, all others are done.
     Without(Sync),
+}
+
+impl Mutant {
+    /// The row that is broken, and how; none if that means nothing: after an operation's last row comes nothing to swap it with.
+    pub fn row(self) -> Option<(How, Row)> {
+        match self {
+            Mutant::Row(How::Swap, row) if row.next().is_none() => None,
+            Mutant::Row(how, row) => Some((how, row)),
+            _ => None,
+        }
+    }
 }
 
 /// Each sync of the durable procedures but the checkpoint, which is a mutant of its own.
@@ -307,6 +321,11 @@ impl Hardware {
         Some(&files.inodes[*inode as usize].durable)
     }
 
+    /// The journal as a power cut now would leave it at the least.
+    pub fn durable_journal(&self) -> &[u8] {
+        self.journal.durable()
+    }
+
     /// A durable object.
     pub fn durable_object(&self, volume: Volume, id: ObjectId) -> Option<&[u8]> {
         let files = if volume == Volume::Boot { &self.boot } else { &self.storage };
@@ -338,7 +357,7 @@ impl Hardware {
     }
 
     /// A procedure is at this row.
-    fn step(&mut self, row: Row) {
+    pub(super) fn step(&mut self, row: Row) {
         self.note(|| format!("  {} {row:?}", row.id()));
     }
 

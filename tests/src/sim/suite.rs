@@ -140,6 +140,7 @@ pub fn several(updates: Vec<Revision>) -> Voyage {
         cuts: vec![],
         fault: None,
         mutant: None,
+        hasty: false,
         model: Model::default(),
         bounds: Bounds::GATE,
         later: Bounds::FEW,
@@ -179,7 +180,7 @@ fn either_way() -> Vec<Voyage> {
 }
 
 /// One by reboot, two in place of which one fails, one by reboot.
-fn four_updates() -> Voyage {
+pub(super) fn four_updates() -> Voyage {
     let updates = [("locals/a", Good, 1), ("locals/b", NeverReady, 1), ("locals/c", Good, 1), ("locals/d", Good, 2)];
     let updates = updates.into_iter().zip(1..);
     several(updates.map(|((name, quality, base), image)| Revision::new(name, quality, base, image)).collect())

@@ -1,7 +1,10 @@
 //! The device's user: who sends updates, looks at the answers, and sends again what was lost.
 
 use crate::sim::{device::Voyage, fleet::Revision};
-use runtime::{fault::Code, id::ObjectId};
+use runtime::{
+    fault::Code,
+    id::{ObjectId, RevName},
+};
 use std::{
     collections::VecDeque,
     hash::{Hash, Hasher},
@@ -27,6 +30,9 @@ pub(super) struct User {
     /// Stores and syncs when the update at hand began.
     pub(super) began: Option<(u64, u64)>,
     pub(super) stores: u64,
+    /// What the device told: DONE of which, and how often READY.
+    pub(super) told: (Vec<RevName>, u32),
+    hasty: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -48,6 +54,8 @@ impl User {
             restarts: 2,
             began: None,
             stores: 0,
+            told: (vec![], 0),
+            hasty: voyage.hasty,
         }
     }
 
@@ -59,7 +67,9 @@ impl User {
     pub(super) fn attempt(&mut self, revision: &Revision, run: bool, has: impl Fn(ObjectId) -> bool) {
         self.attempts += 1;
         self.refused = false;
-        self.todo = revision.objects.iter().filter(|id| !has(**id)).map(|id| Task::Object(*id)).collect();
+        let again = self.hasty && self.attempts == 2;
+        let objects = revision.objects.iter().filter(|id| !again && !has(**id));
+        self.todo = objects.map(|id| Task::Object(*id)).collect();
         self.todo.push_back(Task::Step);
         self.todo.extend(run.then_some(Task::Run));
     }

@@ -4,9 +4,10 @@ use crate::sim::{
     chores::Chore,
     device::{Buffers, End, TEXT, Voyage},
     fleet::{Quality, Revision, content, quality},
-    laws::{Broken, Laws, in_force},
+    laws::{Broken, Frozen, Laws, in_force},
     loader::{LAYOUT, OFFSETS},
-    medium::{Bench, Mutant, Raw},
+    medium::{Bench, Fault, Mutant, Reach},
+    saboteur::{Door, DoorRegion, How},
     user::{ATTEMPTS_MAX, Task, User},
 };
 use boards::env::uboot::Uboot;
@@ -15,7 +16,7 @@ use runtime::{
     control::{Answer, Caller, Request, Upload},
     fault::{Code, Refusal},
     id::{ConnId, ContainerId, ObjectId, RevName},
-    journal::{Phase, Record},
+    journal::{self, Phase, Record},
     machine::{Action, Event, Exit, Job, Machine, Note, Transition},
     port::{BootEnv, BootVars, Disk, Millis, Name, Region, Stage, Volume},
     progress::{Progress, Status},
@@ -26,7 +27,7 @@ use runtime::{
 };
 use std::{cell::Cell, collections::VecDeque, rc::Rc};
 
-pub(super) fn load(disk: &mut Bench, rev: RevName, buffers: &mut Buffers) -> Result<Plan, Refusal> {
+pub(super) fn load(disk: &mut Door, rev: RevName, buffers: &mut Buffers) -> Result<Plan, Refusal> {
     let mut plan = Plan::empty(rev);
     let scratch = buffers.scratch();
     let length = disk.read(Name::File(Volume::Storage, Stage::Live, rev, ".pvr/json"), scratch.state)?;
@@ -37,6 +38,11 @@ pub(super) fn load(disk: &mut Bench, rev: RevName, buffers: &mut Buffers) -> Res
 /// The world between one power-on and the next.
 pub(super) struct Sea<'a> {
     pub(super) bench: &'a Bench,
+    pub(super) door: &'a Door,
+    /// The row that the next action is.
+    pub(super) row: Option<Row>,
+    /// An action that is held back until the next row's is done.
+    pub(super) late: Option<Action>,
     pub(super) voyage: &'a Voyage,
     pub(super) laws: &'a mut Laws,
     pub(super) user: &'a mut User,
@@ -81,10 +87,12 @@ impl Sea<'_> {
             }
             match self.events.pop_front() {
                 Some(event) => turn(machine, self, self.now, event),
-                None if machine.update().is_steady() => match self.ask(machine, end)? {
-                    Some(event) => turn(machine, self, self.now, event),
-                    None => return Ok(true),
-                },
+                None if machine.update().is_steady() && machine.update().poll_at().is_none() => {
+                    match self.ask(machine, end)? {
+                        Some(event) => turn(machine, self, self.now, event),
+                        None => return Ok(true),
+                    }
+                }
                 None if self.interrupts(machine) => {
                     if let Some(event) = self.ask(machine, end)? {
                         turn(machine, self, self.now, event);
@@ -135,6 +143,11 @@ impl Sea<'_> {
         let vars = self.bench.with(|hardware| in_force(hardware));
         if let Some(vars) = vars.filter(|_| self.env && self.bench.with(|hardware| hardware.fault.is_none())) {
             self.laws.four.says(machine.update().last(), &vars)?;
+            let faulted = end.faulted || self.bench.with(|hardware| hardware.faulted);
+            if machine.update().is_steady() && !faulted {
+                self.laws.four.knows(machine.update().last())?;
+                self.laws.two.believes(&machine.update().vars(), &vars)?;
+            }
         }
         loop {
             if let Some(task) = self.user.todo.pop_front() {
@@ -231,10 +244,19 @@ impl Sea<'_> {
     }
 
     pub(super) fn keep(&mut self, machine: &Machine, job: Job) -> Result<(), Refusal> {
-        let mut disk = self.bench.clone();
-        let mut journal = self.bench.journal();
+        let done = self.kept_by_keeper(machine, job);
+        self.door.over();
+        done
+    }
+
+    fn kept_by_keeper(&mut self, machine: &Machine, job: Job) -> Result<(), Refusal> {
+        let mut disk = self.door.clone();
+        let mut journal = self.door.journal();
         match job {
-            Job::Prepare(record) => store::prepare(&mut disk, &mut journal, &record, &mut self.buffers.scratch()),
+            Job::Prepare(record) => {
+                self.laws.four.prepares();
+                store::prepare(&mut disk, &mut journal, &record, &mut self.buffers.scratch())
+            }
             Job::Record(record) => {
                 let progress = Progress::of(&record).map(|progress| progress.to_string());
                 if let Record { candidate, phase: Phase::Failed { code: Code::ColdBootFailed, .. }, .. } = record {
@@ -254,7 +276,7 @@ impl Sea<'_> {
             Job::Clear => store::factory::clear(&mut disk, &mut journal, &mut self.buffers.scratch()),
             Job::Adopt(_, id) => {
                 // as the errands leave it: written and hashed, not synced
-                Ok(self.bench.arrive(id, content(id))?)
+                Ok(self.door.arrive(id, content(id))?)
             }
             Job::Stage(_, rev) => {
                 let keep = self.kept(machine)?;
@@ -289,6 +311,7 @@ impl Sea<'_> {
             Transition::FactoryReset => self.laws.four.forgets(vars.committed),
             _ => {}
         }
+        let candidate = vars.candidate;
         self.user.stores += 1;
         let result = match self.voyage.mutant {
             Some(Mutant::TwoStores) => {
@@ -308,33 +331,44 @@ impl Sea<'_> {
         };
         if !self.bench.with(|hardware| hardware.dead) {
             self.laws.two.stored(result);
+            if let (Transition::Arm, Some(candidate), Ok(())) = (transition, candidate, result) {
+                self.laws.four.armed(candidate);
+            }
         }
         result
     }
 
     pub(super) fn put(&mut self, transition: Transition, vars: BootVars) -> Result<(), Code> {
         self.swap.set(false);
-        match self.codec.store(&vars) {
+        let stored = match self.codec.store(&vars) {
             Err(Code::EnvInvalid) if transition == Transition::Settle => self.codec.rebuild(&vars),
             stored => stored,
-        }
+        };
+        self.door.over();
+        stored
     }
 
-    pub(super) fn note(&mut self, machine: &Machine, note: Note) {
+    pub(super) fn note(&mut self, note: Note) {
         match note {
-            Note::Ready(rev) => self.laws.two.goals_met(rev),
-            Note::Update(rev, Progress { status: Status::Done, .. }) => self.laws.four.reported_done(rev),
+            Note::Ready(rev) => {
+                self.laws.two.goals_met(rev);
+                self.user.told.1 += 1;
+            }
+            Note::Update(rev, Progress { status: Status::Done, .. }) => {
+                self.laws.four.reported_done(rev);
+                self.user.told.0.push(rev);
+            }
             _ => {}
         }
-        let _ = machine;
     }
 
     /// A container was started: what it does next.
-    pub(super) fn started(&mut self, id: ContainerId, rev: RevName, trial: bool) {
+    pub(super) fn started(&mut self, id: ContainerId, rev: RevName, trial: bool, falls: u8) {
         let ready = Event::Asked(ConnId(1), Caller::Container(id), Request::Ready);
         match self.quality(rev) {
             Quality::NeverReady => {}
             Quality::Breaks if !trial => self.events.push_back(Event::Exited(id, Exit::Code(1))),
+            Quality::Recovers if !trial && falls < 2 => self.events.push_back(Event::Exited(id, Exit::Code(1))),
             Quality::Exits => self.events.push_back(Event::Exited(id, Exit::Code(1))),
             Quality::OnlyWarm if self.cold => {}
             _ => self.events.push_back(ready),
@@ -344,13 +378,87 @@ impl Sea<'_> {
 
 impl World for Sea<'_> {
     fn step(&mut self, row: Row) {
-        self.bench.clone().step(row);
+        self.door.mark(row);
+        self.row = Some(row);
     }
 
     fn perform(&mut self, machine: &mut Machine, action: Action) -> Option<Event> {
+        let row = self.row.take();
         if self.over() {
             return None; // nobody is there any more
         }
+        if let Some(row) = row {
+            self.look_at(row, machine);
+        }
+        let (Some(row), Some((how, broken))) = (row, self.voyage.mutant.and_then(Mutant::row)) else {
+            return self.carry_out(machine, action);
+        };
+        if row == broken {
+            return self.sabotage(machine, how, action);
+        }
+        let outcome = self.carry_out(machine, action);
+        if row.operation() == broken.operation()
+            && let Some(late) = self.late.take()
+            && !self.left
+        {
+            self.carry_out(machine, late); // after a restart nothing happens any more
+        }
+        outcome
+    }
+}
+
+impl Sea<'_> {
+    /// A try is counted before it begins. A device that goes to a candidate has armed it, durably; one that goes back has given it up. Media that fail excuse
+    /// the latter: then the reason is recorded, and the next boot finishes it.
+    fn look_at(&mut self, row: Row, machine: &Machine) {
+        let (Some(trial), false) = (machine.update().trial(), self.bench.with(|hardware| hardware.faulted)) else {
+            return;
+        };
+        if row == Row::RunCandidate && self.cold {
+            let known =
+                self.bench.with(|hardware| journal::load(&mut Frozen(hardware.durable_journal())).ok().flatten());
+            if known.is_none_or(|record| (record.candidate, record.tries()) != (trial.candidate, trial.tries())) {
+                let how = format!("{} starts, and this try of it is not counted: {known:?}", trial.candidate);
+                self.broken = Some(Broken { law: 3, how });
+            }
+        }
+        if !matches!(row, Row::Go | Row::GoBack) {
+            return;
+        }
+        let named = self.bench.with(|hardware| in_force(hardware)).and_then(|vars| vars.candidate);
+        if (named == Some(trial.candidate)) != (row == Row::Go) {
+            let how = format!("{} of {}, and the environment names {named:?}", row.step().effect, trial.candidate);
+            self.broken = Some(Broken { law: 0, how });
+        }
+    }
+
+    /// What becomes of an action that is the broken row: whatever it is, it is reported as done.
+    fn sabotage(&mut self, machine: &mut Machine, how: How, action: Action) -> Option<Event> {
+        if how == How::Ignore && !matches!(action, Action::Keep(_) | Action::Store(..)) {
+            return self.carry_out(machine, action); // it has no result
+        }
+        self.door.touch();
+        match how {
+            How::Skip => {}
+            How::Swap => self.late = Some(action),
+            How::Ignore => {
+                let fault = |calls| Fault { at: calls, sticky: true, code: Code::StorageIo, reach: Reach::Nothing };
+                let before = self.bench.with(|hw| (hw.fault.replace(fault(hw.calls)), hw.faulted));
+                self.carry_out(machine, action);
+                self.bench.with(|hw| (hw.fault, hw.faulted) = before);
+            }
+        }
+        match action {
+            Action::Keep(job) => Some(Event::Kept(job, Ok(()))),
+            Action::Store(transition, _) => Some(Event::Stored(transition, Ok(()))),
+            Action::Start(id) => Some(Event::Launched(id, Ok(()))),
+            Action::Stop(id) | Action::Kill(id) => Some(Event::Exited(id, Exit::Signal(15))),
+            _ => None,
+        }
+        .filter(|_| !self.over())
+    }
+
+    fn carry_out(&mut self, machine: &mut Machine, action: Action) -> Option<Event> {
         if !matches!(action, Action::Keep(Job::Record(_)) | Action::Note(_))
             && let Some(vars) = self.postponed.take()
         {
@@ -362,9 +470,10 @@ impl World for Sea<'_> {
             Action::Start(id) => {
                 let rev = machine.to_start(id).map(|(rev, _)| rev);
                 let trial = machine.update().trial().is_some();
+                let falls = machine.update().falls();
                 self.events.push_back(Event::Launched(id, Ok(())));
                 if let Some(rev) = rev {
-                    self.started(id, rev, trial);
+                    self.started(id, rev, trial, falls);
                 }
                 None
             }
@@ -374,7 +483,7 @@ impl World for Sea<'_> {
                 None
             }
             Action::Load(rev) => {
-                let mut disk = self.bench.clone();
+                let mut disk = self.door.clone();
                 let plan = load(&mut disk, rev, self.buffers);
                 let result = plan.map(|plan| *machine.candidate_mut() = plan);
                 Some(Event::Loaded(rev, result))
@@ -402,7 +511,7 @@ impl World for Sea<'_> {
                 None
             }
             Action::Note(note) => {
-                self.note(machine, note);
+                self.note(note);
                 None
             }
         };
@@ -412,7 +521,7 @@ impl World for Sea<'_> {
 
 /// The environment's bytes; for `Mutant::ActiveCopyOverwritten`, a write goes to the other copy than asked for.
 pub(super) struct Copies {
-    pub(super) raw: Raw,
+    pub(super) raw: DoorRegion,
     pub(super) swapped: bool,
     /// From the first write on, reads too: the codec does not notice.
     pub(super) swap: Rc<Cell<bool>>,
