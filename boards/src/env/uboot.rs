@@ -196,9 +196,12 @@ impl<R: Region> BootEnv for Uboot<'_, R> {
         if self.load().is_ok() {
             return Err(Code::Internal);
         }
-        let flags = self.read();
+        let read = self.read_each();
+        let flags = read.map(|copy| copy.ok().flatten());
         let active = self.layout.select(flags);
-        let target = active.map_or(0, |active| 1 - active);
+        // What cannot be read now may be in force, and be read by the loader: it is not written over.
+        let lost = read.iter().take(self.layout.offsets().len()).position(|copy| *copy == Ok(None));
+        let target = active.map(|active| 1 - active).or(lost).ok_or(Code::StorageIo)?;
         initial(self.text, vars, self.next_flags(flags, active), self.rooms[target])?;
         self.put(target, active)
     }
