@@ -59,23 +59,23 @@ const HUNT_MAX: u64 = 30_000;
 
 /// All mutants.
 pub const MUTANTS: &[Sabotage] = &[
-    Sabotage { mutant: Mutant::NoFileSync, hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::NoFileSync, hunt: cut_by_reboot, laws: &[1, 3] },
     Sabotage { mutant: Mutant::NoDirectorySync, hunt: cut_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::NoEnvironmentSync, hunt: cut_by_reboot, laws: &[2, 4] },
     Sabotage { mutant: Mutant::NoCheckpoint, hunt: cut_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::TwoStores, hunt: cut_by_reboot, laws: &[2] },
     Sabotage { mutant: Mutant::DoneBeforeCommit, hunt: cut_by_reboot, laws: &[4] },
     Sabotage { mutant: Mutant::CollectTheOtherCopy, hunt: three_commits, laws: &[1] },
-    Sabotage { mutant: Mutant::RenameBeforeSync, hunt: cut_by_reboot, laws: &[1, 5] },
+    Sabotage { mutant: Mutant::RenameBeforeSync, hunt: cut_by_reboot, laws: &[1, 3, 5] },
     Sabotage { mutant: Mutant::UncheckedSync, hunt: fail_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::ActiveCopyOverwritten, hunt: cut_in_place, laws: &[2, 4] },
     Sabotage { mutant: Mutant::OnlyTheLoaderCounts, hunt: careless, laws: &[3] },
-    Sabotage { mutant: Mutant::CommitAtArm, hunt: cut_by_reboot, laws: &[2] },
+    Sabotage { mutant: Mutant::CommitAtArm, hunt: cut_by_reboot, laws: &[0, 2] },
     Sabotage { mutant: Mutant::Without(Sync::Contents), hunt: cut_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::Without(Sync::ObjectNames), hunt: cut_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::Without(Sync::RevisionNames), hunt: cut_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::Without(Sync::BootContents), hunt: cut_by_reboot, laws: &[1] },
-    Sabotage { mutant: Mutant::Without(Sync::Record), hunt: cut_a_failure, laws: &[4] },
+    Sabotage { mutant: Mutant::Without(Sync::Record), hunt: cut_a_failure, laws: &[3, 4] },
 ];
 
 /// Goes through a part; a violation is a panic that shows how to repeat it.
