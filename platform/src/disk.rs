@@ -15,7 +15,7 @@ use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
     journal,
-    port::{Dir, Disk, Name, Owner, Stage, Volume},
+    port::{Dir, Disk, Name, Owner, Stage, Subject, Volume},
     protocol::Row,
 };
 use rustix::{
@@ -101,7 +101,7 @@ impl Volumes {
     fn write_new(&self, name: Name<'_>, flags: OFlags) -> Result<OwnedFd, Code> {
         let (root, path) = self.at(name)?;
         parent(root, &path)?;
-        let mode = if matches!(name, Name::Memory(..)) { 0o600 } else { 0o644 };
+        let mode = if matches!(name, Name::Memory(..) | Name::Metadata(..)) { 0o600 } else { 0o644 };
         open_as(root, &path, OFlags::WRONLY | OFlags::CREATE | flags, mode).map_err(code)
     }
 
@@ -324,6 +324,13 @@ fn locate(name: Name<'_>) -> Result<(Volume, Path), Code> {
             let file = match owner {
                 Owner::Endpoint => "endpoint",
                 Owner::Usb => "usb",
+            };
+            (Volume::Storage, write!(path, "{}{file}", prefix(stage)))
+        }
+        Name::Metadata(subject, stage) => {
+            let file = match subject {
+                Subject::Device => "device-meta",
+                Subject::User => "user-meta",
             };
             (Volume::Storage, write!(path, "{}{file}", prefix(stage)))
         }

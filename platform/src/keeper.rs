@@ -27,7 +27,7 @@ use runtime::{
     progress::Progress,
     protocol::Row,
     state::{Plan, Spans, is_plain_path},
-    store::{self, Scratch, Step},
+    store::{self, Scratch, Step, metadata::Room},
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
@@ -137,6 +137,11 @@ impl Keeper {
                 Ok(0.into())
             }
             Message::Clear => self.clear(),
+            Message::SetMetadata { subject, key, value } => {
+                let mut room = Box::new(Room::new());
+                store::metadata::set(&mut self.volumes, *subject, key, *value, &mut room)?;
+                Ok(0.into())
+            }
             Message::Grow { number } => self.grow(*number, file.ok_or(Code::Internal)?),
             Message::Adopt { object, part } => self.adopt(*object, *part),
             Message::Drop { object, part } => self.forget(*object, *part),

@@ -1,7 +1,7 @@
 //! The messages between PID 1 and its errands: fixed forms over a `SOCK_SEQPACKET` pair, descriptors beside them.
 //!
 //! A message is a header of 8 bytes (version u8, kind u8, payload length u16, serial u32, little endian) and
-//! at most 4 KiB of payload. Texts are a u16 length and UTF-8. An answer carries the serial of its request.
+//! at most 4.25 KiB of payload. Texts are a u16 length and UTF-8. An answer carries the serial of its request.
 //!
 //! Invariants: `decode` is total: every byte string is a message or an error, and nothing beyond the bounds
 //! of the buffer is touched. Names arrive as validated types (`RevName`, `PartName`, `ObjectId`).
@@ -15,7 +15,7 @@ use runtime::{
     fault::{Code, Refusal},
     id::{ObjectId, PartName, RevName, Text},
     limits,
-    port::Owner,
+    port::{Owner, Subject},
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
@@ -32,7 +32,7 @@ pub const VERSION: u8 = 1;
 /// Bytes of the header.
 pub const HEADER: usize = 8;
 /// Largest payload.
-pub const PAYLOAD_MAX: usize = 4096;
+pub const PAYLOAD_MAX: usize = 4096 + 256;
 /// Largest message.
 pub const MESSAGE_MAX: usize = HEADER + PAYLOAD_MAX;
 /// Descriptors beside one message: the images of one container are the most.
@@ -43,6 +43,7 @@ pub const KEEP_MAX: usize = 24;
 pub const MEMORY_MAX: usize = limits::ENDPOINT_MEMORY_MAX;
 
 const _: () = assert!(limits::HTTP_HEAD_MAX + 64 <= PAYLOAD_MAX, "what was read of an upload travels with it");
+const _: () = assert!(limits::METADATA_KEY_MAX + limits::METADATA_VALUE_MAX + 8 < PAYLOAD_MAX);
 const _: () = assert!(KEEP_MAX * (2 + limits::REV_NAME_MAX) < PAYLOAD_MAX);
 
 /// How far the `start` errand goes.
@@ -129,6 +130,15 @@ pub enum Message<'a> {
     Grow {
         /// Number of its partition.
         number: u8,
+    },
+    /// Sets a key of metadata, or removes it.
+    SetMetadata {
+        /// Whose.
+        subject: Subject,
+        /// The key.
+        key: &'a str,
+        /// Its value.
+        value: Option<&'a [u8]>,
     },
     /// A received and verified object becomes an incoming one: `<sha>.<part>.part` to `<sha>`.
     Adopt {
@@ -358,6 +368,7 @@ impl<'a> Message<'a> {
             Self::Intend { .. } => 33,
             Self::Clear => 34,
             Self::Grow { .. } => 35,
+            Self::SetMetadata { .. } => 36,
             Self::Receive { .. } => 48,
             Self::Send { .. } => 49,
             Self::Hash => 64,
@@ -399,6 +410,10 @@ impl<'a> Message<'a> {
                 .text(refusal.key.as_str())?
                 .end(),
             Self::Grow { number } => to.u8(*number)?.end(),
+            Self::SetMetadata { subject, key, value } => {
+                to.u8(u8::from(*subject == Subject::User))?.text(key)?.u8(u8::from(value.is_some()))?;
+                value.map_or(Some(()), |value| to.bytes(value)?.end())
+            }
             Self::Alive { bytes } => to.u64(*bytes)?.end(),
             Self::Digest { object, length } => to.raw(&object.0)?.u64(*length)?.end(),
             Self::Report { code, step, errno } => {
@@ -504,6 +519,11 @@ impl<'a> Message<'a> {
             33 => Self::Intend { bytes: from.bytes()? },
             34 => Self::Clear,
             35 => Self::Grow { number: from.u8()? },
+            36 => {
+                let subject = if from.flag()? { Subject::User } else { Subject::Device };
+                let key = from.text()?;
+                Self::SetMetadata { subject, key, value: if from.flag()? { Some(from.bytes()?) } else { None } }
+            }
             48 => Self::Receive { length: from.u64()?, already: from.bytes()? },
             49 => Self::Send { length: from.u64()? },
             64 => Self::Hash,
@@ -782,6 +802,8 @@ mod tests {
             Message::Intend { bytes: &[4; 512] },
             Message::Clear,
             Message::Grow { number: 3 },
+            Message::SetMetadata { subject: Subject::User, key: "a", value: Some(&[7; limits::METADATA_VALUE_MAX]) },
+            Message::SetMetadata { subject: Subject::Device, key: "a.b", value: None },
             Message::Receive { length: 10, already: b"abc" },
             Message::Send { length: 10 },
             Message::Hash,
@@ -851,7 +873,7 @@ mod tests {
         let mut kinds: Vec<u8> = every_message().iter().map(Message::kind).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        assert_eq!(kinds.len(), every_message().len() - 3); // Done, Report and Drop are listed twice
+        assert_eq!(kinds.len(), every_message().len() - 4); // Done, Report, Drop and SetMetadata are listed twice
     }
 
     #[test]

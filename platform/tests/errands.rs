@@ -3,12 +3,15 @@
 mod device;
 
 use device::Errand;
+use platform::disk::Volumes;
 use platform::wire::{Buffer, KeepList, Message};
 use runtime::{
     fault::{Code, Refusal},
     id::{ObjectId, PartName, RevName},
     journal::{self, Kind, Phase, Record},
     limits,
+    port::Subject,
+    store::metadata::{self, Room},
 };
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use sha2::{Digest, Sha256};
@@ -314,6 +317,39 @@ fn uploads_that_cannot_end_well_say_so() {
     };
     assert_eq!(send(10), (Ok(10), "0123456789".into()));
     assert_eq!(send(11), (Err(Code::StorageDamaged), "0123456789".into()));
+    keeper.end();
+}
+
+/// Whole or not at all, bounded, and never made from what cannot be read.
+#[test]
+fn metadata_is_kept_by_key() {
+    enter();
+    let keeper = resident(c"keeper", OWN);
+    let set = |subject, key: &str, value: Option<&[u8]>| {
+        ask(&keeper, &Message::SetMetadata { subject, key, value }, &[]).0.map_err(|refusal| refusal.code)
+    };
+    let kept = |subject| {
+        let mut found = vec![];
+        let (mut disk, mut room) = (Volumes::open("/storage", "/boot").unwrap(), Box::new(Room::new()));
+        metadata::each(&mut disk, subject, &mut room, &mut |key, value| found.push((key.to_owned(), value.len())))
+            .unwrap();
+        found
+    };
+    let large = [7u8; limits::METADATA_VALUE_MAX + 1];
+    assert_eq!(set(Subject::User, "a.b", Some(&large[1..])), Ok(0));
+    assert_eq!((set(Subject::Device, "a", Some(b"x")), set(Subject::User, "c", Some(b""))), (Ok(0), Ok(0)));
+    assert_eq!(set(Subject::User, "a.b", Some(b"other")), Ok(0));
+    assert_eq!(kept(Subject::User), [("c".into(), 0), ("a.b".into(), 5)]);
+    assert_eq!((set(Subject::User, "a.b", None), set(Subject::User, "none", None)), (Ok(0), Ok(0)));
+    for (key, value) in [("", &b"x"[..]), ("a/b", b"x"), ("a b", b"x"), (&"k".repeat(129), b"x")] {
+        assert_eq!(set(Subject::User, key, Some(value)), Err(Code::MetadataInvalid), "{key}");
+    }
+    let full = (0..9).map(|n| set(Subject::User, &n.to_string(), Some(&large[1..]))).find(Result::is_err);
+    assert_eq!(full, Some(Err(Code::MetadataFull)));
+    assert_eq!((kept(Subject::User).len(), kept(Subject::Device)), (8, vec![("a".into(), 1)]));
+    fs::write("/storage/device-meta", b"what is this").unwrap();
+    assert_eq!(set(Subject::Device, "a", Some(b"y")), Err(Code::StorageDamaged));
+    assert_eq!(fs::read("/storage/device-meta").unwrap(), b"what is this");
     keeper.end();
 }
 

@@ -74,6 +74,8 @@ codes! {
     ObjectUnknown = 1210 "no such object on this device" 404;
     StorageDamaged = 1211 "a stored revision or object is damaged" 500;
     TableUnknown = 1212 "the disk's partition table is not one in which storage can grow" 500;
+    MetadataInvalid = 1213 "a key of metadata is empty, too long or not plain, or its value is too long" 422;
+    MetadataFull = 1214 "the metadata would be larger than the device keeps" 507;
     // 13xx: containers
     ImageInvalid = 1301 "the root image could not be mounted" 500;
     InitMissing = 1302 "the container's init does not exist or cannot be executed" 500;

@@ -53,6 +53,12 @@ pub const TRANSFER_PATIENCE_MS: u64 = 60_000;
 pub const TRANSFERS_MAX: usize = 4;
 /// What is kept for the endpoint: a key, its certificate and all tokens. One message between errands.
 pub const ENDPOINT_MEMORY_MAX: usize = 2048;
+/// A record of metadata, bytes: the largest value that the original takes, seven times. Two of them are buffers of one request.
+pub const METADATA_MAX: usize = 32 * 1024;
+/// A value of metadata. Reference: device-formats 6.2.
+pub const METADATA_VALUE_MAX: usize = 4096;
+/// A key of metadata.
+pub const METADATA_KEY_MAX: usize = 128;
 /// Tokens that the endpoint gives: the people and machines of one device.
 pub const TOKENS_MAX: usize = 16;
 /// Bytes that a client of the endpoint must move for each second in which it is the one waited for.
@@ -139,6 +145,8 @@ const _: () = assert!(CONTAINER_CONNECTIONS_MAX + HOST_CONNECTIONS_MIN <= CONNEC
 const _: () = assert!(REV_NAME_MAX < ENV_VALUE_MAX);
 const _: () = assert!(JSON_DEPTH_MAX <= 32);
 const _: () = assert!(TRANSFERS_MAX < CONNECTIONS_MAX, "somebody must still be answered while all transfers run");
+const _: () = assert!(METADATA_KEY_MAX < u8::MAX as usize && METADATA_VALUE_MAX < u16::MAX as usize);
+const _: () = assert!(METADATA_KEY_MAX + METADATA_VALUE_MAX < METADATA_MAX);
 const _: () = assert!(RUN_JSON_MAX < STATE_MAX);
 const _: () = assert!(STICKS_REMEMBERED_MAX * 33 < ENDPOINT_MEMORY_MAX, "they are kept as one message between errands");
 
@@ -164,6 +172,9 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("connection-patience", CONNECTION_PATIENCE_MS, "ms"),
     ("transfers", TRANSFERS_MAX as u64, "transfers"),
     ("archive", ARCHIVE_MAX, "bytes"),
+    ("metadata", METADATA_MAX as u64, "bytes"),
+    ("metadata-value", METADATA_VALUE_MAX as u64, "bytes"),
+    ("metadata-key", METADATA_KEY_MAX as u64, "bytes"),
     ("tokens", TOKENS_MAX as u64, "tokens"),
     ("client-rate", CLIENT_RATE_MIN as u64, "bytes/s"),
     ("pairing-valid", PAIRING_VALID_S, "s"),

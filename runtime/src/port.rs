@@ -52,6 +52,15 @@ impl Owner {
     pub const ALL: [Self; 2] = [Self::Endpoint, Self::Usb];
 }
 
+/// Whose metadata.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Subject {
+    /// What the device says of itself.
+    Device,
+    /// What its users say of it.
+    User,
+}
+
 /// Where a revision's folder is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Stage {
@@ -81,6 +90,8 @@ pub enum Name<'a> {
     Last,
     /// What is kept for an errand, the endpoint's key among it: for root alone. `New` while it is written.
     Memory(Owner, Stage),
+    /// A record of metadata. `New` while it is written.
+    Metadata(Subject, Stage),
     /// Everything on storage but objects, revisions, and what a loader may read there: volumes of containers, logs, what is
     /// kept for the endpoint, what others put there. Only ever removed.
     Others,

@@ -32,6 +32,7 @@ use crate::{
 use core::fmt::Write;
 
 pub mod factory;
+pub mod metadata;
 
 /// Buffers that the procedures work in.
 pub struct Scratch<'a> {
@@ -342,7 +343,12 @@ impl<D: Disk> Shelf for Held<'_, D> {
 /// Keeps what an errand wants kept. Whenever the power goes, the old or the new is there as a whole; once this
 /// returned `Ok`, the new.
 pub fn remember<D: Disk>(disk: &mut D, owner: Owner, bytes: &[u8]) -> Result<(), Code> {
-    let [new, kept] = [Stage::New, Stage::Live].map(|stage| Name::Memory(owner, stage));
+    replace(disk, |stage| Name::Memory(owner, stage), bytes)
+}
+
+/// Replaces a file in storage's own folder, whole.
+fn replace<D: Disk>(disk: &mut D, name: impl Fn(Stage) -> Name<'static>, bytes: &[u8]) -> Result<(), Code> {
+    let [new, kept] = [name(Stage::New), name(Stage::Live)];
     disk.step(Row::WriteMemory);
     disk.remove(new)?; // of a request that was cut
     // 1. The content, before the name promises it.

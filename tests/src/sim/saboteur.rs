@@ -258,6 +258,7 @@ fn lasting(name: Name<'_>) -> Name<'static> {
         Name::Last => Name::Last,
         Name::Others => Name::Others,
         Name::Memory(owner, stage) => Name::Memory(owner, stage),
+        Name::Metadata(subject, stage) => Name::Metadata(subject, stage),
     }
 }
 

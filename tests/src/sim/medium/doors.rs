@@ -59,7 +59,7 @@ fn volume_of(name: Name<'_>) -> Volume {
         | Name::Trail(volume, ..)
         | Name::File(volume, ..) => volume,
         Name::Last => Volume::Boot,
-        Name::Memory(..) | Name::Others => Volume::Storage,
+        Name::Memory(..) | Name::Metadata(..) | Name::Others => Volume::Storage,
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::sim::medium::{Model, Reach, SECTOR};
 use runtime::{
     id::{ObjectId, RevName},
-    port::{Name, Owner, Stage},
+    port::{Name, Owner, Stage, Subject},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
@@ -64,6 +64,7 @@ pub(super) enum Folder {
 pub(super) enum Label {
     Last,
     Memory(Owner, Stage),
+    Metadata(Subject, Stage),
     Object(ObjectId),
     Trail(Stage, RevName),
     Key(Rc<str>),
@@ -133,6 +134,7 @@ impl Files {
             Name::File(_, stage, rev, key) => (self.folder_of(stage, rev)?, Label::Key(key.into())),
             Name::Last => (Folder::Root, Label::Last),
             Name::Memory(owner, stage) => (Folder::Root, Label::Memory(owner, stage)),
+            Name::Metadata(subject, stage) => (Folder::Root, Label::Metadata(subject, stage)),
             Name::Others => unreachable!("many names"),
         })
     }
@@ -437,6 +439,7 @@ impl Label {
             Label::Object(id) => (2u8, id.0).hash(hasher),
             Label::Trail(stage, rev) => (3u8, *stage as u8, rev.as_str()).hash(hasher),
             Label::Key(key) => (4u8, key).hash(hasher),
+            Label::Metadata(subject, stage) => (5u8, *subject as u8, *stage as u8).hash(hasher),
         }
     }
 }
