@@ -195,13 +195,14 @@ impl Checker {
         let mut volumes = Volumes::open(&text(&storage)?, &text(&boot)?)?;
         let record = journal::load(&mut volumes.journal()?).map_err(|code| format!("the journal: {code}"))?;
 
-        let views = Views { seen: &seen, boot: &shelves.0, storage: &shelves.1, loaded, record, factory };
+        let choice = self.choose(facts.as_ref(), record)?;
+        let views =
+            Views { seen: &seen, boot: &shelves.0, storage: &shelves.1, loaded, record, says: choice.record, factory };
         let mut broken = Broken::new();
         self.fits(&mut broken)?;
         views.at_rest(&mut broken);
         views.reported(&self.reports, end, &mut broken);
         self.recover(&mut volumes, &views, &mut broken)?;
-        let choice = self.choose(facts.as_ref(), record)?;
         views.booted(facts.and_then(|facts| facts.booted), &choice, &mut broken);
         self.verify(&mut volumes, choice.run, &mut broken);
         if let Some(facts) = facts {

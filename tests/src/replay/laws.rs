@@ -36,6 +36,8 @@ pub struct Views<'a> {
     pub loaded: Option<Loaded>,
     /// The journal's record.
     pub record: Option<Record>,
+    /// What the device says of its last update when it has started: the journal's record, or what its boot finds out.
+    pub says: Option<Record>,
     /// Revisions that were there at the beginning.
     pub factory: bool,
 }
@@ -200,7 +202,7 @@ impl Views<'_> {
         }
     }
 
-    /// The journal knows why a revision failed, or is about a later one.
+    /// The device says why a revision failed, or speaks of a later one.
     fn failed(
         &self,
         rev: RevName,
@@ -208,7 +210,7 @@ impl Views<'_> {
         excused: impl Fn(RevName) -> bool,
         broken: &mut Broken,
     ) {
-        let holds = match self.record {
+        let holds = match self.says {
             Some(Record { candidate, phase: Phase::Failed { code: now, .. }, .. }) if candidate == rev => {
                 code.is_none_or(|code| code == now)
             }
@@ -216,7 +218,7 @@ impl Views<'_> {
             None => false,
         };
         if !holds {
-            broken.push(format!("law 4: {rev} was reported as failed ({code:?}), the journal says {:?}", self.record));
+            broken.push(format!("law 4: {rev} was reported as failed ({code:?}), the device says {:?}", self.says));
         }
     }
 }
