@@ -83,7 +83,7 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) 
     }
     let boot = mount(disk.boot.device, c"/boot", watchdog);
     let storage = mount(disk.storage.device, c"/storage", watchdog);
-    if storage && policy.grow && board.may_grow() {
+    if boot && storage && policy.grow && board.may_grow() {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         disks.growing = rustix::fs::open(disk.device, flags, rustix::fs::Mode::empty())
             .inspect_err(|error| warn!("{}: {}; storage does not grow", disk.device, Why(*error)))

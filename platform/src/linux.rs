@@ -38,6 +38,7 @@ use runtime::{
     id::{ConnId, ContainerId, RevName},
     limits,
     machine::{Action, Event, Job, Machine, Note, Reason, Slot, Transition},
+    order::Standing,
     port::{BootEnv, BootVars, Millis, Owner},
     protocol::Row,
     state::{Defaults, Plan, Spans, State},
@@ -116,6 +117,8 @@ pub struct Linux {
     env: Option<Env>,
     /// The disk that storage is to grow on, until it has.
     growing: Option<OwnedFd>,
+    /// The keeper was asked to let it grow.
+    grow_asked: bool,
     /// Every revision that a copy of the environment may name.
     named: KeepList,
     /// Whether `named` is known to be all. A copy that cannot be read may name more.
@@ -172,6 +175,7 @@ impl Linux {
             transfers: Transfers::new(),
             env: disks.env,
             growing: disks.growing,
+            grow_asked: false,
             named: decision.named.clone(),
             all_named: decision.complete,
             in_force: decision.boot.vars,
@@ -192,9 +196,6 @@ impl Linux {
         };
         linux.push(Event::Tick);
         let _ = linux.desk(Resident::Keeper).ask(Work::Recover);
-        if linux.growing.is_some() {
-            let _ = linux.desk(Resident::Keeper).ask(Work::Grow);
-        }
         Ok(linux)
     }
 
@@ -212,6 +213,7 @@ impl Linux {
             let now = now();
             self.watchdog.feed(now);
             self.settled = machine.update().has_settled();
+            self.grow_once(machine);
             self.upkeep(now);
             let mine = self.poll_at();
             let tick = machine.poll_at();
@@ -285,6 +287,16 @@ impl Linux {
         }
         while let Some(id) = self.sockets.overdue(now) {
             self.sockets.close(id, &mut self.waiter);
+        }
+    }
+
+    /// Storage grows when nothing waits for the keeper: no update, which would be measured by it and may yet go back to
+    /// a release that does not know of growth, and no container on its way up.
+    fn grow_once(&mut self, machine: &Machine) {
+        let is_busy = || matches!(machine.standing(), Standing::Going(_) | Standing::Switching);
+        if self.growing.is_some() && !self.grow_asked && machine.update().is_steady() && !is_busy() {
+            self.grow_asked = true;
+            let _ = self.desk(Resident::Keeper).ask(Work::Grow);
         }
     }
 

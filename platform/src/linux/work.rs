@@ -27,6 +27,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 const KEEP_PATIENCE_MS: Millis = 120_000;
 /// Time to remove all that containers ever wrote.
 const CLEAR_PATIENCE_MS: Millis = 900_000;
+/// Time for a file system to grow by a whole disk on a slow card.
+const GROW_PATIENCE_MS: Millis = 900_000;
 /// Time to open a file.
 const OPEN_PATIENCE_MS: Millis = 60_000;
 /// Time to hash one file: 300 MB of a slow card, twice.
@@ -65,7 +67,8 @@ impl Work {
     fn patience(&self) -> Millis {
         match self {
             Self::Keep(Job::Clear) => CLEAR_PATIENCE_MS,
-            Self::Recover | Self::Grow | Self::Keep(_) | Self::Remember(_) => KEEP_PATIENCE_MS,
+            Self::Grow => GROW_PATIENCE_MS,
+            Self::Recover | Self::Keep(_) | Self::Remember(_) => KEEP_PATIENCE_MS,
             Self::HashPart(_) | Self::HashImage(_) => HASH_PATIENCE_MS,
             _ => OPEN_PATIENCE_MS,
         }
