@@ -109,6 +109,7 @@ codes! {
     EnvFull = 1418 "the variables do not fit into the loader's environment" 500;
     EnvCopyDamaged = 1419 "one of the two copies of the loader's environment is damaged; the other one is in force" 500;
     NoPrevious = 1420 "there is no previous revision to go back to" 409;
+    ResetUndecided = 1421 "the factory reset could neither begin nor be withdrawn: the next start decides" 500;
     // 15xx: control requests
     RequestInvalid = 1501 "not a valid HTTP request" 400;
     HeadTooLarge = 1502 "the request's head is too large" 431;

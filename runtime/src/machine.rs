@@ -488,6 +488,10 @@ impl Machine {
             return self.answer_busy(conn, Code::Busy, limits::RETRY_AFTER_BUSY_S);
         }
         match request {
+            // A factory reset that goes on would remove what was acknowledged.
+            Request::Receive(..) | Request::Message(_) | Request::Collect if !self.update.has_settled() => {
+                self.answer_busy(conn, Code::Busy, limits::RETRY_AFTER_BUSY_S);
+            }
             Request::Containers | Request::Groups | Request::Status | Request::Limits | Request::BuildInfo => {
                 self.emit(Action::Answer(conn, Answer::Document(request)));
             }

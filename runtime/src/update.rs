@@ -161,6 +161,17 @@ pub enum State {
         /// As in `Intending`.
         intent: Record,
     },
+    /// It did not begin; that its intent is void is being written.
+    Withdrawing {
+        /// As in `Intending`.
+        conn: ConnId,
+        /// As in `Intending`.
+        intent: Record,
+        /// Why it did not begin.
+        code: Code,
+        /// Which attempt it is.
+        tries: u8,
+    },
     /// After the boot of a factory reset: all but the factory revision is being removed.
     Clearing {
         /// Which attempt it is.
@@ -304,7 +315,7 @@ impl Update {
                 state
             }
             (S::Intending { conn, intent }, I::Prepared(Ok(()))) => reset(conn, intent, 1, out),
-            (S::Intending { conn, intent }, I::Prepared(Err(code))) => withdraw(conn, intent, code, out),
+            (S::Intending { conn, intent }, I::Prepared(Err(code))) => withdraw(conn, intent, code, 1, out),
             (S::Resetting { conn, intent, tries }, I::Stored(Transition::FactoryReset, Err(_)))
                 if tries < limits::STORE_TRIES_MAX =>
             {
@@ -321,13 +332,18 @@ impl Update {
                 S::Leaving { trial: None }
             }
             (S::Keeping { conn, intent }, I::Stored(Transition::Settle, Ok(()))) => {
-                withdraw(conn, intent, Code::EnvStoreFailed, out)
+                withdraw(conn, intent, Code::EnvStoreFailed, 1, out)
             }
             // Nobody knows what the environment says now. The intent stays: the next boot finishes it, or finds that it did not begin.
-            (S::Keeping { conn, .. }, I::Stored(Transition::Settle, Err(_))) => {
-                answer(out, conn, Answer::Refused(Code::EnvStoreFailed.into(), 0));
-                S::Steady
+            (S::Keeping { conn, .. }, I::Stored(Transition::Settle, Err(_))) => undecided(conn, out),
+            (S::Withdrawing { conn, intent, code, .. }, I::Recorded(Ok(()))) => {
+                answer(out, conn, Answer::Refused(code.into(), 0));
+                self.finish(void(intent))
             }
+            (S::Withdrawing { conn, intent, code, tries }, I::Recorded(Err(_))) if tries < limits::STORE_TRIES_MAX => {
+                withdraw(conn, intent, code, tries + 1, out)
+            }
+            (S::Withdrawing { conn, .. }, I::Recorded(Err(_))) => undecided(conn, out),
 
             // From a request to an armed candidate. Nothing stops yet.
             (S::Steady, I::Run(conn, rev)) => self.load(conn, rev, out),
@@ -747,7 +763,8 @@ impl State {
             State::Leaving { trial } => trial,
             State::Boot | State::Explaining | State::Settling { .. } | State::Steady | State::Loading { .. } => None,
             State::Falling { .. } | State::Forgiving(_) | State::Clearing { .. } => None,
-            State::Intending { .. } | State::Resetting { .. } | State::Keeping { .. } => None,
+            State::Intending { .. } | State::Resetting { .. } => None,
+            State::Keeping { .. } | State::Withdrawing { .. } => None,
         }
     }
 }
@@ -787,12 +804,20 @@ fn reset(conn: ConnId, intent: Record, tries: u8, out: &mut Commands) -> State {
     State::Resetting { conn, intent, tries }
 }
 
-/// The factory reset did not begin: its intent must not be found later.
-fn withdraw(conn: ConnId, intent: Record, code: Code, out: &mut Commands) -> State {
-    answer(out, conn, Answer::Refused(code.into(), 0));
-    let record = Record { factory_reset: false, ..intent };
-    push(out, Command::Keep(Job::Record(record)));
-    State::Refusing(record)
+/// The factory reset did not begin. It is refused when its intent is void: where the factory revision is the committed
+/// one, the intent alone decides, and would wipe at the next start what was promised to stay.
+fn withdraw(conn: ConnId, intent: Record, code: Code, tries: u8, out: &mut Commands) -> State {
+    push(out, Command::Keep(Job::Record(void(intent))));
+    State::Withdrawing { conn, intent, code, tries }
+}
+
+fn void(intent: Record) -> Record {
+    Record { factory_reset: false, ..intent }
+}
+
+fn undecided(conn: ConnId, out: &mut Commands) -> State {
+    answer(out, conn, Answer::Refused(Code::ResetUndecided.into(), 0));
+    State::Steady
 }
 
 fn clear(tries: u8, out: &mut Commands) -> State {
@@ -802,12 +827,17 @@ fn clear(tries: u8, out: &mut Commands) -> State {
 
 /// The device goes down: whoever waits for an answer gets one.
 fn leaving(state: State, out: &mut Commands) -> State {
-    if let State::Loading { conn, .. }
-    | State::Intending { conn, .. }
-    | State::Resetting { conn, .. }
-    | State::Keeping { conn, .. } = state
-    {
-        answer(out, conn, Answer::Refused(Code::Busy.into(), limits::RETRY_AFTER_BUSY_S));
+    match state {
+        State::Loading { conn, .. } => {
+            answer(out, conn, Answer::Refused(Code::Busy.into(), limits::RETRY_AFTER_BUSY_S));
+        }
+        State::Intending { conn, .. }
+        | State::Resetting { conn, .. }
+        | State::Keeping { conn, .. }
+        | State::Withdrawing { conn, .. } => {
+            answer(out, conn, Answer::Refused(Code::ResetUndecided.into(), 0));
+        }
+        _ => {}
     }
     State::Leaving { trial: state.trial() }
 }

@@ -521,6 +521,51 @@ fn a_factory_reset_that_cannot_end_is_given_up_and_says_why() {
     assert_eq!((device.count(Life::Running), device.journal.unwrap().factory_reset), (3, false));
 }
 
+/// Where the factory revision is the committed one, the intent alone decides at the next start: nobody is told that the
+/// reset was refused while a cut could still bring it.
+#[test]
+fn a_factory_reset_is_refused_when_its_intent_is_void() {
+    let failed = || Err(Refusal::new(Code::StorageIo));
+    for (failures, code) in [(0, Code::StorageIo), (1, Code::StorageIo), (3, Code::ResetUndecided)] {
+        let mut device = Device::new(&plans(), 1);
+        let mut machine = device.boot();
+        device.settle(&mut machine, MINUTE);
+        assert_eq!(device.ask(&mut machine, Caller::Host, Request::FactoryReset), None);
+        let Some(Event::Kept(Job::Intend(intent), Ok(()))) = device.pending.pop_front() else { panic!("no intent") };
+        device.event(&mut machine, Event::Kept(Job::Intend(intent), failed()));
+        for _ in 0..failures {
+            assert_eq!(device.answers, [], "the intent may still be there");
+            let Some(Event::Kept(Job::Record(record), Ok(()))) = device.pending.pop_front() else { panic!("no try") };
+            assert!(!record.factory_reset);
+            device.journal = Some(intent);
+            device.event(&mut machine, Event::Kept(Job::Record(record), failed()));
+        }
+        assert_eq!(device.answers.is_empty(), code == Code::StorageIo);
+        device.settle(&mut machine, device.now + MINUTE);
+        let answers: Vec<_> = device.answers.iter().map(|(_, answer)| *answer).collect();
+        assert_eq!(answers, [Answer::Refused(code.into(), 0)]);
+        assert!(machine.update().is_steady());
+        device.boot();
+        let mode = if code == Code::ResetUndecided { Mode::FactoryReset } else { Mode::Steady };
+        assert_eq!(device.boot.choice.mode, mode);
+    }
+}
+
+#[test]
+fn what_a_factory_reset_would_remove_is_not_taken() {
+    let mut device = Device::new(&plans(), 1);
+    device.journal = Some(Record { factory_reset: true, ..Record::none(rev_name("0")) });
+    let mut machine = device.boot();
+    assert_eq!(device.pending.front(), Some(&Event::Kept(Job::Clear, Ok(()))));
+    let busy = Some(Answer::Refused(Code::Busy.into(), limits::RETRY_AFTER_BUSY_S));
+    let step = Request::Receive(Upload::Step(rev_name("locals/a")), 10);
+    for request in [step, Request::Message(rev_name("0")), Request::Collect] {
+        assert_eq!(device.ask(&mut machine, Caller::Host, request), busy);
+    }
+    device.settle(&mut machine, device.now + MINUTE);
+    assert_eq!(device.ask(&mut machine, Caller::Host, step), None, "it is being received");
+}
+
 #[test]
 fn nothing_new_starts_before_everything_unwanted_is_gone() {
     let mut device = Device::new(&plans(), 1);

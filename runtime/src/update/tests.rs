@@ -144,6 +144,9 @@ fn states() -> Vec<(String, Boot, State)> {
         add(format!("Resetting, attempt {tries}"), State::Resetting { conn, intent, tries });
     });
     add("Keeping".into(), State::Keeping { conn, intent });
+    TRIES.iter().for_each(|&tries| {
+        add(format!("Withdrawing, attempt {tries}"), State::Withdrawing { conn, intent, code: Code::NoSpace, tries });
+    });
     TRIES.iter().for_each(|&tries| add(format!("Clearing, attempt {tries}"), State::Clearing { tries }));
     let after_falls = |delay| Boot { commit_delay_ms: delay, ..boots()[3].1 };
     states.push(("Steady, after falls".into(), after_falls(1), State::Steady));
@@ -300,7 +303,8 @@ fn the_table_keeps_its_invariants() {
                 Input::Leave => {
                     assert!(matches!(update.state, State::Leaving { .. }), "{cell}");
                     let waits = matches!(state, State::Loading { .. } | State::Intending { .. })
-                        || matches!(state, State::Resetting { .. } | State::Keeping { .. });
+                        || matches!(state, State::Resetting { .. } | State::Keeping { .. })
+                        || matches!(state, State::Withdrawing { .. });
                     assert_eq!(answers, usize::from(waits), "{cell}: who waits for an answer gets one");
                 }
                 Input::Run(..) | Input::FactoryReset(_) if state != State::Steady => {
