@@ -6,7 +6,7 @@
 //! Fault model: that of `port::Disk`; cut at any point, `Recover` at the next start leaves the old or the new state.
 //! If it dies, the request is asked again of the next one, so every request may be done twice.
 //! Memory: large buffers live for one request.
-//! Not here: hashing (`verify`), receiving (`fetch`), which revisions are kept (PID 1 says so).
+//! Not here: hashing (`verify`; but for `intend`), receiving (`fetch`), which revisions are kept (PID 1 says so).
 
 use crate::{
     confine,
@@ -14,7 +14,7 @@ use crate::{
     env::BlockRegion,
     faults,
     kmsg::Why,
-    sys,
+    sys, verify,
     wire::{Buffer, Channel, KeepList, MEMORY_MAX, Message, WireError},
 };
 use log::warn;
@@ -42,6 +42,8 @@ mod lists;
 const FOLDERS: [&str; 2] = ["/storage", "/boot"];
 /// Objects on their way in.
 const INCOMING: &str = "/storage/objects/.incoming";
+/// Bytes hashed at a time.
+const HASH_CHUNK: usize = 64 * 1024;
 /// Folders that hold something for each revision besides its trail.
 const PER_REVISION: [&str; 2] = ["/storage/logs", "/storage/disks/rev"];
 
@@ -131,9 +133,7 @@ impl Keeper {
             Message::Prepare { bytes } => self.prepare(&record(bytes)?),
             Message::Record { bytes } => self.record(&record(bytes)?),
             Message::Intend { bytes } => {
-                let intent = record(bytes)?;
-                let mut space = Space::new();
-                store::factory::intend(&mut self.volumes, &mut self.journal, &intent, &mut space.scratch())?;
+                intend(&mut self.volumes, &mut self.journal, &record(bytes)?)?;
                 Ok(0.into())
             }
             Message::Clear => self.clear(),
@@ -373,6 +373,23 @@ pub fn recover(volumes: &mut Volumes, journal: &mut BlockRegion) -> Result<(), C
     {
         // The revision may have been collected since.
         let _ = store::progress(volumes, record.candidate, &progress.to_string());
+    }
+    Ok(())
+}
+
+/// A factory reset is wanted. The factory revision is not tried as a candidate is, and nothing would come back from a kernel
+/// that has rotted: what the loader will read is read once from the medium.
+pub fn intend(volumes: &mut Volumes, journal: &mut BlockRegion, intent: &Record) -> Result<(), Refusal> {
+    let mut space = Space::new();
+    store::factory::intend(volumes, journal, intent, &mut space.scratch())?;
+    let mut chunk = vec![0; HASH_CHUNK];
+    for (name, id) in store::factory::boot_files(volumes, &mut space.scratch())? {
+        let file = volumes.open_file(name)?;
+        let _ = fs::fadvise(&file, 0, None, fs::Advice::DontNeed); // else what is in memory is hashed
+        if verify::digest(file.as_fd(), &mut chunk).map_err(code)?.0 != id {
+            warn!("revision 0 cannot be returned to: {name:?} is not object {id} any more");
+            return Err(Code::StorageDamaged.into());
+        }
     }
     Ok(())
 }

@@ -219,6 +219,9 @@ fn a_factory_reset_leaves_the_factory_revision() {
 #[test]
 fn a_factory_reset_leaves_nothing_that_a_container_made() {
     const DEPTH: usize = 3000;
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    setrlimit(Resource::Nofile, rustix::process::Rlimit { current: Some(1024), ..getrlimit(Resource::Nofile) })
+        .unwrap();
     let mounted = Mounted::new("made");
     let (mut disk, at) = (mounted.0.open(), |path: &str| mounted.0.0.join("storage").join(path));
     let make = || {
@@ -260,6 +263,38 @@ fn make_deep(folder: &Path, depth: usize) {
         at = openat(&at, "d", flags, Mode::empty()).unwrap();
     }
     openat(&at, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
+}
+
+/// Nobody tries the factory revision before it is the only one: its kernel is what it was, or nothing begins.
+#[test]
+fn a_factory_reset_to_a_kernel_that_has_rotted_is_refused() {
+    use sha2::Digest;
+    let temp = Temp::new("rotten");
+    let mut disk = temp.open();
+    let [kernel, initrd] = ["a kernel", "an initrd"].map(|content| {
+        let id = ObjectId(sha2::Sha256::digest(content).into());
+        fs::write(temp.0.join(format!("storage/objects/.incoming/{id}")), content).unwrap();
+        id
+    });
+    let text = format!(
+        r##"{{"#spec":"pantavisor-service-system@1","bsp/kernel":"{kernel}","bsp/initrd":"{initrd}","bsp/run.json":{{"linux":"kernel","initrd":"initrd"}}}}"##
+    );
+    stage(&mut disk, "7", &text, &[]).unwrap();
+    fs::rename(temp.0.join("storage/trails/7"), temp.0.join("storage/trails/0")).unwrap();
+    let mut journal = disk.journal().unwrap();
+    let intent = Record { factory_reset: true, ..Record::none(rev("0")) };
+    for _ in 0..2 {
+        assert_eq!(platform::keeper::intend(&mut disk, &mut journal, &intent), Ok(()));
+    }
+    for asset in ["pv-kernel.img", "pv-initrd.img"] {
+        let path = temp.0.join("boot/trails/0").join(asset);
+        let content = fs::read(&path).unwrap();
+        fs::write(&path, &content[1..]).unwrap();
+        let refused = platform::keeper::intend(&mut disk, &mut journal, &intent).map_err(|refusal| refusal.code);
+        assert_eq!(refused, Err(Code::StorageDamaged), "{asset}");
+        fs::write(&path, &content).unwrap();
+    }
+    assert_eq!(platform::keeper::intend(&mut disk, &mut journal, &intent), Ok(()));
 }
 
 #[test]

@@ -10,15 +10,17 @@
 //! While the factory revision is not whole nothing is removed.
 //!
 //! What it does not do: it does not try the factory revision as a candidate. Data that keeps containers from their
-//! goals is a reason for a factory reset, and a trial beside that data would fail of it.
+//! goals is a reason for a factory reset, and a trial beside that data would fail of it. It does not hash: whoever calls
+//! `intend` compares `boot_files` with what they must be, before the store.
 
-use super::{Scratch, collect, expose, last_text, verify};
+use super::{Scratch, collect, expose, last_text, named, read_state, verify};
 use crate::{
     fault::Refusal,
-    id::RevName,
+    id::{ObjectId, RevName},
     journal::{self, Record},
-    port::{Disk, Name, Region, Volume},
+    port::{Disk, Name, Region, Stage, Volume},
     protocol::Row,
+    state::State,
 };
 
 /// Makes the factory revision visible to the loader, and writes the record that says that a factory reset is wanted.
@@ -31,6 +33,17 @@ pub fn intend<D: Disk, J: Region>(
 ) -> Result<(), Refusal> {
     verify(disk, RevName::factory(), scratch)?;
     expose(disk, journal, RevName::factory(), record, scratch)
+}
+
+/// What a loader reads of the factory revision, each with the object that it must be. Only after `intend`.
+pub fn boot_files<D: Disk>(
+    disk: &mut D,
+    scratch: &mut Scratch<'_>,
+) -> Result<heapless::Vec<(Name<'static>, ObjectId), 3>, Refusal> {
+    let text = read_state(disk, RevName::factory(), scratch.state)?;
+    let assets = State::read(text, scratch.spans)?.boot_assets()?;
+    let file = |(name, id)| (Name::File(Volume::Boot, Stage::Live, RevName::factory(), name), id);
+    Ok(named(&assets).map(file).collect())
 }
 
 /// Removes everything but the factory revision, then writes the record that ends the factory reset. Both copies of the
