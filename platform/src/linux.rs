@@ -250,7 +250,8 @@ impl Linux {
             // What it recalls, its key and tokens, must not be from before a factory reset that has not ended.
             Resident::Endpoint => self.settings.endpoint.is_some() && self.settled,
             Resident::Console => self.settings.console.is_some(),
-            Resident::Usb => self.settings.usb.is_some() && self.settings.rescue.is_none(),
+            // Nor must what it recalls, nor may an update come before what this boot decided is carried out.
+            Resident::Usb => self.settings.usb.is_some() && self.settings.rescue.is_none() && self.settled,
         }
     }
 
