@@ -48,12 +48,15 @@ use std::{
 const OWN: [&str; 2] = ["/storage", "/boot"];
 /// From an announcement to the look at the disks: a disk and its partitions are announced one by one.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Pause before the keeper is asked again what was tried.
+/// First pause before the keeper is asked again what was tried; doubled each time until it says so.
 const RECALL_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause.
+const RECALL_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// Longest time with one stick: 4 GB, three times at 5 MB/s, and the wait for another update.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// Serial of what is asked of PID 1; one thing is at a time.
-const SERIAL: u32 = 1;
+/// Serials of what is asked of PID 1: one of each at a time. Both may be outstanding, when a `stick` ended with a wish.
+const RECALL: u32 = 1;
+const REMEMBER: u32 = 2;
 
 /// Serves until PID 1 closes the channel.
 pub fn run(channel: &Channel) -> Result<(), WireError> {
@@ -76,7 +79,8 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
     let kinds = kinds.to_owned();
     let now = Instant::now();
     let (tried, at_work, seen) = (Tried::Unknown { ask_at: now }, None, Vec::new());
-    Watch { channel, starter, uevents, kinds, wanted, tried, at_work, seen, look_at: Some(now + SETTLE) }.serve()
+    let (pause, look_at) = (RECALL_PAUSE, Some(now + SETTLE));
+    Watch { channel, starter, uevents, kinds, wanted, tried, pause, at_work, seen, look_at }.serve()
 }
 
 /// Takes a mount out of our own namespace.
@@ -124,6 +128,8 @@ struct Watch<'c> {
     kinds: String,
     wanted: Wanted,
     tried: Tried,
+    /// Before that is asked again.
+    pause: Duration,
     at_work: Option<AtWork>,
     /// Disks that were looked at since they appeared.
     seen: Vec<Disk>,
@@ -190,22 +196,24 @@ impl Watch<'_> {
     /// PID 1 answers; `false` if it closed the channel.
     fn hear(&mut self) -> Result<bool, WireError> {
         let mut buffer = Buffer::new();
-        let Some(Received { message, .. }) = self.channel.receive(&mut buffer)? else { return Ok(false) };
-        match message {
-            Message::Memory { bytes } if matches!(self.tried, Tried::Asked) => {
-                self.tried = Tried::Known(bytes.to_vec())
+        let Some(Received { serial, message, .. }) = self.channel.receive(&mut buffer)? else { return Ok(false) };
+        match (serial, &message) {
+            (RECALL, Message::Memory { bytes }) if matches!(self.tried, Tried::Asked) => {
+                self.tried = Tried::Known(bytes.to_vec());
+                self.pause = RECALL_PAUSE;
             }
-            Message::Done { ok, refusal, .. } if matches!(self.tried, Tried::Asked) => {
+            (RECALL, Message::Done { ok, refusal, .. }) if matches!(self.tried, Tried::Asked) => {
                 // An answer without what was asked for is no answer.
-                let code = if ok { Code::Internal } else { refusal.code };
+                let code = if *ok { Code::Internal } else { refusal.code };
                 warn!("what was tried is not known: {code} {}; no stick is looked at", code.text());
-                self.tried = Tried::Unknown { ask_at: Instant::now() + RECALL_PAUSE };
+                self.tried = Tried::Unknown { ask_at: Instant::now() + self.pause };
+                self.pause = (self.pause * 2).min(RECALL_PAUSE_MAX);
             }
-            Message::Done { ok, .. } => {
+            (REMEMBER, Message::Done { ok, .. }) => {
                 let Some((serial, bytes)) = self.at_work.as_mut().and_then(|work| work.wish.take()) else {
                     return Ok(true); // who wished for it has ended
                 };
-                if ok {
+                if *ok {
                     self.tried = Tried::Known(bytes);
                 }
                 if let Some(work) = &self.at_work {
@@ -231,7 +239,7 @@ impl Watch<'_> {
         }
     }
 
-    /// A `stick` speaks: it has one wish.
+    /// A `stick` speaks: it has one wish at a time.
     fn relay(&mut self) -> Result<(), WireError> {
         let Some(work) = &mut self.at_work else { return Ok(()) };
         let mut buffer = Buffer::new();
@@ -239,7 +247,7 @@ impl Watch<'_> {
             Err(WireError::Io(Errno::AGAIN)) => {}
             Ok(Some(Received { serial, message: Message::Remember { owner: Owner::Usb, bytes }, .. })) => {
                 work.wish = Some((serial, bytes.to_vec()));
-                self.channel.send(SERIAL, &Message::Remember { owner: Owner::Usb, bytes }, &[])?;
+                self.channel.send(REMEMBER, &Message::Remember { owner: Owner::Usb, bytes }, &[])?;
             }
             Ok(None) => work.silent = true,
             _ => {
@@ -269,7 +277,7 @@ impl Watch<'_> {
         if let Tried::Unknown { ask_at } = self.tried
             && now >= ask_at
         {
-            self.channel.send(SERIAL, &Message::Recall { owner: Owner::Usb }, &[])?;
+            self.channel.send(RECALL, &Message::Recall { owner: Owner::Usb }, &[])?;
             self.tried = Tried::Asked;
         }
         if let Some(work) = self.at_work.as_mut().filter(|work| now >= work.until) {
@@ -303,5 +311,56 @@ impl Watch<'_> {
             Err(WireError::Io(errno)) => warn!("{}: {} {}", disk.node, Code::ErrandDied, Why(errno)),
             Err(error) => warn!("{}: {} {error}", disk.node, Code::ErrandDied),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{Mode, OFlags};
+
+    fn watch(channel: &Channel) -> Watch<'_> {
+        Watch {
+            channel,
+            starter: Starter::new().unwrap(),
+            uevents: rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap(),
+            kinds: String::new(),
+            wanted: Wanted::new("", &[]),
+            tried: Tried::Asked,
+            pause: RECALL_PAUSE,
+            at_work: None,
+            seen: Vec::new(),
+            look_at: None,
+        }
+    }
+
+    #[test]
+    fn the_answer_to_the_wish_of_a_stick_that_ended_is_not_the_one_to_the_question_after_it() {
+        let (channel, home) = Channel::pair().unwrap();
+        let mut watch = watch(&channel);
+        home.send(REMEMBER, &Message::done(0), &[]).unwrap();
+        home.send(RECALL, &Message::Memory { bytes: b"kept" }, &[]).unwrap();
+        assert!(watch.hear().unwrap());
+        assert!(matches!(watch.tried, Tried::Asked));
+        assert!(watch.hear().unwrap());
+        assert!(matches!(&watch.tried, Tried::Known(bytes) if bytes == b"kept"));
+    }
+
+    #[test]
+    fn a_question_that_is_refused_is_asked_less_and_less_often() {
+        let (channel, home) = Channel::pair().unwrap();
+        let mut watch = watch(&channel);
+        for _ in 0..9 {
+            home.send(RECALL, &Message::refused(Code::StorageDamaged), &[]).unwrap();
+            let before = watch.pause;
+            assert!(watch.hear().unwrap());
+            assert!(matches!(watch.tried, Tried::Unknown { .. }));
+            assert_eq!(watch.pause, (2 * before).min(RECALL_PAUSE_MAX));
+            watch.tried = Tried::Asked;
+        }
+        assert_eq!(watch.pause, RECALL_PAUSE_MAX);
+        home.send(RECALL, &Message::Memory { bytes: b"" }, &[]).unwrap();
+        assert!(watch.hear().unwrap());
+        assert_eq!(watch.pause, RECALL_PAUSE);
     }
 }
