@@ -11,7 +11,10 @@ use runtime::{
     id::ObjectId,
     port::Owner,
 };
-use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
+use rustix::{
+    fs::{Mode, OFlags, SeekFrom, open, seek},
+    process::{Pid, Signal, kill_process},
+};
 use sha2::{Digest, Sha256};
 use std::{
     fs,
@@ -52,11 +55,7 @@ impl Stick {
         let _ = fs::remove_dir_all(folder);
         fs::create_dir(folder).unwrap();
         fill(folder);
-        let image = Path::new("/stick.img");
-        let _ = fs::remove_file(image);
-        fs::File::create(image).unwrap().set_len(8 << 20).unwrap();
-        run("mkfs.ext4", &["-q", "-F", "-d", "/stick", "/stick.img"]);
-        Self::of(image)
+        Self::of(&image())
     }
 
     fn of(image: &Path) -> Self {
@@ -64,6 +63,15 @@ impl Stick {
         run("losetup", &[device.to_str().unwrap(), image.to_str().unwrap()]);
         Self(device)
     }
+}
+
+/// A file system with what is in the folder of the stick.
+fn image() -> PathBuf {
+    let image = PathBuf::from("/stick.img");
+    let _ = fs::remove_file(&image);
+    fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
+    run("mkfs.ext4", &["-q", "-F", "-O", "^orphan_file", "-d", "/stick", "/stick.img"]);
+    image
 }
 
 impl Drop for Stick {
@@ -115,6 +123,8 @@ impl Log {
 struct Home {
     asked: Vec<String>,
     progress: Option<&'static str>,
+    /// Another update is running.
+    busy: bool,
 }
 
 /// The host's control socket, for whom it is for.
@@ -150,6 +160,7 @@ fn serve(mut client: UnixStream, home: &Mutex<Home>) {
         (true, None) => (404, r#"{"Error":"no such revision","code":"SB1207","key":"","at":0}"#),
         (true, Some(progress)) => (200, progress),
         _ if line == "Get /objects" => (200, "[]"),
+        _ if line == "Post /commands" && home.busy => (503, r#"{"Error":"busy","code":"SB1402","key":"","at":0}"#),
         _ => (200, ""),
     };
     home.asked.push(line);
@@ -219,15 +230,17 @@ fn sticks_come_and_go() {
     let fill = |folder: &Path| fs::write(folder.join(FILE), &content).unwrap();
     let stick = Stick::new(fill);
     assert_eq!(log.next(), format!("{FILE} is installed as {rev}"));
-    let mut buffer = Buffer::new();
-    let wish = errand.channel.receive(&mut buffer).unwrap().expect("it lives");
-    let Message::Remember { owner: Owner::Usb, bytes } = wish.message else { panic!("{:?}", wish.message) };
-    let tried = bytes.to_vec();
-    assert_eq!(tried.len(), 2 + 33);
+    let before = home.lock().unwrap().asked.clone();
+    assert!(!before.iter().any(|line| line.starts_with("Put ")), "it is kept before it is installed: {before:?}");
+    let (serial, tried) = wish(&errand);
+    assert_eq!(tried[2 + 32..], [0, 1]);
+    errand.ask(serial, &Message::done(0), &[]);
+    let (serial, tried) = wish(&errand);
+    assert_eq!(tried[2 + 32..], [1, 0]);
     let staged = home.lock().unwrap().asked.clone();
     assert!(staged.iter().any(|line| *line == format!("Put /steps/{rev}")), "{staged:?}");
     assert!(!staged.iter().any(|line| line == "Post /commands"), "it is kept before it is run: {staged:?}");
-    errand.ask(wish.serial, &Message::done(0), &[]);
+    errand.ask(serial, &Message::done(0), &[]);
     assert!(log.next().starts_with(&format!("{rev} is run")));
     asked_to_run(&home, 1);
     drop(stick);
@@ -240,10 +253,50 @@ fn sticks_come_and_go() {
     }
     assert_eq!(errand.end(), "");
     let next = usb(&tried);
-    let _stick = Stick::new(fill);
+    let stick = Stick::new(fill);
     assert!(log.next().starts_with("SB1805 "));
     asked_to_run(&home, 1);
     assert_eq!(next.end(), "");
+    drop(stick);
+
+    // One that waits for another update ends with the `usb` that started it, whose successor starts another.
+    home.lock().unwrap().busy = true;
+    let errand = usb(&[]);
+    let _stick = Stick::new(fill);
+    for _ in 0..2 {
+        let (serial, _) = wish(&errand);
+        errand.ask(serial, &Message::done(0), &[]);
+    }
+    asked_to_run(&home, 3);
+    let child = child(errand.pid);
+    kill_process(errand.pid, Signal::KILL).unwrap();
+    let ended = || fs::read_to_string(&child).map_or(true, |stat| stat.contains(") Z ") || stat.contains(") X "));
+    let until = Instant::now() + PATIENCE;
+    while !ended() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(ended(), "it lives on");
+    errand.end();
+}
+
+/// What it wants kept, and the serial of that wish.
+fn wish(errand: &Errand) -> (u32, Vec<u8>) {
+    let mut buffer = Buffer::new();
+    let wish = errand.channel.receive(&mut buffer).unwrap().expect("it lives");
+    let Message::Remember { owner: Owner::Usb, bytes } = wish.message else { panic!("{:?}", wish.message) };
+    assert_eq!(bytes.len(), 2 + 34);
+    (wish.serial, bytes.to_vec())
+}
+
+/// The state of its one child, in /proc.
+fn child(of: Pid) -> PathBuf {
+    let parent = format!(" {} ", of.as_raw_nonzero());
+    let is_child = |path: &PathBuf| {
+        let stat = fs::read_to_string(path).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.get(2..).is_some_and(|rest| rest.starts_with(&parent)))
+    };
+    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("stat"));
+    processes.into_iter().find(is_child).expect("it has one")
 }
 
 /// Sticks of which nothing comes, by their codes.
@@ -264,8 +317,23 @@ fn refused(log: &mut Log) {
     }
     let garbage = Path::new("/garbage.img");
     fs::write(garbage, vec![0x5a; 1 << 20]).unwrap();
-    let _stick = Stick::of(garbage);
+    let stick = Stick::of(garbage);
     assert!(log.next().starts_with("SB1801 "));
+    drop(stick);
+
+    // A file that was deleted while it was open, when the power went: a mount would make an end of it.
+    let commands = Path::new("/commands");
+    let delete = "set_inode_field orphan links_count 0\nset_inode_field orphan dtime 0\nunlink orphan\n";
+    fs::write(commands, format!("{delete}set_super_value last_orphan 12\n")).unwrap();
+    fs::write("/stick/orphan", "x").unwrap();
+    let image = image();
+    assert_eq!(run("debugfs", &["-R", "ncheck 12", "/stick.img"]).lines().last(), Some("12\t//orphan"));
+    run("debugfs", &["-w", "-f", "/commands", "/stick.img"]);
+    let before = fs::read(&image).unwrap();
+    let stick = Stick::of(&image);
+    assert!(log.next().starts_with("SB1803 "));
+    drop(stick);
+    assert!(fs::read(&image).unwrap() == before, "the stick was written");
 }
 
 /// Waits until so many revisions were run.

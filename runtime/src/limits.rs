@@ -71,6 +71,8 @@ pub const PAIRING_TRIES_MAX: u8 = 5;
 pub const STICKS_REMEMBERED_MAX: usize = 48;
 /// How often an export from a USB stick is run when nothing final came of it: power cuts in the middle.
 pub const STICK_RUNS_MAX: u8 = 3;
+/// How often an export from a USB stick is installed when the device goes down, or its errand dies, while it is.
+pub const STICK_INSTALLS_MAX: u8 = 5;
 /// Commit message of a revision, bytes. Reference: device-formats 6.2.
 pub const COMMIT_MESSAGE_MAX: usize = 256;
 /// Bytes of an exported revision, unpacked: more than the storage of any board holds, and little enough that what
@@ -148,7 +150,8 @@ const _: () = assert!(TRANSFERS_MAX < CONNECTIONS_MAX, "somebody must still be a
 const _: () = assert!(METADATA_KEY_MAX < u8::MAX as usize && METADATA_VALUE_MAX < u16::MAX as usize);
 const _: () = assert!(METADATA_KEY_MAX + METADATA_VALUE_MAX < METADATA_MAX);
 const _: () = assert!(RUN_JSON_MAX < STATE_MAX);
-const _: () = assert!(STICKS_REMEMBERED_MAX * 33 < ENDPOINT_MEMORY_MAX, "they are kept as one message between errands");
+const _: () =
+    assert!(STICKS_REMEMBERED_MAX * 34 + 2 <= ENDPOINT_MEMORY_MAX, "they are kept as one message between errands");
 
 /// Every bound by name, for `pvcontrol limits` and the book: name, value, unit.
 pub const TABLE: &[(&str, u64, &str)] = &[
@@ -181,6 +184,7 @@ pub const TABLE: &[(&str, u64, &str)] = &[
     ("pairing-tries", PAIRING_TRIES_MAX as u64, "attempts"),
     ("sticks-remembered", STICKS_REMEMBERED_MAX as u64, "exports"),
     ("stick-runs", STICK_RUNS_MAX as u64, "runs"),
+    ("stick-installs", STICK_INSTALLS_MAX as u64, "installations"),
     ("commit-message", COMMIT_MESSAGE_MAX as u64, "bytes"),
     ("tries", TRIES_MAX as u64, "boots"),
     ("falls", FALLS_MAX as u64, "boots"),

@@ -1,4 +1,4 @@
-//! Loop devices on images, from a descriptor that somebody else opened and hashed.
+//! Loop devices on images, from a descriptor that somebody else opened, and hashed or not: a USB stick is not.
 //!
 //! Invariants: a device made here is read-only and AUTOCLEAR: it ends with the last mount or descriptor
 //! that uses it, so nothing is left to clean up, whoever dies. The descriptor is the identity of the image;

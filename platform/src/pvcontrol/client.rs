@@ -4,7 +4,7 @@
 //! Faults: a device that refuses, is busy or does not answer; a file that cannot be read.
 
 use super::{Options, Outcome, Trouble, command, exchange, get, install, text_of};
-use runtime::json::Value;
+use runtime::{id::ObjectId, json::Value};
 use rustix::event::{Timespec, poll};
 use std::{fs::File, io, time::Duration};
 
@@ -30,10 +30,11 @@ impl From<Trouble> for Failure {
     }
 }
 
-/// Installs an exported revision under this name; everything is checked before anything is sent.
-pub fn install(file: &File, rev: &str, message: &str) -> Result<(), Failure> {
+/// Installs an exported revision under this name, if the file has this hash when what is installed is read; everything is
+/// checked before anything is sent.
+pub fn install(file: &File, rev: &str, message: &str, hash: ObjectId) -> Result<(), Failure> {
     let options = Options { message: Some(message.into()), ..Options::default() };
-    install::put(&options, file, Some(rev), &mut io::sink())?;
+    install::put(&options, file, Some(rev), Some(hash), &mut io::sink())?;
     Ok(())
 }
 

@@ -64,7 +64,7 @@ pub(super) fn run(
     if alone {
         confine::forgo().map_err(|errno| Trouble::Local(format!("what is not needed cannot be given up: {errno}")))?;
     }
-    let put = put(options, &file, rev, err)?;
+    let put = put(options, &file, rev, None, err)?;
     let Put { rev, objects, sent, bytes } = &put;
     let told = if options.json {
         writeln!(out, r#"{{"revision":"{rev}","objects":{objects},"sent":{sent},"bytes":{bytes}}}"#)
@@ -88,10 +88,21 @@ pub(super) struct Put {
     bytes: u64,
 }
 
-/// Puts a file's revision on the device. The process has given up what it does not need, if it can.
-pub(super) fn put(options: &Options, file: &File, rev: Option<&str>, err: &mut dyn Write) -> Outcome<Put> {
+/// Puts a file's revision on the device; of a file with this hash, if one is given. The process has given up what it does
+/// not need, if it can.
+pub(super) fn put(
+    options: &Options,
+    file: &File,
+    rev: Option<&str>,
+    hash: Option<ObjectId>,
+    err: &mut dyn Write,
+) -> Outcome<Put> {
     let mut checked = Checked::new();
     let (length, digest) = unpack(file, |source| walk(source, &mut checked)).map_err(Fault::trouble(options))?;
+    // The second walk sends the same state, and of objects the device knows the hash: the first one decides.
+    if hash.is_some_and(|hash| hash.to_string() != digest) {
+        return Err(Trouble::File("the archive is not what it was when it was read before".into()));
+    }
     checked.state.truncate(length);
     let rev = match rev {
         Some(name) => name.to_owned(),

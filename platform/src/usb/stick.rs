@@ -1,10 +1,12 @@
 //! `stick`: one USB stick. Mounts it, opens the one file that is looked for, gives up every privilege, and does with the
 //! file what `pvcontrol steps install --run` does.
 //!
-//! Invariants: the mount is never attached anywhere: it is read-only, without devices, programs, set-user-id bits and
-//! symbolic links, nothing of its journal is replayed, and what its own settings ask for on an error does not count. The
+//! Invariants: the stick is never written: what is mounted is a read-only device on a descriptor opened for reading, for a
+//! file system that is mounted read-only may still be tidied up by its driver. The mount is never attached anywhere: it is
+//! without devices, programs, set-user-id bits and symbolic links, nothing of its journal is replayed, and what its own
+//! settings ask for on an error does not count. It ends with who started it, so that no disk has two. The
 //! first byte of the file is read without capabilities, as a user of its own, with the files, and the system calls, of a
-//! client of the control socket. A revision is run only when it is durable that it is.
+//! client of the control socket. A revision is installed, and run, only when it is durable that it is.
 //! Fault model: the kernel's drivers parse the file system, and a hostile one may break them: nothing here helps against
 //! that, which is why it takes a policy. The medium lies, changes between two reads, stops answering, is pulled out; the
 //! device is busy or full. After a refusal nothing of the device is changed but objects that its next collection removes.
@@ -14,17 +16,19 @@ use super::tried::{Standing, Tried};
 use crate::{
     confine,
     kmsg::Why,
-    launch::mounts,
+    launch::{loops::Loop, mounts},
     pvcontrol::client::{self, Failure},
     wire::{Buffer, Channel, Message, WireError},
 };
 use log::{info, warn};
 use runtime::{fault::Code, id::ObjectId, limits, port::Owner};
 use rustix::{
-    fd::OwnedFd,
+    event::{PollFd, PollFlags, Timespec, poll},
+    fd::{AsFd, OwnedFd},
     fs::{FileType, Mode, OFlags, ResolveFlags, fstat},
     io::Errno,
     mount::MountAttrFlags,
+    process::{Signal, set_parent_process_death_signal},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -56,6 +60,7 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
     let Message::Stick { node, kinds, tried } = request.message else { return Err(WireError::Kind) };
     let found = open(node, kinds);
     confine::become_user_in(confine::USB_UID, confine::ENDPOINT_UID)?;
+    end_with_parent(channel)?;
     confine::close_files(None)?;
     confine::restrict(confine::Calls::Client)?;
     let ended = found.and_then(|file| install(channel, node, &file, tried));
@@ -67,6 +72,15 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
         Err(Trouble { code, detail }) => warn!("{node}: {code} {}{detail}; nothing of it is run", code.text()),
     }
     Ok(())
+}
+
+/// Ends with who started us, whose successor starts another one for the same disk. A change of the user undoes it.
+fn end_with_parent(channel: &Channel) -> Result<(), Errno> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // A parent that ended before that has closed its end.
+    let mut fds = [PollFd::new(channel, PollFlags::empty())];
+    poll(&mut fds, Some(&Timespec::default()))?;
+    if fds[0].revents().contains(PollFlags::HUP) { Err(Errno::PIPE) } else { Ok(()) }
 }
 
 /// Why nothing came of a stick.
@@ -99,11 +113,16 @@ impl Trouble {
 
 /// Mounts the stick and opens the file. The mount lives as long as the file is open.
 fn open(node: &str, kinds: &str) -> Result<File, Trouble> {
-    let top = mount(&format!("/dev/{node}"), kinds)?;
+    let top = mount(node, kinds).map_err(|why| Trouble::why(Code::StickUnmountable, why))?;
     find(&top).map(File::from)
 }
 
-fn mount(device: &str, kinds: &str) -> Result<mounts::Detached, Trouble> {
+fn mount(node: &str, kinds: &str) -> Result<mounts::Detached, String> {
+    // The claim is that of a mount: nobody else's mount is read.
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let device = rustix::fs::open(format!("/dev/{node}"), flags, Mode::empty());
+    let device = device.map_err(|errno| format!("/dev/{node}: {}", Why(errno)))?;
+    let device = Loop::attach(device.as_fd()).map_err(|errno| format!("a loop device: {}", Why(errno)))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -111,12 +130,12 @@ fn mount(device: &str, kinds: &str) -> Result<mounts::Detached, Trouble> {
         | MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW;
     let mut why = String::new();
     for (kind, options) in KINDS.iter().filter(|(kind, _)| kinds.split(',').any(|wanted| wanted == *kind)) {
-        match mounts::filesystem(kind, device, options, attributes) {
+        match mounts::filesystem(kind, &device.path(), options, attributes) {
             Ok(mount) => return Ok(mount),
             Err(errno) => why += &format!("{}{kind}: {}", if why.is_empty() { "" } else { ", " }, Why(errno)),
         }
     }
-    Err(Trouble::why(Code::StickUnmountable, why))
+    Err(why)
 }
 
 /// Opens the file, which must be one: not what a link leads to, not a folder, not a pipe.
@@ -139,21 +158,32 @@ fn find(top: &mounts::Detached) -> Result<OwnedFd, Trouble> {
 
 /// Installs and runs what the file holds, unless it was tried before.
 fn install(channel: &Channel, node: &str, file: &File, tried: &[u8]) -> Result<(), Trouble> {
-    let tried = Tried::decode(tried).map_err(Trouble::new)?;
+    let before = Tried::decode(tried).map_err(Trouble::new)?;
     let export = hash(file)?;
     let rev = revision(export);
-    let standing = match client::progress(&rev).map_err(Trouble::of)? {
-        Some((status, code)) => Standing::of(&status, &code),
-        None => Standing::None,
-    };
-    if !tried.wants(export, standing) {
+    if !before.wants(export, standing(&rev).map_err(Trouble::of)?) {
         return Err(Trouble::why(Code::StickKnown, &rev));
     }
     info!("{node}: {FILE} is installed as {rev}");
-    client::install(file, &rev, MESSAGE).map_err(Trouble::of)?;
-    remember(channel, &tried.with_run_of(export))?;
+    remember(channel, &before.clone().with_install_of(export))?;
+    if let Err(failure) = client::install(file, &rev, MESSAGE, export) {
+        // What ended does not count. If that cannot be kept, it does, and the bound comes nearer.
+        let _ = remember(channel, &before);
+        return Err(Trouble::of(failure));
+    }
+    remember(channel, &before.clone().with_run_of(export))?;
     info!("{node}: {rev} is run; pvcontrol steps show-progress {rev} tells how it fares");
-    patiently(|| client::run(&rev))
+    let ran = run_patiently(&rev);
+    if ran.as_ref().is_err_and(|trouble| trouble.code == Code::UpdateBusy) {
+        remember(channel, &before)?; // nothing of it was run
+    }
+    ran
+}
+
+/// What the device says of a revision.
+fn standing(rev: &str) -> Result<Standing, Failure> {
+    let progress = client::progress(rev)?;
+    Ok(progress.map_or(Standing::None, |(status, code)| Standing::of(&status, &code)))
 }
 
 /// The name of the revision that an export becomes, everywhere and always the same.
@@ -195,14 +225,19 @@ fn remember(channel: &Channel, tried: &Tried) -> Result<(), Trouble> {
     }
 }
 
-/// Asks until the device is not busy with another update.
-fn patiently(mut ask: impl FnMut() -> Result<(), Failure>) -> Result<(), Trouble> {
+/// Asks until the device is not busy with another update, or has been told by somebody else to run this one.
+fn run_patiently(rev: &str) -> Result<(), Trouble> {
     let until = Instant::now() + BUSY;
     loop {
-        match ask() {
+        match client::run(rev) {
             Err(Failure::Busy(why)) if Instant::now() >= until => return Err(Trouble::why(Code::UpdateBusy, why)),
             Err(Failure::Busy(_)) => client::pause(BUSY_PAUSE),
             other => return other.map_err(Trouble::of),
+        }
+        match standing(rev) {
+            Ok(Standing::Tried) => return Ok(()),
+            Ok(_) | Err(Failure::Busy(_)) => {}
+            Err(failure) => return Err(Trouble::of(failure)),
         }
     }
 }

@@ -1,16 +1,19 @@
 //! Which exports were run from a stick, and how often: what is kept so that one in its socket is not run for ever.
 //!
-//! Format: a version, the length of an entry, then entries of that length, the one run last first: a sha256 and how often
-//! it was run. A longer entry of a newer release is read as far as it is known.
-//! Invariants: it is kept before a revision is run, and only then; so an export whose revision ended somehow is known
-//! here, also when the revision was collected since. At most `STICKS_REMEMBERED_MAX` entries.
+//! Format: a version, the length of an entry, then entries of that length, the last one first: a sha256, how often it was
+//! run, and how often it was being installed when the device or the errand died. A longer entry of a newer release is
+//! read as far as it is known, a shorter one as one that was never being installed.
+//! Invariants: it is kept before a revision is installed, and before it is run; so an export whose revision ended somehow
+//! is known here, also when the revision was collected since. At most `STICKS_REMEMBERED_MAX` entries.
 
 use runtime::{fault::Code, id::ObjectId, limits};
 
 /// Version of the format.
 const VERSION: u8 = 1;
 /// Bytes of an entry.
-const ENTRY: usize = 33;
+const ENTRY: usize = 34;
+/// Bytes of an entry that does not count what was being installed.
+const SHORT: usize = 33;
 
 /// What the revision's progress says, as far as it counts here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,9 +34,17 @@ impl Standing {
     }
 }
 
+/// An export.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Entry {
+    export: ObjectId,
+    runs: u8,
+    installs: u8,
+}
+
 /// The entries.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Tried(Vec<(ObjectId, u8)>);
+pub(super) struct Tried(Vec<Entry>);
 
 impl Tried {
     /// Nothing is an empty list; what is damaged is an error, for who knows what it said.
@@ -43,42 +54,56 @@ impl Tried {
             [version, length, entries @ ..] => (*version, usize::from(*length), entries),
             _ => return Err(Code::StorageDamaged),
         };
-        if version < VERSION || length < ENTRY || !entries.len().is_multiple_of(length) {
+        if version < VERSION || length < SHORT || !entries.len().is_multiple_of(length) {
             return Err(Code::StorageDamaged);
         }
         let entry = |bytes: &[u8]| {
             let (name, rest) = bytes.split_first_chunk::<32>()?;
-            Some((ObjectId(*name), *rest.first()?))
+            let (runs, installs) = (*rest.first()?, rest.get(1).copied().unwrap_or(0));
+            Some(Entry { export: ObjectId(*name), runs, installs })
         };
         entries.chunks(length).map(|bytes| entry(bytes).ok_or(Code::StorageDamaged)).collect::<Result<_, _>>().map(Self)
     }
 
     /// As it is kept.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let entries = self.0.iter().flat_map(|(name, runs)| name.0.into_iter().chain([*runs]));
+        let entries = self.0.iter().flat_map(|entry| entry.export.0.into_iter().chain([entry.runs, entry.installs]));
         [VERSION, ENTRY as u8].into_iter().chain(entries).collect()
     }
 
-    /// How often it was run.
-    fn runs(&self, export: ObjectId) -> u8 {
-        self.0.iter().find(|(name, _)| *name == export).map_or(0, |(_, runs)| *runs)
+    /// What is known of it.
+    fn entry(&self, export: ObjectId) -> Entry {
+        let known = self.0.iter().find(|entry| entry.export == export).copied();
+        known.unwrap_or(Entry { export, runs: 0, installs: 0 })
     }
 
     /// Whether it is to be installed and run.
     pub(super) fn wants(&self, export: ObjectId, standing: Standing) -> bool {
-        match (self.runs(export), standing) {
+        let Entry { runs, installs, .. } = self.entry(export);
+        match (runs, standing) {
             (_, Standing::Tried) => false,
+            _ if installs >= limits::STICK_INSTALLS_MAX => false,
             (0, _) => true,
             (_, Standing::None) => false, // it was tried, and collected since
             (runs, Standing::Untried) => runs < limits::STICK_RUNS_MAX,
         }
     }
 
-    /// With one run more of it.
-    pub(super) fn with_run_of(mut self, export: ObjectId) -> Self {
-        let runs = self.runs(export).saturating_add(1);
-        self.0.retain(|(name, _)| *name != export);
-        self.0.insert(0, (export, runs));
+    /// While it is being installed.
+    pub(super) fn with_install_of(self, export: ObjectId) -> Self {
+        let entry = self.entry(export);
+        self.with(Entry { installs: entry.installs.saturating_add(1), ..entry })
+    }
+
+    /// With one run more of it. It is installed then.
+    pub(super) fn with_run_of(self, export: ObjectId) -> Self {
+        let runs = self.entry(export).runs.saturating_add(1);
+        self.with(Entry { export, runs, installs: 0 })
+    }
+
+    fn with(mut self, entry: Entry) -> Self {
+        self.0.retain(|other| other.export != entry.export);
+        self.0.insert(0, entry);
         self.0.truncate(limits::STICKS_REMEMBERED_MAX);
         self
     }
@@ -92,13 +117,18 @@ mod tests {
         ObjectId([number; 32])
     }
 
+    fn counts(tried: &Tried, number: u8) -> (u8, u8) {
+        let entry = tried.entry(export(number));
+        (entry.runs, entry.installs)
+    }
+
     #[test]
     fn what_was_kept_comes_back() {
-        let tried = Tried::default().with_run_of(export(1)).with_run_of(export(2)).with_run_of(export(1));
+        let tried = Tried::default().with_run_of(export(1)).with_install_of(export(2)).with_run_of(export(1));
         let bytes = tried.encode();
-        assert_eq!((bytes[..3].to_vec(), bytes.len()), (vec![1, 33, 1], 2 + 2 * 33));
+        assert_eq!((bytes[..3].to_vec(), bytes.len()), (vec![1, 34, 1], 2 + 2 * 34));
         assert_eq!(Tried::decode(&bytes), Ok(tried.clone()));
-        assert_eq!((tried.runs(export(1)), tried.runs(export(2)), tried.runs(export(3))), (2, 1, 0));
+        assert_eq!([1, 2, 3].map(|number| counts(&tried, number)), [(2, 0), (0, 1), (0, 0)]);
         assert_eq!(Tried::decode(&[]), Ok(Tried::default()));
     }
 
@@ -106,7 +136,10 @@ mod tests {
     fn a_newer_release_may_say_more() {
         let newer: Vec<u8> = [&[2, 35][..], &[5; 32], &[1, 8, 8], &[6; 32], &[3, 9, 9]].concat();
         let tried = Tried::decode(&newer).unwrap();
-        assert_eq!((tried.runs(export(5)), tried.runs(export(6))), (1, 3));
+        assert_eq!((counts(&tried, 5), counts(&tried, 6)), ((1, 8), (3, 9)));
+        let older: Vec<u8> = [&[1, 33][..], &[5; 32], &[1], &[6; 32], &[3]].concat();
+        let tried = Tried::decode(&older).unwrap();
+        assert_eq!((counts(&tried, 5), counts(&tried, 6)), ((1, 0), (3, 0)));
     }
 
     #[test]
@@ -125,7 +158,8 @@ mod tests {
         }
         assert!(tried.encode().len() <= limits::ENDPOINT_MEMORY_MAX);
         assert_eq!(tried.0.len(), limits::STICKS_REMEMBERED_MAX);
-        assert_eq!((tried.runs(export(0)), tried.runs(export(limits::STICKS_REMEMBERED_MAX as u8))), (0, 1));
+        let last = limits::STICKS_REMEMBERED_MAX as u8;
+        assert_eq!((counts(&tried, 0), counts(&tried, last)), ((0, 0), (1, 0)));
     }
 
     #[test]
@@ -149,5 +183,16 @@ mod tests {
         }
         assert!(!tried.wants(export(1), Standing::Untried));
         assert!(tried.wants(export(2), Standing::None), "another export");
+    }
+
+    #[test]
+    fn what_ends_the_device_while_it_is_installed_does_not_do_so_without_end() {
+        let mut tried = Tried::default();
+        for _ in 0..limits::STICK_INSTALLS_MAX {
+            assert!(tried.wants(export(1), Standing::None) && tried.wants(export(1), Standing::Untried));
+            tried = tried.with_install_of(export(1));
+        }
+        assert!(!tried.wants(export(1), Standing::None) && !tried.wants(export(1), Standing::Untried));
+        assert_eq!(counts(&tried.with_run_of(export(1)), 1), (1, 0), "it was installed in the end");
     }
 }

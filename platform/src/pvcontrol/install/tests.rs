@@ -166,6 +166,22 @@ fn an_output_file_is_refused_before_anything_is_sent() {
 }
 
 #[test]
+fn a_file_that_is_not_the_one_that_was_meant_is_not_sent() {
+    let whole = gzip(&tar(CONF, &[KERNEL, CONF, &root()]));
+    let path = std::env::temp_dir().join(format!("install-{}-meant.tgz", std::process::id()));
+    std::fs::write(&path, &whole).unwrap();
+    for (meant, is_sent) in [(id(b"another"), false), (id(&whole), true)] {
+        let device = Device::new("meant", vec![], None);
+        let options = Options { socket: Some(device.socket.clone()), ..Options::default() };
+        let file = std::fs::File::open(&path).unwrap();
+        let done = super::put(&options, &file, Some("locals/x"), Some(meant), &mut io::sink());
+        assert_eq!((done.is_ok(), device.end().is_empty()), (is_sent, !is_sent));
+        assert!(is_sent || matches!(done, Err(Trouble::File(_))));
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn an_archive_arrives_whole_plain_or_packed() {
     let root = root();
     let whole = tar(CONF, &[KERNEL, CONF, &root, KERNEL]);
