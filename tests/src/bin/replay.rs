@@ -9,12 +9,16 @@
 //!   --scratch DIR    a folder for what is needed meanwhile
 //!   --state NAME     this state alone, as a violation names it; --keep FILE writes its image
 //!
-//! Needs root, /dev/fuse and loop devices. Non-zero when a law is broken, or when one that must break does not.
+//! Needs root, /dev/fuse and loop devices. Non-zero when a law is broken, when one that must break does not, or when too
+//! little was looked at.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tests::evidence_rows;
+use tests::record::operations::CASES;
+use tests::replay::judge::ALL_STATES_MIN;
 use tests::replay::run::{Options, Replay, recordings};
 use tests::replay::{checker, crew};
 use tests::tour::{Outcome, fail};
@@ -72,14 +76,21 @@ fn replay(words: Vec<String>) -> Outcome<bool> {
     }
     checker::requirements()?;
     crew::in_own_namespace()?;
-    let mut holds = true;
+    let (mut holds, mut looked, mut seen) = (true, 0, BTreeSet::new());
     for folder in folders {
         let replay = Replay::open(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let (row, held) = replay.run(&options, &scratch).map_err(|error| format!("{}: {error}", replay.name()))?;
         holds &= held;
+        looked += row.count;
+        seen.insert(replay.name().to_string());
         if let Some(file) = rows.as_deref().filter(|_| options.only.is_none()) {
             evidence_rows::merge(file, &[row])?;
         }
+    }
+    let all = CASES.iter().all(|case| seen.contains(case.name)) && options.sample.is_none() && !options.deaf;
+    if all && looked < ALL_STATES_MIN {
+        println!("FAILED: {looked} states were looked at in all recordings, not {ALL_STATES_MIN}");
+        holds = false;
     }
     Ok(holds)
 }

@@ -1,5 +1,5 @@
 //! The process that looks at states: it mounts what it is shown, runs the device's own recovery over it, and says which
-//! laws are broken. It talks to `crew` in lines of JSON.
+//! laws are broken; then it switches the device off at rest and looks once more. It talks to `crew` in lines of JSON.
 //!
 //! Invariants: what runs here is what runs on a device: `platform::disk::Volumes`, `platform::keeper::recover`,
 //! `runtime::journal`, `runtime::boot`, `runtime::store`, and the codec of `boards`. Both file systems are mounted with
@@ -23,7 +23,7 @@ use runtime::{
     id::RevName,
     journal::{self, Record},
     limits,
-    port::{BootEnv, BootVars},
+    port::{BootEnv, BootVars, Loaded},
     progress::Progress,
     state::{Plan, Spans},
     store::{self, Scratch},
@@ -31,7 +31,9 @@ use runtime::{
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
-use super::laws::{BOOTS_MAX, Broken, Views};
+use super::before::{Before, newest};
+use super::judge::UNSEEN;
+use super::laws::{BOOTS_MAX, Broken, Ending, Views};
 use super::layers::{Id, Range};
 use super::loader::{self, Seen};
 use super::log::{Log, SECTOR};
@@ -57,7 +59,7 @@ pub fn serve(recording: &Path, disk: &Path, folder: &Path) -> Outcome<()> {
     checker.talk.say(&json!({"devices": checker.devices}))?;
     while let Some(request) = checker.talk.hear()? {
         let answer = checker.check(&request);
-        let answer = answer.unwrap_or_else(|error| json!({"violations": [format!("it cannot be looked at: {error}")]}));
+        let answer = answer.unwrap_or_else(|error| json!({"violations": [format!("{UNSEEN}: {error}")]}));
         checker.talk.say(&answer)?;
     }
     Ok(())
@@ -117,8 +119,8 @@ struct Checker {
     known: Known,
     /// What the loader sees, by the content of the boot partition.
     seen: HashMap<String, Seen>,
-    /// Whether the factory revision was there at the beginning.
-    factory: Option<bool>,
+    /// What the disk before says.
+    before: Before,
     buffers: Buffers,
     /// Repairs and refusals of the state that is looked at.
     repairs: u32,
@@ -131,6 +133,7 @@ impl Checker {
         let parts = Disk::open(&recording.before(), board)?;
         let log = Log::read(&recording.log(), std::fs::metadata(recording.before())?.len())?;
         let [env, boot, storage] = parts_of(&parts, std::fs::metadata(recording.before())?.len());
+        let before = Before::read(&recording.before(), boot, storage)?;
         let attach = |part: Range| -> Outcome<String> {
             let (start, length) = (part.start.to_string(), part.length.to_string());
             let arguments = ["--find", "--show", "--offset", &start, "--sizelimit", &length];
@@ -152,7 +155,7 @@ impl Checker {
         Ok(Self {
             talk: Talk,
             board,
-            reports: Reports::of(&recording, &log)?,
+            reports: Reports::of(&recording, &log, &before)?,
             disk: disk.into(),
             env: env.start,
             storage,
@@ -161,7 +164,7 @@ impl Checker {
             devices,
             known: Known::new(),
             seen: HashMap::new(),
-            factory: None,
+            before,
             buffers,
             repairs: 0,
         })
@@ -181,37 +184,76 @@ impl Checker {
         let seen = self.seen(boot, &Vec::from_iter(wanted))?;
         let facts = loader::run(self.board, || self.region(), &seen)?;
 
+        let mut broken = Broken::new();
+        let (classes, ending) = self.recovered((loaded, facts), &seen, end, &mut broken)?;
+        if let Some(ending) = ending {
+            let mut late = Broken::new();
+            self.at_rest(&ending, loaded.map(|loaded| loaded.vars), end, &mut late)?;
+            late.retain(|law| !broken.contains(law));
+            broken.extend(late.into_iter().map(|law| format!("{law} (at rest after the recovery)")));
+        }
+        let mut told = BTreeSet::new();
+        broken.retain(|law| told.insert(law.clone()));
+        Ok(json!({"violations": broken, "classes": classes, "repairs": self.repairs, "forced": seen.forced}))
+    }
+
+    /// What the state shows, and what the device makes of it until it comes to rest.
+    fn recovered(
+        &mut self,
+        (loaded, facts): (Option<Loaded>, Option<Facts>),
+        seen: &Seen,
+        end: usize,
+        broken: &mut Broken,
+    ) -> Outcome<([String; 6], Option<Ending>)> {
         let [boot, storage] = ["boot", "storage"].map(|name| self.folder.join(name));
         let _boot = self.mount_or_repair(&self.devices[0].clone(), &boot)?;
         let _storage = self.mount_or_repair(&self.devices[1].clone(), &storage)?;
-        let talk = &self.talk;
-        let mut names = |part: usize, inodes: &[u64]| talk.names(part, inodes);
-        let shelves = (
-            Shelf::look(&boot, BOOT, &mut self.known, &mut names)?,
-            Shelf::look(&storage, STORAGE, &mut self.known, &mut names)?,
-        );
-        let factory = *self.factory.get_or_insert_with(|| shelves.1.trails.contains_key(&RevName::factory()));
+        let shelves = self.shelves()?;
         let text = |path: &Path| path.to_str().map(str::to_string).ok_or("a path that is no text");
         let mut volumes = Volumes::open(&text(&storage)?, &text(&boot)?)?;
         let record = journal::load(&mut volumes.journal()?).map_err(|code| format!("the journal: {code}"))?;
 
         let choice = self.choose(facts.as_ref(), record)?;
-        let views =
-            Views { seen: &seen, boot: &shelves.0, storage: &shelves.1, loaded, record, says: choice.record, factory };
-        let mut broken = Broken::new();
-        self.fits(&mut broken)?;
-        views.at_rest(&mut broken);
-        views.reported(&self.reports, end, &mut broken);
-        self.recover(&mut volumes, &views, &mut broken)?;
-        views.booted(facts.and_then(|facts| facts.booted), &choice, &mut broken);
-        self.verify(&mut volumes, choice.run, &mut broken);
-        if let Some(facts) = facts {
-            self.settle(&mut volumes, &seen, facts, &mut broken)?;
-        }
-        let mut told = BTreeSet::new();
-        broken.retain(|law| told.insert(law.clone()));
-        let classes = classes(&views);
-        Ok(json!({"violations": broken, "classes": classes, "repairs": self.repairs, "forced": seen.forced}))
+        let (factory, says) = (self.before.factory, choice.record);
+        let views = Views { seen, boot: &shelves.0, storage: &shelves.1, loaded, record, says, factory };
+        self.fits(broken)?;
+        views.at_rest(broken);
+        views.reported(&self.reports, end, broken);
+        self.recover(&mut volumes, &views, broken)?;
+        views.booted(facts.and_then(|facts| facts.booted), &choice, broken);
+        self.verify(&mut volumes, choice.run, broken);
+        let ending = match facts {
+            Some(facts) => self.settle(&mut volumes, seen, facts, broken)?,
+            None => None,
+        };
+        Ok((classes(&views), ending))
+    }
+
+    /// The device is off again: what it came to rest with is held to the same laws, in both views. `began`: the decision of
+    /// the state.
+    fn at_rest(&mut self, ending: &Ending, began: Option<BootVars>, end: usize, broken: &mut Broken) -> Outcome<()> {
+        let [boot, storage] = ["boot", "storage"].map(|name| self.folder.join(name));
+        let _boot = Mount::new(&self.devices[0], &boot, FLAGS.union(MountFlags::RDONLY), c"noload")?;
+        let _storage = Mount::new(&self.devices[1], &storage, FLAGS.union(MountFlags::RDONLY), c"noload")?;
+        let shelves = self.shelves()?;
+        let (seen, record) = (Seen::of(&shelves.0), newest(&shelves.0.read("journal")?));
+        let (_, loaded) = loader::load(self.board, self.region())?;
+        let (factory, says) = (self.before.factory, self.choose(Some(&ending.facts), record)?.record);
+        let views = Views { seen: &seen, boot: &shelves.0, storage: &shelves.1, loaded, record, says, factory };
+        self.fits(broken)?;
+        views.at_rest(broken);
+        views.promised(&self.reports, end, broken);
+        views.booted(ending.facts.booted, &ending.choice, broken);
+        views.rests(ending, began, broken);
+        Ok(())
+    }
+
+    /// What the two partitions show that are mounted.
+    fn shelves(&mut self) -> Outcome<(Shelf, Shelf)> {
+        let talk = &self.talk;
+        let mut names = |part: usize, inodes: &[u64]| talk.names(part, inodes);
+        let boot = Shelf::look(&self.folder.join("boot"), BOOT, &mut self.known, &mut names)?;
+        Ok((boot, Shelf::look(&self.folder.join("storage"), STORAGE, &mut self.known, &mut names)?))
     }
 
     /// The storage file system is no larger than its partition, as the table in this state has it.
@@ -302,26 +344,33 @@ impl Checker {
     }
 
     /// Law 3: power comes back and goes again in each boot, after the choice was carried out, until one has nothing to do.
-    fn settle(&mut self, volumes: &mut Volumes, seen: &Seen, facts: Facts, broken: &mut Broken) -> Outcome<()> {
+    fn settle(
+        &mut self,
+        volumes: &mut Volumes,
+        seen: &Seen,
+        facts: Facts,
+        broken: &mut Broken,
+    ) -> Outcome<Option<Ending>> {
         let mut journal = volumes.journal()?;
-        let mut facts = Some(facts);
+        let (mut facts, mut reset) = (Some(facts), false);
         for _ in 0..BOOTS_MAX {
             let Some(booted) = facts else {
                 broken.push("law 5: after further boots the loader finds nothing that boots".into());
-                return Ok(());
+                return Ok(None);
             };
             let record = journal::load(&mut journal).map_err(|code| format!("the journal: {code}"))?;
             let choice = self.choose(Some(&booted), record)?;
             let rests = matches!(choice.mode, Mode::Steady | Mode::Cold) && !choice.write && choice.store.is_none();
             if rests {
-                return Ok(());
+                return Ok(Some(Ending { facts: booted, choice, reset }));
             }
+            reset |= choice.mode == Mode::FactoryReset;
             self.carry_out(volumes, &mut journal, &choice)?;
             let last = store::read_last(volumes).map_err(|code| format!("last: {code}"))?;
             facts = loader::run(self.board, || self.region(), &Seen { last, ..seen.clone() })?;
         }
         broken.push(format!("law 3: {BOOTS_MAX} boots, and there is still something to do"));
-        Ok(())
+        Ok(None)
     }
 
     fn carry_out(

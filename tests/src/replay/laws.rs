@@ -5,17 +5,20 @@
 //! 4. What was reported holds: the decision, the reason of a failure, a staged revision, a file that was kept.
 //! 5. Some revision boots, it is whole in both views, and they agree about it.
 //!
-//! And of storage: what has a final name holds what the name says; each kept revision is whole.
+//! And of both volumes: what has a final name holds what the name says, whoever names it; each kept revision is whole.
+//! All of it holds in the state, and once more when the device has come to rest after it. Then too: cuts alone commit
+//! nothing and lose no reason, and a factory reset that was ended has left nothing but the factory's.
 //! Law 2 needs a running device: the simulator watches it.
 
 use std::collections::BTreeSet;
 
 use runtime::{
-    boot::Choice,
+    boot::{Choice, Facts},
+    fault::Code,
     id::{ObjectId, RevName},
     journal::{Phase, Record},
     limits,
-    port::Loaded,
+    port::{BootVars, Loaded},
     state::{Spans, State, Value},
 };
 use sha2::{Digest, Sha256};
@@ -38,9 +41,23 @@ pub struct Views<'a> {
     pub record: Option<Record>,
     /// What the device says of its last update when it has started: the journal's record, or what its boot finds out.
     pub says: Option<Record>,
-    /// Revisions that were there at the beginning.
+    /// Whether the factory revision was there at the beginning.
     pub factory: bool,
 }
+
+/// How a device comes to rest.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// What its loader said.
+    pub facts: Facts,
+    /// What it decided: to do nothing more.
+    pub choice: Choice,
+    /// On the way a factory reset was ended.
+    pub reset: bool,
+}
+
+/// What storage's root has when nothing else was put there.
+const FOLDERS: [&str; 4] = ["objects", "trails", "boot", "lost+found"];
 
 /// A broken law, in one line.
 pub type Broken = Vec<String>;
@@ -66,13 +83,42 @@ impl Views<'_> {
                 broken.push(format!("objects: {id} on {volume} holds {content}"));
             }
         }
-        let last = self.boot.read("last").ok().and_then(|sector| runtime::store::parse_last(&sector));
+        self.names(broken);
+        let last = self.last();
         let factory = self.factory.then(RevName::factory);
         for (why, rev) in [("last names it", last), ("it is the factory's", factory)] {
             if let Some(Err(how)) = rev.map(|rev| self.whole(&rev)) {
                 broken.push(format!("kept: {}: {why}, but {how}", rev.unwrap_or(RevName::factory())));
             }
         }
+    }
+
+    /// Every revision that has a final name is whole, on the volume that it has it on.
+    fn names(&self, broken: &mut Broken) {
+        for rev in self.storage.trails.keys() {
+            if let Err(how) = self.stored(rev) {
+                broken.push(format!("names: {rev} is on storage, but {how}"));
+            }
+        }
+        for (rev, files) in &self.boot.trails {
+            // One that is being collected may be gone from storage: then nothing says what its assets are.
+            let holds = |name: &str, id: Option<ObjectId>| match files.get(name) {
+                Some(Some(content)) => id.is_none_or(|id| id == *content),
+                _ => false,
+            };
+            let assets: Vec<(&str, Option<ObjectId>)> = match self.storage.trails.contains_key(rev) {
+                true => self.stored(rev).into_iter().flatten().map(|(name, id)| (name, Some(id))).collect(),
+                false => ASSETS[..2].iter().map(|name| (*name, None)).collect(),
+            };
+            if let Some((name, _)) = assets.into_iter().find(|(name, id)| !holds(name, *id)) {
+                broken.push(format!("names: {rev} is on boot, but {name} is missing or damaged"));
+            }
+        }
+    }
+
+    /// The revision that `last` names.
+    fn last(&self) -> Option<RevName> {
+        self.boot.read("last").ok().and_then(|sector| runtime::store::parse_last(&sector))
     }
 
     /// Law 5, of what the loader booted and of what we would then run.
@@ -142,9 +188,15 @@ impl Views<'_> {
     pub fn reported(&self, reports: &Reports, end: usize, broken: &mut Broken) {
         let (said, later) = reports.reports.split_at(reports.in_force(end));
         self.decision(said, later, broken);
+        self.promised(reports, end, broken);
+    }
+
+    /// Law 4, but for the decision: the device may have gone on since.
+    pub fn promised(&self, reports: &Reports, end: usize, broken: &mut Broken) {
+        let (said, later) = reports.reports.split_at(reports.in_force(end));
         self.done(reports, end, broken);
         for (at, (entry, report)) in said.iter().enumerate() {
-            if reports.reset(*entry, end) {
+            if self.is_reset(reports, *entry, end) {
                 continue;
             }
             let after = || said[at + 1..].iter().chain(later).map(|(_, report)| report);
@@ -153,7 +205,7 @@ impl Views<'_> {
                     let excused = |rev: RevName| after().any(|later| about(later) == Some(rev));
                     self.failed(*rev, *code, excused, broken);
                 }
-                Report::Staged(rev) if !reports.collected(*entry, end) => {
+                Report::Staged(rev) if !reports.collected(*entry, end) || self.is_kept(rev) => {
                     if let Err(how) = self.stored(rev) {
                         broken.push(format!("law 4: {rev} was reported as staged, but {how}"));
                     }
@@ -167,6 +219,67 @@ impl Views<'_> {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Whether what was reported at `entry` is not meant to hold any more: a factory reset has begun since, and its
+    /// decision is in force.
+    fn is_reset(&self, reports: &Reports, entry: usize, end: usize) -> bool {
+        let alone = |vars: BootVars| vars.committed == RevName::factory() && vars.candidate.is_none();
+        reports.reset(entry, end) && self.loaded.is_some_and(|loaded| alone(loaded.vars))
+    }
+
+    /// Whether no collection may take a revision.
+    fn is_kept(&self, rev: &RevName) -> bool {
+        *rev == RevName::factory() || self.last() == Some(*rev) || self.named().contains(rev)
+    }
+
+    /// Law 3, of a device that rests: it runs what is committed, and no cut has changed that.
+    pub fn rests(&self, end: &Ending, began: Option<BootVars>, broken: &mut Broken) {
+        let Some(vars) = self.loaded.map(|loaded| loaded.vars) else { return };
+        if (end.facts.booted, end.choice.run, vars.candidate) != (Some(vars.committed), vars.committed, None) {
+            broken.push(format!(
+                "law 3: {:?} was booted and {} runs, {vars:?} is stored",
+                end.facts.booted, end.choice.run
+            ));
+        }
+        let before = |vars: BootVars| if end.reset { RevName::factory() } else { vars.committed };
+        let stepped_back = end.choice.verdict().is_some_and(|(_, code)| code == Code::ColdBootFailed);
+        if let Some(before) = began.map(before)
+            && vars.committed != before
+            && !stepped_back
+        {
+            broken.push(format!("law 3: {before} was committed, and after cuts alone {} is", vars.committed));
+        }
+        if end.reset {
+            self.is_as_from_the_factory(broken);
+        }
+    }
+
+    /// A factory reset has ended: nothing but the factory's is left.
+    fn is_as_from_the_factory(&self, broken: &mut Broken) {
+        let factory = RevName::factory();
+        let mut left = |what: &str, is: String| broken.push(format!("reset: {what} is left: {is}"));
+        let others = |names: &mut dyn Iterator<Item = RevName>| {
+            names.filter(|rev| *rev != factory).map(|rev| rev.to_string()).collect::<Vec<_>>()
+        };
+        for (what, rest) in [
+            ("in the environment", others(&mut self.named().into_iter())),
+            ("in `last`", others(&mut self.last().into_iter())),
+            ("on storage", others(&mut self.storage.trails.keys().copied())),
+            ("on boot", others(&mut self.boot.trails.keys().copied())),
+        ] {
+            rest.into_iter().for_each(|rev| left(what, rev));
+        }
+        for (what, shelf) in [("storage", self.storage), ("boot", self.boot)] {
+            let named: BTreeSet<ObjectId> =
+                shelf.trails.get(&factory).into_iter().flat_map(|files| files.values().flatten().copied()).collect();
+            for id in shelf.objects.keys().filter(|id| !named.contains(id)) {
+                left(what, format!("object {id}"));
+            }
+        }
+        for name in self.storage.names.iter().filter(|name| !FOLDERS.contains(&name.as_str())) {
+            left("storage", name.clone());
         }
     }
 
@@ -189,7 +302,7 @@ impl Views<'_> {
         let Some(vars) = self.loaded.map(|loaded| loaded.vars) else { return };
         let said = &reports.reports[..reports.in_force(end)];
         let done = said.iter().enumerate().rev().find_map(|(at, (entry, report))| match report {
-            Report::Done(rev) if !reports.reset(*entry, end) => Some((at, *rev)),
+            Report::Done(rev) if !self.is_reset(reports, *entry, end) => Some((at, *rev)),
             _ => None,
         });
         let Some((at, done)) = done else { return };
@@ -203,13 +316,7 @@ impl Views<'_> {
     }
 
     /// The device says why a revision failed, or speaks of a later one.
-    fn failed(
-        &self,
-        rev: RevName,
-        code: Option<runtime::fault::Code>,
-        excused: impl Fn(RevName) -> bool,
-        broken: &mut Broken,
-    ) {
+    fn failed(&self, rev: RevName, code: Option<Code>, excused: impl Fn(RevName) -> bool, broken: &mut Broken) {
         let holds = match self.says {
             Some(Record { candidate, phase: Phase::Failed { code: now, .. }, .. }) if candidate == rev => {
                 code.is_none_or(|code| code == now)
@@ -239,3 +346,169 @@ fn is_file(report: &Report, name: &str) -> bool {
 /// Boots after which a device that is cut in each of them must have come to rest: every try of the candidate by the
 /// loader's count or by ours, the boot that gives it up, and the one that finds nothing more to do.
 pub const BOOTS_MAX: usize = limits::TRIES_MAX as usize + runtime::boot::BOOTLIMIT as usize + 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runtime::boot::{BOOTLIMIT, Mode, SCRIPTS};
+    use runtime::protocol::Row;
+
+    /// `0`, or a local one of this name.
+    fn rev(name: &str) -> RevName {
+        RevName::parse(name).or_else(|_| RevName::parse(&format!("locals/{name}"))).unwrap()
+    }
+
+    fn loaded(committed: &str, candidate: Option<&str>) -> Loaded {
+        let vars = BootVars { committed: rev(committed), candidate: candidate.map(rev), previous: None };
+        let mut named = [None; 6];
+        named[0] = Some(vars.committed);
+        named[1] = vars.candidate;
+        Loaded { vars, bootcount: 0, named, complete: true, active: 1, damaged: false }
+    }
+
+    /// What is broken where this is committed, both volumes are `shelf`, and the device says this of its last update.
+    fn broken(env: Loaded, shelf: &Shelf, says: Option<Record>, law: impl Fn(&Views<'_>, &mut Broken)) -> Vec<String> {
+        let seen = Seen::default();
+        let (loaded, record) = (Some(env), says);
+        let views = Views { seen: &seen, boot: shelf, storage: shelf, loaded, record, says, factory: false };
+        let mut broken = Broken::new();
+        law(&views, &mut broken);
+        broken
+    }
+
+    fn promised(env: Loaded, says: Option<Record>, reports: &Reports, end: usize) -> Vec<String> {
+        broken(env, &Shelf::default(), says, |views, broken| views.reported(reports, end, broken))
+    }
+
+    fn reports(all: &[(usize, Report)], rows: &[(usize, Row)]) -> Reports {
+        Reports { reports: all.to_vec(), rows: rows.to_vec() }
+    }
+
+    fn failed(name: &str, code: Code) -> Record {
+        Record { candidate: rev(name), ..Record::none(rev("0")) }.with(Phase::Failed { code, container: None })
+    }
+
+    fn ending(booted: &str, run: &str, record: Option<Record>, reset: bool) -> Ending {
+        let facts = Facts {
+            booted: Some(rev(booted)),
+            candidate: None,
+            bootcount: BOOTLIMIT,
+            canary: true,
+            script: *SCRIPTS.end(),
+            watchdog: false,
+        };
+        let choice = Choice { run: rev(run), mode: Mode::Steady, record, write: false, store: None };
+        Ending { facts, choice, reset }
+    }
+
+    #[test]
+    fn the_decision_before_holds_until_another_is_told_or_on_its_way() {
+        let all =
+            reports(&[(0, Report::Decision(rev("0"), None)), (9, Report::Decision(rev("0"), Some(rev("a"))))], &[]);
+        assert!(promised(loaded("0", None), None, &all, 1).is_empty());
+        assert!(promised(loaded("0", Some("a")), None, &all, 1).is_empty());
+        assert_eq!(promised(loaded("b", None), None, &all, 1).len(), 1);
+        assert_eq!(promised(loaded("0", None), None, &all, 10).len(), 1);
+    }
+
+    #[test]
+    fn a_reason_is_kept_until_another_revision_is_spoken_of() {
+        let told = Report::Failed(rev("a"), Some(Code::GoalsMissed));
+        let all = reports(&[(0, told), (0, Report::Decision(rev("0"), None)), (5, Report::Staged(rev("b")))], &[]);
+        let of = |says| promised(loaded("0", None), says, &all, 1).len();
+        assert_eq!(of(Some(failed("a", Code::GoalsMissed))), 0);
+        assert_eq!(of(Some(failed("a", Code::ContainerExited))), 1);
+        assert_eq!(of(Some(failed("b", Code::UpdateRestarted))), 0);
+        assert_eq!(of(Some(failed("c", Code::UpdateRestarted))), 1);
+        assert_eq!(of(None), 1);
+    }
+
+    #[test]
+    fn a_reset_excuses_where_its_decision_is_in_force_alone() {
+        let kept = Report::File("endpoint", ObjectId([1; 32]));
+        let rows = [(5, Row::BeginReset)];
+        let all = reports(&[(1, Report::Done(rev("a"))), (2, kept), (6, Report::Decision(rev("0"), None))], &rows);
+        let of = |env: Loaded, end| {
+            broken(env, &Shelf::default(), None, |views, broken| views.promised(&all, end, broken)).len()
+        };
+        assert_eq!((of(loaded("0", None), 7), of(loaded("0", None), 3)), (0, 1));
+        // It was announced, and the decision before is in force.
+        assert_eq!(of(loaded("a", None), 7), 1);
+        assert_eq!(of(loaded("0", Some("a")), 7), 1);
+    }
+
+    #[test]
+    fn a_collection_excuses_what_nobody_names() {
+        let rows = [(5, Row::UnnameRevisions)];
+        let all = reports(&[(0, Report::Decision(rev("a"), None)), (1, Report::Staged(rev("b")))], &rows);
+        let of = |all: &Reports, env, end| promised(env, None, all, end).len();
+        assert_eq!((of(&all, loaded("a", None), 6), of(&all, loaded("a", None), 4)), (0, 1));
+        let kept = reports(&[(0, Report::Decision(rev("b"), None)), (1, Report::Staged(rev("b")))], &rows);
+        assert_eq!(of(&kept, loaded("b", None), 6), 1);
+    }
+
+    #[test]
+    fn a_device_rests_on_what_was_committed() {
+        let shelf = Shelf::default();
+        let of = |env, end: Ending, began: &str| {
+            let began = Some(loaded(began, None).vars);
+            broken(env, &shelf, end.choice.record, |views, broken| views.rests(&end, began, broken)).len()
+        };
+        assert_eq!(of(loaded("a", None), ending("a", "a", None, false), "a"), 0);
+        assert_eq!(of(loaded("a", None), ending("a", "b", None, false), "a"), 1);
+        assert_eq!(of(loaded("a", None), ending("b", "b", None, false), "a"), 1);
+        assert_eq!(of(loaded("a", Some("b")), ending("a", "a", None, false), "a"), 1);
+        // A step back needs its reason.
+        assert_eq!(of(loaded("0", None), ending("0", "0", None, false), "a"), 1);
+        let cold = Some(failed("a", Code::ColdBootFailed));
+        assert_eq!(of(loaded("0", None), ending("0", "0", cold, false), "a"), 0);
+        assert_eq!(of(loaded("0", None), ending("0", "0", None, true), "a"), 0);
+    }
+
+    #[test]
+    fn a_reset_that_ended_leaves_nothing() {
+        let (id, other) = (ObjectId([1; 32]), ObjectId([2; 32]));
+        let mut shelf = Shelf::default();
+        shelf.trails.insert(rev("0"), [("bsp/kernel".to_string(), Some(id))].into());
+        shelf.objects.insert(id, id);
+        shelf.names.extend(["objects", "trails", "lost+found"].map(String::from));
+        let of = |env, shelf: &Shelf| {
+            let end = ending("0", "0", None, true);
+            broken(env, shelf, None, |views, broken| views.rests(&end, None, broken)).len()
+        };
+        assert_eq!(of(loaded("0", None), &shelf), 0);
+        let mut env = loaded("0", None);
+        env.named[2] = Some(rev("a"));
+        assert_eq!(of(env, &shelf), 1);
+        shelf.objects.insert(other, other);
+        shelf.names.insert("endpoint".into());
+        // The object is on both volumes.
+        assert_eq!(of(loaded("0", None), &shelf), 3);
+        shelf.trails.insert(rev("a"), [("x".to_string(), Some(other))].into());
+        assert_eq!(of(loaded("0", None), &shelf), 5);
+    }
+
+    #[test]
+    fn a_final_name_that_nobody_names_is_no_excuse() {
+        let mut shelf = Shelf::default();
+        shelf.trails.insert(rev("a"), Default::default());
+        let found = broken(loaded("0", None), &shelf, None, |views, broken| views.names(broken));
+        assert_eq!(found.len(), 1, "{found:?}");
+        // And on boot alone.
+        let (seen, nothing) = (Seen::default(), Shelf::default());
+        let (loaded, record) = (Some(loaded("0", None)), None);
+        let mut boot =
+            Views { seen: &seen, boot: &shelf, storage: &nothing, loaded, record, says: None, factory: false };
+        let mut found = Broken::new();
+        boot.names(&mut found);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let mut whole = Shelf::default();
+        whole
+            .trails
+            .insert(rev("a"), ASSETS[..2].iter().map(|name| (name.to_string(), Some(ObjectId([1; 32])))).collect());
+        boot.boot = &whole;
+        found.clear();
+        boot.names(&mut found);
+        assert!(found.is_empty(), "{found:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! What was reported when, and which rows of the protocol's table were reached when: both from a recording's marks and from
 //! what was seen from outside.
 //!
-//! Invariants: a report holds in every state whose epoch ends after its entry. Of several about the same thing the last
+//! Invariants: the disk before has promised something already: that stands at entry 0. A report holds in every state whose epoch ends after its entry. Of several about the same thing the last
 //! one holds, or one that comes later in the recording: that may have been on its way. A mark that means nothing is an
 //! error.
 //! Does not: look at a disk.
@@ -9,9 +9,11 @@
 use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
+    journal::{Phase, Record},
     protocol::{self, Row},
 };
 
+use super::before::Before;
 use super::log::{Entry, Kind, Log, SECTOR};
 use super::recording::{Recording, mark};
 use crate::tour::{Outcome, fail};
@@ -66,7 +68,7 @@ impl Report {
     }
 }
 
-/// Everything that a recording says besides its writes.
+/// Everything that a recording says besides its writes; first what held before.
 #[derive(Debug, Default)]
 pub struct Reports {
     /// Reports, each with the number of entries before it.
@@ -77,8 +79,9 @@ pub struct Reports {
 
 impl Reports {
     /// Of this recording.
-    pub fn of(recording: &Recording, log: &Log) -> Outcome<Self> {
-        let mut all = Self::default();
+    pub fn of(recording: &Recording, log: &Log, before: &Before) -> Outcome<Self> {
+        let committed = RevName::parse(&recording.committed).map_err(|_| "the recording was made of no revision")?;
+        let mut all = Self { reports: held(committed, before.record), rows: Vec::new() };
         let mut sector = [0; SECTOR as usize];
         for (index, entry) in log.entries.iter().enumerate() {
             let Kind::Write(data) = entry.kind else { continue };
@@ -130,6 +133,16 @@ impl Reports {
     }
 }
 
+/// What was promised before the first entry: the decision, and how the last update ended.
+fn held(committed: RevName, record: Option<Record>) -> Vec<(usize, Report)> {
+    let ended = record.and_then(|record| match record.phase {
+        Phase::Done { .. } => Some(Report::Done(record.candidate)),
+        Phase::Failed { code, .. } => Some(Report::Failed(record.candidate, Some(code))),
+        Phase::Armed | Phase::Trial { .. } => None,
+    });
+    ended.into_iter().chain([Report::Decision(committed, None)]).map(|report| (0, report)).collect()
+}
+
 /// Whether an entry is a mark.
 pub fn is_mark(recording: &Recording, entry: &Entry) -> bool {
     entry.at == recording.mark_sector * SECTOR && entry.length == SECTOR && matches!(entry.kind, Kind::Write(_))
@@ -138,6 +151,19 @@ pub fn is_mark(recording: &Recording, entry: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_held_before_is_reported_first() {
+        let rev = |name| RevName::parse(name).unwrap();
+        let record = Record { previous: rev("0"), ..Record::none(rev("1")) };
+        let decision = |name| (0, Report::Decision(rev(name), None));
+        assert_eq!(held(rev("0"), None), [decision("0")]);
+        assert_eq!(held(rev("1"), Some(record)), [(0, Report::Done(rev("1"))), decision("1")]);
+        let code = Code::GoalsMissed;
+        let failed = record.with(Phase::Failed { code, container: None });
+        assert_eq!(held(rev("0"), Some(failed)), [(0, Report::Failed(rev("1"), Some(code))), decision("0")]);
+        assert_eq!(held(rev("0"), Some(record.with(Phase::Armed))), [decision("0")]);
+    }
 
     #[test]
     fn reports_are_read_and_others_are_not() {

@@ -1,10 +1,11 @@
 //! Which rows of the protocol's table a recording must have reached: those of the procedures that its operation runs
-//! through.
+//! through. And of which of them a state must have been looked at.
 //!
-//! Invariants: an operation that is not in the table below is an error, so that none is recorded without being asked for its
+//! Invariants: what waits for a medium ends with a flush, so a cut in it is a state; what does not is on its way until then,
+//! and is seen under a later row. An operation that is not in the table below is an error, so that none is recorded without being asked for its
 //! rows. What is left out is left out by name, with the reason.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use runtime::protocol::{Operation as O, Row};
 
@@ -64,14 +65,46 @@ const DEMANDS: &[Demand] = &[
     Demand { operation: "factory-reset", through: &[O::FactoryReset, O::Store, O::Collect], but: &[] },
 ];
 
-/// The rows that a recording of this operation lacks.
-pub fn missing(operation: &str, reached: &BTreeSet<Row>) -> Outcome<Vec<&'static str>> {
+/// How often a row waits for a medium.
+pub fn waits(row: Row) -> usize {
+    match row {
+        Row::SyncTrails => 2,  // `trails/` and `trails/locals/`
+        Row::SyncCleared => 2, // both volumes
+        Row::SyncContents | Row::SyncObjects | Row::SyncAssets | Row::Checkpoint | Row::SyncCopy | Row::SyncRecord => 1,
+        Row::SyncUnnamed | Row::SyncMemory | Row::SyncRoot | Row::SyncLast | Row::SyncEnd => 1,
+        _ => 0,
+    }
+}
+
+/// The rows that a recording of this operation must reach.
+fn wanted(operation: &str) -> Outcome<impl Iterator<Item = Row>> {
     let Some(demand) = DEMANDS.iter().find(|demand| demand.operation == operation) else {
         return fail(format!("nobody has said which rows of the protocol `{operation}` must reach"));
     };
     let rows = demand.through.iter().flat_map(|through| through.rows()).map(|step| step.row);
-    let wanted = rows.filter(|row| !NEVER.contains(row) && !demand.but.contains(row));
-    Ok(wanted.filter(|row| !reached.contains(row)).map(Row::id).collect())
+    Ok(rows.filter(|row| !NEVER.contains(row) && !demand.but.contains(row)))
+}
+
+/// The rows that a recording of this operation does not announce.
+pub fn missing(operation: &str, reached: &BTreeSet<Row>) -> Outcome<Vec<&'static str>> {
+    Ok(wanted(operation)?.filter(|row| !reached.contains(row)).map(Row::id).collect())
+}
+
+/// The rows that wait for a medium and of which no state was looked at: a flush ends each of them, so there are some.
+pub fn unseen(operation: &str, seen: &BTreeSet<Row>) -> Outcome<Vec<&'static str>> {
+    Ok(wanted(operation)?.filter(|row| waits(*row) > 0 && !seen.contains(row)).map(Row::id).collect())
+}
+
+/// Under which row those are seen that wait for nothing: what they write is on its way until one that waits. `marks` are the
+/// announcements in their order.
+pub fn under(marks: &[Row], seen: &BTreeSet<Row>) -> BTreeMap<Row, BTreeSet<&'static str>> {
+    let mut all = BTreeMap::<Row, BTreeSet<&'static str>>::new();
+    for (at, row) in marks.iter().enumerate().filter(|(_, row)| waits(**row) == 0) {
+        if let Some(later) = marks[at..].iter().find(|later| seen.contains(later)) {
+            all.entry(*later).or_default().insert(row.id());
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -84,5 +117,23 @@ mod tests {
         assert_eq!(missing("collect", &some).unwrap(), ["G5"]);
         assert!(missing("steady", &BTreeSet::new()).unwrap().is_empty());
         assert!(missing("lunch", &some).is_err());
+    }
+
+    #[test]
+    fn what_waits_for_a_medium_must_be_seen_and_the_rest_is_seen_with_it() {
+        let seen: BTreeSet<Row> = [Row::SyncUnnamed, Row::DropObjects].into();
+        assert!(unseen("collect", &seen).unwrap().is_empty());
+        assert_eq!(unseen("collect", &[Row::DropObjects].into()).unwrap(), ["G3"]);
+        let marks = [Row::Mark, Row::UnnameRevisions, Row::SyncUnnamed, Row::DropRevisions, Row::DropObjects];
+        let expected = [(Row::SyncUnnamed, ["G1", "G2"].into()), (Row::DropObjects, ["G4", "G5"].into())];
+        assert_eq!(under(&marks, &seen), expected.into());
+    }
+
+    #[test]
+    fn every_row_that_is_called_a_sync_counts_as_one() {
+        for step in runtime::protocol::TABLE {
+            let name = format!("{:?}", step.row);
+            assert_eq!(waits(step.row) > 0, name.starts_with("Sync") || name == "Checkpoint", "{name}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: before anything else the whole log, replayed over the disk before, gives the disk after, byte for byte. A
 //! recording that holds must show no violation; one in which something was left out on purpose must show some. Every row
-//! of the protocol's table that the recording is about was reached. What a sample left out is told.
+//! of the protocol's table that the recording is about was reached, and of each that waits for a medium a state was looked
+//! at (`rows`); enough was seen (`judge`). What a sample left out is told.
 //! A violation is told with the log, the state's name, the seed and the one command that looks at that state again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,17 +13,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::before::Before;
 use super::checker::{CLASSES, parts_of};
 use super::crew::{self, Order, Seen};
+use super::judge::{Law, Tally, UNSEEN, complaint};
 use super::layers::{BLOCK, Ground, Layers, Range};
 use super::log::{Entry, Kind, Log};
-use super::recording::{Control, Recording};
+use super::recording::Recording;
 use super::reports::{Reports, is_mark};
 use super::rows;
 use super::states::{Counts, EXHAUSTIVE, Name, Walk, apply, mixed};
 use crate::evidence_rows::Row;
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, fail};
+use runtime::protocol::Row as ProtocolRow;
 
 /// Violations of one recording that are told in full.
 const TOLD_MAX: usize = 5;
@@ -57,40 +61,51 @@ pub struct Replay {
 /// What was found.
 #[derive(Debug, Default)]
 struct Found {
+    /// What a control is to break.
+    law: Option<Law>,
     looked: u64,
+    unseen: u64,
     bad: u64,
+    proofs: u64,
     told: Vec<(String, Vec<String>)>,
     laws: BTreeMap<String, u64>,
     classes: [BTreeSet<String>; CLASSES.len()],
     combined: BTreeSet<Vec<String>>,
-    rows: BTreeMap<&'static str, u64>,
+    rows: BTreeMap<ProtocolRow, u64>,
     repairs: u64,
     forced: u64,
 }
 
 impl Found {
     fn add(&mut self, reports: &Reports, seen: Seen) {
-        self.looked += 1;
         self.repairs += seen.repairs;
         self.forced += u64::from(seen.forced);
-        if let Some(row) = reports.row_at(seen.reached) {
-            *self.rows.entry(row.id()).or_default() += 1;
+        if seen.violations.iter().any(|violation| violation.starts_with(UNSEEN)) {
+            self.unseen += 1;
+        } else {
+            self.look(reports, &seen);
         }
-        for (values, value) in self.classes.iter_mut().zip(&seen.classes) {
-            values.insert(value.clone());
-        }
-        self.combined.insert(seen.classes);
-        if seen.violations.is_empty() {
-            return;
-        }
-        self.bad += 1;
         for violation in &seen.violations {
             let law = violation.split(':').next().unwrap_or_default();
             *self.laws.entry(law.into()).or_default() += 1;
         }
-        if self.told.len() < TOLD_MAX {
+        if self.told.len() < TOLD_MAX && !seen.violations.is_empty() {
             self.told.push((seen.name, seen.violations));
         }
+    }
+
+    fn look(&mut self, reports: &Reports, seen: &Seen) {
+        self.looked += 1;
+        if let Some(row) = reports.row_at(seen.reached) {
+            *self.rows.entry(row).or_default() += 1;
+        }
+        for (values, value) in self.classes.iter_mut().zip(&seen.classes) {
+            values.insert(value.clone());
+        }
+        self.combined.insert(seen.classes.clone());
+        self.bad += u64::from(!seen.violations.is_empty());
+        let proves = |law: Law| seen.violations.iter().any(|violation| law.is_broken_by(violation));
+        self.proofs += u64::from(self.law.is_some_and(proves));
     }
 }
 
@@ -102,10 +117,10 @@ impl Replay {
         let before = File::open(recording.before())?;
         let length = before.metadata()?.len();
         let log = Log::read(&recording.log(), length)?;
-        let reports = Reports::of(&recording, &log)?;
         let disk = Disk::open(&recording.before(), board)?;
         ensure(disk.flash().is_none(), || "an environment in flash is not in the log of the disk".into())?;
         let parts = parts_of(&disk, length);
+        let reports = Reports::of(&recording, &log, &Before::read(&recording.before(), parts[1], parts[2])?)?;
         // The environment last: a raw one has no partition, and what holds it is the whole disk.
         let ranges = [parts[1], parts[2], parts[0]];
         let ground = Arc::new(Ground::new(before, log.file()?)?);
@@ -159,7 +174,8 @@ impl Replay {
             parts: self.parts,
         };
         let begun = Instant::now();
-        let found = Mutex::new(Found::default());
+        let law = Law::of(self.recording.control, options.deaf);
+        let found = Mutex::new(Found { law, ..Found::default() });
         let mut counts = Counts::default();
         let make = |give: &mut dyn FnMut(_) -> Outcome<bool>| {
             let mut walk = walk();
@@ -185,9 +201,9 @@ impl Replay {
         self.tell(options, &counts, &found, seconds);
         let row = Row {
             name: format!("replay {}{}", self.recording.name, if options.deaf { ", flushes not heard" } else { "" }),
-            count: counts.states,
+            count: found.looked,
             distinct: found.looked,
-            violations: found.bad,
+            violations: found.bad + found.unseen,
             seed: options.seed,
             command: self.command(options),
         };
@@ -215,12 +231,13 @@ impl Replay {
         let [prefixes, subsets, torn] = counts.kinds;
         println!(
             "{name:<20} {operation}, control {}: {} states ({prefixes} prefixes, {subsets} subsets, {torn} torn), {} distinct, \
-             {} looked at, {} violate a law; {:.0}/s",
+             {} looked at, {} violate a law, {} could not be looked at; {:.0}/s",
             control.word(),
             counts.states,
             counts.distinct,
             found.looked,
             found.bad,
+            found.unseen,
             found.looked as f64 / seconds.max(0.001),
         );
         println!(
@@ -239,14 +256,19 @@ impl Replay {
         let classes: Vec<String> =
             CLASSES.iter().zip(&found.classes).map(|(class, values)| format!("{class} {}", values.len())).collect();
         println!("{:<20} {} classes: {}", "", found.combined.len(), classes.join(", "));
-        let rows: Vec<String> = found.rows.iter().map(|(row, count)| format!("{row} {count}")).collect();
+        let rows: Vec<String> = found.rows.iter().map(|(row, count)| format!("{} {count}", row.id())).collect();
         if !rows.is_empty() {
             println!("{:<20} states by row: {}", "", rows.join(", "));
+            let under = rows::under(&self.marks(), &found.rows.keys().copied().collect());
+            let under = under
+                .iter()
+                .map(|(row, others)| format!("{} {}", row.id(), others.iter().copied().collect::<Vec<_>>().join(" ")));
+            println!("{:<20} seen under: {}", "", under.collect::<Vec<_>>().join(", "));
         }
         for (law, count) in &found.laws {
             println!("{:<20} {law}: {count}", "");
         }
-        let limit = if *control == Control::None && !options.deaf { TOLD_MAX } else { 1 };
+        let limit = if found.law.is_none() { TOLD_MAX } else { 1 };
         for (state, violations) in found.told.iter().take(limit) {
             println!("{:<20} {} state {state}, seed {}:", "", self.recording.log().display(), options.seed);
             violations.iter().take(TOLD_MAX).for_each(|violation| println!("{:<24} {violation}", ""));
@@ -254,23 +276,30 @@ impl Replay {
         }
     }
 
+    /// The rows that were announced, in their order.
+    fn marks(&self) -> Vec<ProtocolRow> {
+        let begin = self.recording.begin as usize;
+        self.reports.rows.iter().filter(|(entry, _)| *entry >= begin).map(|(_, row)| *row).collect()
+    }
+
     /// Whether what was found is what the recording must show.
     fn judge(&self, options: &Options, found: &Found) -> Outcome<bool> {
-        let begin = self.recording.begin as usize;
-        let reached = self.reports.rows.iter().filter(|(entry, _)| *entry >= begin).map(|(_, row)| *row).collect();
-        let missing = rows::missing(&self.recording.operation, &reached)?;
+        let operation = &self.recording.operation;
+        let mut complaints = Vec::new();
+        let missing = rows::missing(operation, &self.marks().into_iter().collect())?;
         if !missing.is_empty() {
-            println!("FAILED {}: rows that were not reached: {}", self.recording.name, missing.join(", "));
-            return Ok(false);
+            complaints.push(format!("rows that were not reached: {}", missing.join(", ")));
         }
-        let sabotaged = self.recording.control != Control::None || options.deaf;
-        let must_fail = sabotaged && options.only.is_none();
-        if must_fail != (found.bad > 0) {
-            let what = if must_fail { "nothing was found, though something was left out" } else { "a law is broken" };
-            println!("FAILED {}: {what}", self.recording.name);
-            return Ok(false);
+        let whole = options.sample.is_none() && options.only.is_none() && found.law.is_none();
+        let unseen = rows::unseen(operation, &found.rows.keys().copied().collect())?;
+        if whole && !unseen.is_empty() {
+            complaints.push(format!("rows that wait for a medium, and no state of theirs: {}", unseen.join(", ")));
         }
-        Ok(true)
+        let Found { looked, unseen, bad, proofs, .. } = *found;
+        let law = found.law.filter(|_| options.only.is_none());
+        complaints.extend(complaint(Tally { looked, unseen, bad, proofs }, law, whole.then_some(operation)));
+        complaints.iter().for_each(|what| println!("FAILED {}: {what}", self.recording.name));
+        Ok(complaints.is_empty())
     }
 
     /// What does this again.

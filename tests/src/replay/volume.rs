@@ -35,6 +35,8 @@ pub struct Shelf {
     pub odd: BTreeSet<String>,
     /// Files in the root, and what they hold.
     pub files: BTreeMap<String, Option<ObjectId>>,
+    /// All names in the root.
+    pub names: BTreeSet<String>,
 }
 
 /// Where a content is told.
@@ -109,6 +111,7 @@ impl Shelf {
             shelf.trail(rev, &root.join(format!("trails/{rev}")), &mut files)?;
         }
         for (name, path, data) in list(root)? {
+            shelf.names.insert(name.clone());
             if data.is_file() && name != "journal" {
                 files.push((data.ino(), path, Place::Root(name)));
             }

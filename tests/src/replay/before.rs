@@ -1,0 +1,75 @@
+//! The disk before a recording: what a device had promised when it was switched on, and what it had got from the factory.
+//!
+//! Invariants: read from the file systems as they lie there, by debugfs, before anything is replayed; so no state that is
+//! looked at can say what it is held to.
+//! Does not: replay a file system's journal. The files that are read are where they are since the disk was made.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use runtime::{
+    id::RevName,
+    journal::{self, Record},
+};
+
+use super::layers::Range;
+use crate::tour::{Outcome, ensure, fail};
+
+/// What the disk before says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Before {
+    /// Whether the factory revision is there.
+    pub factory: bool,
+    /// The journal's record.
+    pub record: Option<Record>,
+}
+
+impl Before {
+    /// Of a disk's image, and where its boot and its storage partition are.
+    pub fn read(image: &Path, boot: Range, storage: Range) -> Outcome<Self> {
+        let out = std::env::temp_dir().join(format!("switchback-before-{}", std::process::id()));
+        let _ = std::fs::remove_file(&out);
+        let there = asked(image, boot, &format!("dump /journal {}", out.display()))?;
+        let record = there.then(|| std::fs::read(&out)).transpose()?.and_then(|bytes| newest(&bytes));
+        let _ = std::fs::remove_file(&out);
+        let factory = asked(image, storage, &format!("stat /trails/{}", RevName::factory()))?;
+        Ok(Self { factory, record })
+    }
+}
+
+/// Has debugfs do this; whether what is asked for is there.
+fn asked(image: &Path, part: Range, request: &str) -> Outcome<bool> {
+    let device = format!("{}?offset={}", image.display(), part.start);
+    let ran = Command::new("debugfs").args(["-R", request, &device]).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&ran.stderr);
+    ensure(ran.status.success(), || format!("debugfs {request}: {}", said.trim()))?;
+    // Its first line is its version.
+    match said.lines().skip(1).find(|line| !line.trim().is_empty()) {
+        None => Ok(true),
+        Some(line) if line.contains("File not found") => Ok(false),
+        Some(line) => fail(format!("debugfs {request}: {line}")),
+    }
+}
+
+/// The newest valid record of a journal's bytes.
+pub fn newest(bytes: &[u8]) -> Option<Record> {
+    let slots = bytes.chunks_exact(journal::SLOT).take(2).filter_map(|slot| journal::decode(slot.try_into().ok()?));
+    slots.max_by_key(|(sequence, _)| *sequence)?.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_record_counts() {
+        let record = |name: &str| Record::none(RevName::parse(name).unwrap());
+        let slots = |one, other| [journal::encode(one, &record("1")), journal::encode(other, &record("2"))].concat();
+        assert_eq!(newest(&slots(1, 2)), Some(record("2")));
+        assert_eq!(newest(&slots(8, 2)), Some(record("1")));
+        let mut torn = slots(1, 2);
+        torn[600] ^= 1;
+        assert_eq!(newest(&torn), Some(record("1")));
+        assert_eq!(newest(&[0; 1024]), None);
+    }
+}
