@@ -15,7 +15,7 @@
 //!
 //!   marks=DEVICE:SECTOR  each step of the protocol, and what is reported, is written to this sector (`marks`)
 //!   nobarrier            file systems are mounted so that the disk is never told to write what it holds back
-//!   nosync               what waits for a medium does not wait, and says that it did
+//!   nosync               a sync of a file, a folder, a volume or a region does not wait, and says that it did
 //!   nocheckpoint         a checkpoint does nothing
 //!
 //! Each process reads the file when it starts, while it can. Does not: break anything outside PID 1 and the keeper.
@@ -84,7 +84,7 @@ pub fn is_sync_idle() -> bool {
 
 /// Whether a checkpoint does nothing.
 pub fn is_checkpoint_idle() -> bool {
-    lies().syncs || lies().checkpoints
+    lies().checkpoints
 }
 
 /// Strikes now, or says what strikes later. Needs /proc.

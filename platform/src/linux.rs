@@ -722,7 +722,10 @@ impl World for Linux {
             Action::Note(note) => match note {
                 Note::Update(rev, progress) => {
                     info!("{note}");
-                    faults::ack(format_args!("{} {rev}", progress.status.word()));
+                    match progress.code {
+                        Some(code) => faults::ack(format_args!("{} {rev} {code}", progress.status.word())),
+                        None => faults::ack(format_args!("{} {rev}", progress.status.word())),
+                    }
                 }
                 Note::Ready(_) => info!("{note}"),
                 _ => warn!("{note}"),

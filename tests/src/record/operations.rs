@@ -23,6 +23,8 @@ const PAGE: &str = "_config/web/srv/www/index.html";
 const RUN: &str = "web/run.json";
 /// Objects of the large installation, and their size in bytes.
 const OBJECTS: (usize, usize) = (30, 100_000);
+/// Rounds in which two tokens are given and taken back.
+const PAIRINGS: usize = 8;
 
 /// One recording.
 #[derive(Clone, Copy)]
@@ -194,20 +196,23 @@ fn control(take: &Take<'_>, words: &str) -> Outcome<String> {
     Ok(ran.text)
 }
 
-/// The endpoint's memory is written: a token is given, and taken back.
+/// The endpoint's memory is written: tokens are given, and taken back, some times over.
 fn memory(take: &mut Take<'_>) -> Outcome<()> {
     let tokens = |take: &Take<'_>| -> Outcome<usize> {
         let document = take.lab.device.control("endpoint ls --json")?.json()?;
         Ok(document["tokens"].as_array().map_or(0, Vec::len))
     };
-    for number in 1..=2 {
-        pair(&take.lab.device)?;
-        take.told(&format!("paired {number}"))?;
-        ensure(tokens(take)? == number, || format!("{number} were paired, and the endpoint has another number"))?;
+    for _ in 0..PAIRINGS {
+        for number in 1..=2 {
+            pair(&take.lab.device)?;
+            take.told(&format!("paired {number}"))?;
+            ensure(tokens(take)? == number, || format!("{number} were paired, and the endpoint has another number"))?;
+        }
+        control(take, "endpoint revoke all")?;
+        take.told("revoked")?;
+        ensure(tokens(take)? == 0, || "a token that was taken back is still there".into())?;
     }
-    control(take, "endpoint revoke all")?;
-    take.told("revoked")?;
-    ensure(tokens(take)? == 0, || "a token that was taken back is still there".into())
+    Ok(())
 }
 
 /// `pvr device pair`, with the code that the device's console shows.

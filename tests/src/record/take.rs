@@ -70,7 +70,7 @@ impl<'a> Take<'a> {
         self.recording.revisions.push(rev.clone());
         self.told(&format!("staged {rev}"))?;
         let ended = self.lab.ended(&rev)?;
-        self.told(&format!("{} {rev}", ended.status))?;
+        self.told(format!("{} {rev} {}", ended.status, ended.code).trim_end())?;
         Ok(ended)
     }
 
