@@ -19,7 +19,7 @@ use super::crew::{self, Order, Seen};
 use super::judge::{Law, Tally, UNSEEN, complaint};
 use super::layers::{BLOCK, Ground, Layers, Range};
 use super::log::{Entry, Kind, Log};
-use super::recording::Recording;
+use super::recording::{Control, Recording};
 use super::reports::{Reports, is_mark};
 use super::rows;
 use super::states::{Counts, EXHAUSTIVE, Name, Walk, apply, mixed};
@@ -312,6 +312,11 @@ impl Replay {
             command += &format!(" --sample {sample}");
         }
         command + if options.deaf { " --deaf" } else { "" }
+    }
+
+    /// Whether something was left out on purpose.
+    pub fn is_control(&self) -> bool {
+        self.recording.control != Control::None
     }
 
     /// The name of the recording.
