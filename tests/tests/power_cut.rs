@@ -7,18 +7,19 @@
 
 use runtime::{
     fault::Code,
-    journal::{Kind, Phase, Record},
+    journal::{Phase, Record},
     limits,
     port::{Disk, Name, Stage, Volume},
     store::{self, Step},
 };
+use std::collections::BTreeSet;
 use tests::sim::{
     device::{Buffers, End, Voyage, factory, first},
     explore::{Count, Yard},
     fleet::{Quality::*, Revision, content, rev},
     r#gen::Gen,
     loader::Skill,
-    medium::{Bench, Fault, Hardware, Reach},
+    medium::{Bench, Bounds, Fault, Hardware, Model, Reach},
     suite::{PARTS, one, part, several},
 };
 
@@ -121,59 +122,119 @@ parts! {
     many_cuts_and_updates = "2 to 5 cuts, 1 to 5 updates, drawn";
     a_call_fails = "one call fails, once or from then on";
     a_call_fails_and_the_power_goes = "a call fails, 1 to 3 cuts, drawn";
+    a_cut_in_one_operation = "sequences of 1 operation, one cut";
+    a_cut_in_two_operations = "sequences of 2 operations, one cut";
+    a_cut_in_three_operations = "sequences of 3 operations, one cut";
+    one_copy_is_damaged = "one copy of the environment is damaged";
+    both_copies_are_damaged = "both copies of the environment are damaged";
+    a_disk_that_forgets = "a disk that forgets what it was to flush";
+    a_disk_that_holds_back = "control: a disk that holds back what it was to flush";
 }
 
 /// A factory image need not say of which objects its boot assets are: they are prepared anew when somebody goes back to
 /// revision 0, while the environment names it. The loader sees it at every instant.
 #[test]
 fn what_is_prepared_again_is_never_gone() {
+    for model in Model::DEVICE {
+        let cuts = prepare_again(model).unwrap_or_else(|how| panic!("{model:?}: {how}"));
+        assert!(cuts > 5, "{cuts}");
+    }
+}
+
+/// And on FAT it would be: two folders cannot change places there. No board keeps there what this protocol writes by
+/// name; what a board does keep on FAT, environment files of fixed size, is written by the sector.
+#[test]
+fn what_is_prepared_again_can_vanish_on_fat() {
+    let how = prepare_again(Model::Fat).expect_err("a name that is replaced on FAT can vanish");
+    assert!(how.contains("the loader does not see revision 0"), "{how}");
+}
+
+/// A file that is replaced by rename is the old or the new one, but on FAT, where it can be gone; a sector that is
+/// overwritten in place is the old or the new one everywhere.
+#[test]
+fn a_file_replaced_on_fat_can_vanish_and_an_overwritten_sector_cannot() {
+    let [old, new] = [&[1u8; 512], &[2u8; 512]];
+    let after = |model, by_sector: bool| {
+        let mut hardware = Hardware::new(4096);
+        hardware.set_model(model);
+        hardware.bounds = Bounds::ALL;
+        let bench = Bench::new(hardware);
+        let mut disk = bench.clone();
+        let [next, kept] = [Stage::New, Stage::Live].map(Name::Endpoint);
+        let name = if by_sector { Name::Last } else { kept };
+        disk.overwrite(name, old).unwrap();
+        bench.with(Hardware::settle);
+        if by_sector {
+            disk.overwrite(name, new).unwrap();
+        } else {
+            disk.write(next, new).unwrap();
+            disk.sync_file(next).unwrap();
+            disk.rename(next, kept).unwrap();
+        }
+        let states = bench.with(|hardware| hardware.cuts().0);
+        let state = |number| {
+            let bench = Bench::new(bench.with(|hardware| hardware.clone()));
+            bench.with(|hardware| hardware.cut_to(number));
+            let mut sector = [0; 512];
+            bench.clone().read(name, &mut sector).ok().map(|_| sector)
+        };
+        (0..states).map(state).collect::<BTreeSet<_>>()
+    };
+    for model in [Model::Posix, Model::Ext4Ordered, Model::Fat] {
+        assert_eq!(after(model, true), [Some(*old), Some(*new)].into());
+        let replaced: BTreeSet<_> =
+            [Some(*old), Some(*new)].into_iter().chain((model == Model::Fat).then_some(None)).collect();
+        assert_eq!(after(model, false), replaced, "{model:?}");
+    }
+}
+
+/// The factory revision prepared anew, cut before every effect. How many cuts.
+fn prepare_again(model: Model) -> Result<u64, String> {
     let mut buffers = Buffers::new();
     let factory = factory(&first(), &mut buffers);
     let bench = Bench::new(factory);
     bench.clone().remove(Name::File(Volume::Boot, Stage::Live, first().rev, "assets")).unwrap();
     let fresh = bench.with(|hardware| {
         hardware.settle();
+        hardware.set_model(model);
+        hardware.bounds = Bounds::ALL;
         hardware.clone()
     });
-    let record = Record {
-        candidate: first().rev,
-        previous: rev("locals/a"),
-        kind: Kind::Reboot,
-        phase: Phase::Armed,
-        falls: 0,
-        factory_reset: false,
-    };
+    let record = Record { previous: rev("locals/a"), phase: Phase::Armed, ..Record::none(first().rev) };
     let mut cut = 0;
     while cut_in(&fresh, cut, |bench| {
         let _ = store::prepare(&mut bench.clone(), &mut bench.journal(), &record, &mut buffers.scratch());
-    }) {
+    })? {
         cut += 1;
     }
-    assert!(cut > 5, "{cut}");
+    Ok(cut)
 }
 
 /// Cuts a procedure before one of its effects, with every fate; whether it came to that.
-fn cut_in(fresh: &Hardware, at: u64, mut procedure: impl FnMut(&Bench)) -> bool {
+fn cut_in(fresh: &Hardware, at: u64, mut procedure: impl FnMut(&Bench)) -> Result<bool, String> {
     let mut choices = Gen::all();
     loop {
         let bench = Bench::new(fresh.clone());
         bench.with(|hardware| hardware.fuse = Some(at));
         procedure(&bench);
         if !bench.with(|hardware| hardware.dead) {
-            return false;
+            return Ok(false);
         }
         bench.with(|hardware| hardware.cut(&mut choices));
         for _ in 0..2 {
-            bench.with(|hardware| {
+            let whole = bench.with(|hardware| {
                 let sees = |(name, id)| hardware.loader_file(first().rev, name) == Some(content(id));
                 let whole = ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(first().assets).all(sees);
-                assert!(whole, "cut before effect {at}: the loader does not see revision 0");
                 hardware.mount();
+                whole
             });
+            if !whole {
+                return Err(format!("cut before effect {at}: the loader does not see revision 0"));
+            }
             store::recover(&mut bench.clone()).unwrap();
         }
         if !choices.advance() {
-            return true;
+            return Ok(true);
         }
     }
 }

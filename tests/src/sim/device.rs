@@ -4,11 +4,9 @@
 use crate::sim::{
     chores::Chore,
     fleet::{Quality, Revision, content, quality, rev},
-    r#gen::Gen,
     laws::{Broken, Laws},
-    life::Life,
     loader::{self, LAYOUT, OFFSETS, Skill},
-    medium::{Bench, Bounds, Fault, Hardware, Model, Mutant, SECTOR},
+    medium::{Bench, Bounds, Damage, Fault, Hardware, Lie, Model, Mutant, SECTOR},
     saboteur::{Door, Mark},
     user::User,
     world::{Copies, Sea, load},
@@ -57,22 +55,18 @@ pub struct Voyage {
     pub mutant: Option<Mutant>,
     /// What the two file systems promise.
     pub model: Model,
+    /// What the boot volume promises, if that is something else.
+    pub boot: Option<Model>,
+    /// Before the power-on with this number the environment is damaged.
+    pub damage: Option<(u32, Damage)>,
+    /// A disk that says that it did what it did not do.
+    pub lie: Option<Lie>,
     /// How much of what the first cut may leave is gone through.
     pub bounds: Bounds,
     /// And of what later ones may.
     pub later: Bounds,
     /// After an attempt that was interrupted, the client first tries without sending the objects again.
     pub hasty: bool,
-}
-
-impl Voyage {
-    /// In a few lines.
-    pub fn summary(&self) -> String {
-        let fleet: Vec<String> =
-            self.fleet.iter().map(|r| format!("{} {:?} base {}", r.rev, r.quality, r.assets[0].0[1])).collect();
-        let Self { skill, cuts, fault, mutant, .. } = self;
-        format!("{}\n{skill:?}, cuts {cuts:?}, fault {fault:?}, mutant {mutant:?}", fleet.join("; "))
-    }
 }
 
 /// What a voyage came to.
@@ -180,13 +174,6 @@ pub fn factory(revision: &Revision, buffers: &mut Buffers) -> Hardware {
     })
 }
 
-/// Runs a voyage on a device fresh from the factory.
-pub fn sail(voyage: &Voyage, fresh: &Hardware, choices: &mut Gen, buffers: &mut Buffers) -> Result<End, Broken> {
-    let mut life = Life::new(voyage, fresh);
-    life.run(voyage, choices, buffers, &mut |_| false)?;
-    Ok(life.end())
-}
-
 /// One power-on. Ok(true): the device is at rest and the user has nothing more to ask for.
 pub(super) fn power_on(
     bench: &Bench,
@@ -228,19 +215,21 @@ pub(super) fn power_on(
     bench.with(|hardware| hardware.note(|| format!("    {facts:?}\n    {choice:?}")));
     let stepping_back = choice.verdict().is_some_and(|(_, code)| code == Code::ColdBootFailed);
     if choice.run != booted && !stepping_back && !disturbed() {
-        return Err(Broken { law: 0, how: format!("{booted} was booted, {} is to run", choice.run) });
+        return Err(Broken { law: 0, observer: "runs", how: format!("{booted} was booted, {} is to run", choice.run) });
     }
     if let Err(refusal) = store::verify(&mut disk, choice.run, &mut buffers.scratch()) {
         return if disturbed() {
             Ok(false)
         } else {
-            Err(Broken { law: 5, how: format!("{} does not run: {refusal}", choice.run) })
+            Err(Broken { law: 5, observer: "runs", how: format!("{} does not run: {refusal}", choice.run) })
         };
     }
     let plan = match load(&mut disk, choice.run, buffers) {
         Ok(plan) => plan,
         Err(_) if disturbed() => return Ok(false),
-        Err(refusal) => return Err(Broken { law: 5, how: format!("{} cannot be read: {refusal}", choice.run) }),
+        Err(refusal) => {
+            return Err(Broken { law: 5, observer: "runs", how: format!("{} cannot be read: {refusal}", choice.run) });
+        }
     };
     let vars = loaded.map(|loaded| loaded.vars).or(choice.store).unwrap_or(BootVars {
         committed: choice.run,

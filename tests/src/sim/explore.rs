@@ -5,11 +5,12 @@
 //! user still wants decide all that follows, and it has followed already. Both numbers are counted.
 
 use crate::sim::{
-    device::{Buffers, End, Voyage, factory, first, sail},
+    device::{Buffers, End, Voyage, factory, first},
     r#gen::Gen,
     laws::Broken,
     life::Life,
     medium::{Bounds, Fault, Hardware, Model, Reach},
+    repeat,
 };
 use runtime::fault::Code;
 use std::{cell::RefCell, collections::HashSet, rc::Rc};
@@ -67,6 +68,8 @@ pub struct Yard {
     pub model: Model,
     /// How much is gone through.
     pub share: Share,
+    /// Where everything that is drawn begins.
+    pub seed: u64,
 }
 
 /// How much is gone through.
@@ -107,6 +110,7 @@ impl Yard {
             states_max: u64::MAX,
             model: Model::default(),
             share: Share::Gate,
+            seed: 1,
         }
     }
 
@@ -116,7 +120,8 @@ impl Yard {
     }
 
     fn outfit(&self, voyage: &Voyage) -> Voyage {
-        Voyage { model: self.model, bounds: self.share.bounds(), ..voyage.clone() }
+        let bounds = Bounds { seed: self.seed, ..self.share.bounds() };
+        Voyage { model: self.model, bounds, later: Bounds { seed: self.seed, ..voyage.later }, ..voyage.clone() }
     }
 
     /// One run, to its end.
@@ -154,36 +159,46 @@ impl Yard {
 
     /// One cut, before every effect that there is, and every state that it may leave.
     pub fn cut_everywhere(&mut self, voyage: &Voyage) -> Result<Count, Box<Violation>> {
-        self.explore(voyage, 1)
+        self.explore(&self.outfit(voyage), 1)
     }
 
     /// The same, and after it a second one, before every effect of the power-on that follows: in the loader's counting, in
     /// the recovery, in carrying out the boot decision, in a trial, in the next attempt.
     pub fn cut_twice(&mut self, voyage: &Voyage) -> Result<Count, Box<Violation>> {
-        self.explore(voyage, 2)
+        self.explore(&self.outfit(voyage), 2)
+    }
+
+    /// No cut, but every way in which a restart may end.
+    pub fn undisturbed(&mut self, voyage: &Voyage) -> Result<Count, Box<Violation>> {
+        self.explore(&self.outfit(voyage), 0)
+    }
+
+    /// One cut before every effect; of what it may leave, all lost, all kept and two more.
+    pub fn cut_plainly(&mut self, voyage: &Voyage) -> Result<Count, Box<Violation>> {
+        let voyage = self.outfit(voyage);
+        self.explore(&Voyage { bounds: voyage.later, ..voyage }, 1)
     }
 
     fn explore(&mut self, voyage: &Voyage, cuts: u32) -> Result<Count, Box<Violation>> {
-        let voyage = self.outfit(voyage);
         self.seen.clear();
         let mut count = Count::default();
-        let mut places = vec![(Life::new(&voyage, &self.fresh), cuts)];
+        let mut places = vec![(Life::new(voyage, &self.fresh), cuts)];
         while let Some((life, cuts)) = places.pop() {
             // the power goes before each effect, until it does not come to that any more
             for at in self.from.saturating_sub(life.effects()).. {
                 let mut next = life.clone();
                 let fuse = (cuts > 0).then_some(at);
                 count.boots += 1;
-                next.power_on(fuse, &voyage, &mut self.buffers).map_err(|broken| violation(&next, &voyage, broken))?;
+                next.power_on(fuse, voyage, &mut self.buffers).map_err(|broken| violation(&next, voyage, broken))?;
                 if !next.is_cut() {
                     // a second cut comes in the power-on after the first one, or not at all
                     let left = if next.cuts() == 0 { cuts } else { 0 };
-                    self.branch(&next, left, &voyage, &mut places, &mut count)?;
+                    self.branch(&next, left, voyage, &mut places, &mut count)?;
                     break;
                 }
                 count.cuts += 1;
                 count.sampled += u64::from(!next.ways().1);
-                self.branch(&next, cuts - 1, &voyage, &mut places, &mut count)?;
+                self.branch(&next, cuts - 1, voyage, &mut places, &mut count)?;
                 if count.states >= self.states_max {
                     return Ok(count);
                 }
@@ -250,13 +265,9 @@ impl Yard {
     }
 
     /// Voyages drawn from seeds.
-    pub fn drawn(
-        &mut self,
-        seeds: std::ops::Range<u64>,
-        mut draw: impl FnMut(&mut Gen) -> Voyage,
-    ) -> Result<Count, Box<Violation>> {
+    pub fn drawn(&mut self, runs: u64, mut draw: impl FnMut(&mut Gen) -> Voyage) -> Result<Count, Box<Violation>> {
         let mut count = Count::default();
-        for seed in seeds {
+        for seed in self.seed..self.seed + runs {
             let mut choices = Gen::random(seed);
             let voyage = draw(&mut choices);
             let voyage = self.outfit(&voyage);
@@ -271,20 +282,25 @@ impl Yard {
 
     /// What was done in a run, for reading.
     pub fn trace(&mut self, violation: &Violation) -> String {
+        let line = repeat::line(&violation.voyage, &violation.line);
+        let lines = self.repeat(&line).map_or_else(|how| how, |(_, lines)| lines);
+        let Violation { broken: Broken { law, observer, how }, .. } = violation;
+        let command = repeat::command(violation);
+        format!("{lines}\nlaw {law} ({observer}) is broken: {how}\nseed {}, repeat: {command}", self.seed)
+    }
+
+    /// Runs what `repeat::line` printed: what it came to, and all that was done.
+    pub fn repeat(&mut self, line: &str) -> Result<(Result<End, Broken>, String), String> {
+        let (voyage, path) = repeat::parse(line)?;
         let mut fresh = self.fresh.clone();
         let trace = Rc::new(RefCell::new(vec![]));
         fresh.trace = Some(trace.clone());
-        let mut choices = Gen::repeat(&violation.line);
-        let _ = sail(&violation.voyage, &fresh, &mut choices, &mut self.buffers);
-        let lines = trace.take();
-        format!(
-            "law {} is broken: {}\n{}\nrepeat: Gen::repeat({:?})\n{}",
-            violation.broken.law,
-            violation.broken.how,
-            violation.voyage.summary(),
-            violation.line,
-            lines.join("\n")
-        )
+        let mut life = Life::new(&voyage, &fresh);
+        let choices: Vec<usize> = path.split_whitespace().map(|way| way.parse().expect("a number")).collect();
+        let result = life.follow(&voyage, &choices, &mut self.buffers);
+        let end = result.map(|()| life.end());
+        drop(life);
+        Ok((end, trace.take().join("\n")))
     }
 }
 

@@ -5,7 +5,8 @@ use crate::sim::{
     device::TEXT,
     fleet::{Revision, content, of_name, rev},
     loader::{BOOTLIMIT, LAYOUT, OFFSETS},
-    medium::{Bench, Hardware},
+    medium::{Bench, Damage, Hardware},
+    observers::{Rest, names_hold},
 };
 use boards::env::uboot::{Uboot, flags_of, value};
 use runtime::{
@@ -24,19 +25,21 @@ use std::collections::BTreeSet;
 pub struct Broken {
     /// Which: 1 to 5; 0: the device did not do what an undisturbed device must do.
     pub law: u8,
+    /// Who saw it: each looks at one thing, and can fail alone.
+    pub observer: &'static str,
     /// How.
     pub how: String,
 }
 
-fn broken<T>(law: u8, how: String) -> Result<T, Broken> {
-    Err(Broken { law, how })
+pub(super) fn broken<T>(law: u8, observer: &'static str, how: String) -> Result<T, Broken> {
+    Err(Broken { law, observer, how })
 }
 
 /// Law 1: the environment names only revisions that are complete, durable and visible to the loader.
 /// Both copies count: damage to one makes the other decide.
 pub fn law_1_named_is_whole(hardware: &Hardware, fleet: &[Revision]) -> Result<(), Broken> {
     for named in named(hardware.env.durable()) {
-        any_whole(hardware, fleet, named).or_else(|how| broken(1, format!("{named} is named, but {how}")))?;
+        any_whole(hardware, fleet, named).or_else(|how| broken(1, "named", format!("{named} is named, but {how}")))?;
     }
     Ok(())
 }
@@ -76,7 +79,7 @@ fn whole(hardware: &Hardware, revision: &Revision) -> Result<(), String> {
 }
 
 /// Every revision that a valid copy names.
-fn named(env: &[u8]) -> BTreeSet<RevName> {
+pub(super) fn named(env: &[u8]) -> BTreeSet<RevName> {
     let copies = OFFSETS.map(|offset| &env[offset as usize..][..LAYOUT.size]);
     let valid = copies.into_iter().filter(|copy| flags_of(copy).is_some());
     let text = |copy: &[u8], name| value(&copy[5..], name).map(|text| String::from_utf8_lossy(text).into_owned());
@@ -121,12 +124,22 @@ pub struct Law2 {
     /// Revisions that were committed.
     was: BTreeSet<RevName>,
     asked: Vec<BootVars>,
+    /// What was in force before: the other copy may still say it.
+    before: Option<BootVars>,
+    /// Both copies are bad, and the device has not stored anything since.
+    lost: bool,
 }
 
 impl Law2 {
     /// The device came with this decision.
     pub fn new(vars: BootVars) -> Self {
-        Self { met: [vars.committed].into(), was: [vars.committed].into(), asked: vec![vars] }
+        Self {
+            met: [vars.committed].into(),
+            was: [vars.committed].into(),
+            asked: vec![vars],
+            before: None,
+            lost: false,
+        }
     }
 
     /// All goals of a revision are met.
@@ -139,34 +152,53 @@ impl Law2 {
         self.asked.push(vars);
     }
 
+    /// The environment was damaged: another decision that one of its copies held may be in force, or none.
+    fn damaged(&mut self, total: bool) {
+        self.asked.extend(self.before.take());
+        self.lost = total;
+    }
+
     /// The store reported: only what it was about is in force from now on; after an error, one of the two.
     pub fn stored(&mut self, result: Result<(), Code>) {
         if result.is_ok() {
-            self.asked.drain(..self.asked.len() - 1);
+            self.before = self.asked.drain(..self.asked.len() - 1).next();
             self.was.extend(self.asked.iter().map(|vars| vars.committed));
+            self.lost = false;
         }
     }
 
     /// `last` stands for the environment where there is none: it names only what was committed.
     fn last(&self, last: Option<RevName>) -> Result<(), Broken> {
         match last {
-            Some(last) if !self.was.contains(&last) => broken(2, format!("`last` names {last}, never committed")),
+            Some(last) if !self.was.contains(&last) => {
+                broken(2, "last", format!("`last` names {last}, never committed"))
+            }
             _ => Ok(()),
         }
     }
 
     /// What a device at rest takes for the decision is in force.
     pub fn believes(&self, believed: &BootVars, vars: &BootVars) -> Result<(), Broken> {
-        if believed == vars { Ok(()) } else { broken(2, format!("{vars:?} is in force, it believes {believed:?}")) }
+        if believed == vars {
+            Ok(())
+        } else {
+            broken(2, "belief", format!("{vars:?} is in force, it believes {believed:?}"))
+        }
     }
 
     fn power_on(&mut self, vars: Option<BootVars>) -> Result<(), Broken> {
-        let Some(vars) = vars else { return broken(2, "both copies of the environment are bad".into()) };
+        let Some(vars) = vars else {
+            return if self.lost {
+                Ok(())
+            } else {
+                broken(2, "decision", "both copies of the environment are bad".into())
+            };
+        };
         if !self.met.contains(&vars.committed) {
-            return broken(2, format!("{} is committed and never met its goals", vars.committed));
+            return broken(2, "committed", format!("{} is committed and never met its goals", vars.committed));
         }
         if !self.asked.contains(&vars) {
-            return broken(2, format!("{vars:?} is in force and nobody asked for it: {:?}", self.asked));
+            return broken(2, "decision", format!("{vars:?} is in force and nobody asked for it: {:?}", self.asked));
         }
         self.was.insert(vars.committed);
         self.asked = vec![vars];
@@ -190,12 +222,12 @@ impl Law3 {
     }
 
     /// The loader booted the candidate.
-    fn booted_candidate(&mut self, loader_counts: bool) -> Result<(), Broken> {
+    pub(super) fn booted_candidate(&mut self, loader_counts: bool) -> Result<(), Broken> {
         self.boots += 1;
         // ours: the last boot is the one that finds that it was one too many
         let bound = if loader_counts { BOOTLIMIT } else { u32::from(limits::TRIES_MAX) + 1 + self.cuts };
         if self.boots > bound {
-            return broken(3, format!("the candidate is booted for the {}th time", self.boots));
+            return broken(3, "tries", format!("the candidate is booted for the {}th time", self.boots));
         }
         Ok(())
     }
@@ -251,7 +283,7 @@ impl Law4 {
         let age = |rev: RevName| fleet.iter().rposition(|revision| revision.rev == rev);
         match self.done.iter().rev().find(|rev| !self.excused.contains(rev)) {
             Some(done) if age(*done) > age(vars.committed) => {
-                broken(4, format!("{done} was reported as done, {} is committed", vars.committed))
+                broken(4, "done", format!("{done} was reported as done, {} is committed", vars.committed))
             }
             _ => Ok(()),
         }
@@ -271,9 +303,9 @@ impl Law4 {
     pub fn knows(&self, record: Option<Record>) -> Result<(), Broken> {
         let Some(armed) = self.armed else { return Ok(()) };
         match record.filter(|record| record.candidate == armed) {
-            None => broken(4, format!("{armed} was armed, and it knows of {record:?}")),
+            None => broken(4, "known", format!("{armed} was armed, and it knows of {record:?}")),
             Some(Record { phase: Phase::Failed { code: Code::UpdateRestarted, .. }, .. }) => {
-                broken(4, format!("{armed} was armed, and it says that it was never tried"))
+                broken(4, "known", format!("{armed} was armed, and it says that it was never tried"))
             }
             Some(_) => Ok(()),
         }
@@ -285,16 +317,20 @@ impl Law4 {
             && record.candidate == rev
             && !matches!(record.phase, Phase::Failed { code: now, .. } if now == code)
         {
-            return broken(4, format!("{rev} was reported as failed ({code}), now it says {:?}", record.phase));
+            return broken(
+                4,
+                "reason",
+                format!("{rev} was reported as failed ({code}), now it says {:?}", record.phase),
+            );
         }
         match record {
             Some(Record { candidate, phase: Phase::Done { .. }, .. }) if candidate != vars.committed => {
-                broken(4, format!("it says that {candidate} is done, {} is committed", vars.committed))
+                broken(4, "agreement", format!("it says that {candidate} is done, {} is committed", vars.committed))
             }
             Some(Record { candidate, phase: Phase::Failed { code, .. }, .. })
                 if candidate == vars.committed && vars.candidate.is_none() =>
             {
-                broken(4, format!("it says that {candidate} failed ({code}), and it is committed"))
+                broken(4, "agreement", format!("it says that {candidate} failed ({code}), and it is committed"))
             }
             _ => Ok(()),
         }
@@ -303,8 +339,8 @@ impl Law4 {
 
 /// Law 5: at every instant some complete revision boots.
 fn law_5_something_boots(hardware: &Hardware, facts: Option<&Facts>, fleet: &[Revision]) -> Result<RevName, Broken> {
-    let Some(booted) = facts.and_then(|facts| facts.booted) else { return broken(5, "nothing boots".into()) };
-    any_whole(hardware, fleet, booted).or_else(|how| broken(5, format!("{booted} boots, but {how}")))?;
+    let Some(booted) = facts.and_then(|facts| facts.booted) else { return broken(5, "boots", "nothing boots".into()) };
+    any_whole(hardware, fleet, booted).or_else(|how| broken(5, "boots", format!("{booted} boots, but {how}")))?;
     Ok(booted)
 }
 
@@ -317,13 +353,24 @@ pub struct Laws {
     pub three: Law3,
     /// See there.
     pub four: Law4,
+    /// See there.
+    pub rest: Rest,
 }
 
 impl Laws {
     /// A device as it left the factory.
     pub fn new() -> Self {
         let vars = BootVars { committed: rev("0"), candidate: None, previous: None };
-        Self { two: Law2::new(vars), three: Law3::default(), four: Law4::default() }
+        Self { two: Law2::new(vars), three: Law3::default(), four: Law4::default(), rest: Rest::default() }
+    }
+
+    /// The environment was damaged while the power was off. What was reported as done may be what is lost: of that the
+    /// medium kept one copy. That a candidate is tried again then, from the beginning, is no fault.
+    pub fn damaged(&mut self, damage: Damage) {
+        self.two.damaged(damage.is_total());
+        self.three.armed();
+        self.four = Law4::default();
+        self.rest.damaged();
     }
 
     /// What must hold at the moment at which power comes back.
@@ -333,6 +380,7 @@ impl Laws {
             self.two.power_on(vars)?;
             self.two.last(hardware.loader_last().and_then(store::parse_last))?;
             law_1_named_is_whole(hardware, fleet)?;
+            names_hold(hardware)?;
             vars.map_or(Ok(()), |vars| self.four.power_on(&vars, fleet))
         })
     }

@@ -5,11 +5,12 @@ use crate::sim::{
     device::{Buffers, End, Voyage, power_on},
     r#gen::Gen,
     laws::{Broken, Laws, in_force},
+    loader::LAYOUT,
     medium::{Bench, Bounds, Fault, Hardware},
     saboteur::Door,
     user::User,
 };
-use runtime::journal;
+use runtime::{journal, port::Volume};
 use std::{
     collections::hash_map::DefaultHasher,
     fmt::Write,
@@ -50,6 +51,10 @@ impl Life {
         hardware.mutant = voyage.mutant;
         hardware.bounds = voyage.bounds;
         hardware.set_model(voyage.model);
+        if let Some(model) = voyage.boot {
+            hardware.set_model_of(Volume::Boot, model);
+        }
+        hardware.lie = voyage.lie;
         let cut_at = hardware.effects;
         Self {
             hardware,
@@ -71,7 +76,11 @@ impl Life {
     pub fn power_on(&mut self, fuse: Option<u64>, voyage: &Voyage, buffers: &mut Buffers) -> Result<(), Broken> {
         self.end.boots += 1;
         if self.end.boots > BOOTS_MAX {
-            return Err(Broken { law: 0, how: "the device does not come to rest".into() });
+            return Err(Broken { law: 0, observer: "rest", how: "the device does not come to rest".into() });
+        }
+        if let Some((_, damage)) = voyage.damage.filter(|(boot, _)| *boot == self.end.boots) {
+            self.laws.damaged(damage);
+            self.hardware.damage(damage, LAYOUT.size);
         }
         let bench = Bench::new(self.hardware.clone());
         bench.with(|hardware| {
@@ -162,12 +171,13 @@ impl Life {
         self.user.digest(&mut hasher);
         let _ = write!(Words(&mut hasher), "{:?}", self.laws);
         (self.over, self.cuts.len()).hash(&mut hasher);
-        if voyage.fault.is_some_and(|(boot, _)| boot > self.end.boots) {
+        let to_come = [voyage.fault.map(|(boot, _)| boot), voyage.damage.map(|(boot, _)| boot)];
+        if to_come.into_iter().flatten().any(|boot| boot > self.end.boots) {
             self.end.boots.hash(&mut hasher);
         }
         let key = hasher.finish();
         if self.keys.contains(&key) {
-            return Err(Broken { law: 0, how: "the device comes back to a state for ever".into() });
+            return Err(Broken { law: 0, observer: "rest", how: "the device comes back to a state for ever".into() });
         }
         self.keys.push(key);
         Ok(key)
@@ -190,6 +200,21 @@ impl Life {
     pub fn repeat(&self, voyage: &Voyage) -> (Voyage, String) {
         let path: Vec<String> = self.path.iter().map(usize::to_string).collect();
         (Voyage { cuts: self.cuts.clone(), ..voyage.clone() }, path.join(" "))
+    }
+
+    /// With these choices, as far as they go.
+    pub fn follow(&mut self, voyage: &Voyage, choices: &[usize], buffers: &mut Buffers) -> Result<(), Broken> {
+        let mut choices = choices.iter();
+        loop {
+            let fuse = voyage.cuts.get(self.cuts.len()).map(|cut| cut - self.since_cut());
+            self.power_on(fuse, voyage, buffers)?;
+            let Some(way) = choices.next() else { return Ok(()) };
+            self.take(*way);
+            if self.is_over(voyage)? {
+                return Ok(());
+            }
+            self.key(voyage)?;
+        }
     }
 
     /// To its end, with these cuts and choices. `seen`: gives a state's number; true if the rest of it is known.

@@ -34,6 +34,11 @@ pub enum Skill {
     Careless,
 }
 
+impl Skill {
+    /// All of them.
+    pub const ALL: [Skill; 3] = [Skill::Counts, Skill::CannotSave, Skill::Careless];
+}
+
 /// From power-on to the kernel. `None`: nothing boots, or the power went.
 pub fn run(bench: &Bench, fleet: &[Revision], skill: Skill) -> Option<Facts> {
     run_at(&Door::new(bench, None), fleet, skill)
@@ -88,6 +93,7 @@ fn save(door: &Door, count: u32) -> bool {
     if region.write_at(offset, &copy).is_err() || region.sync().is_err() {
         return false;
     }
+    region.drop_cache();
     let mut back = vec![0u8; LAYOUT.size];
     region.read_at(offset, &mut back).is_ok() && back == copy
 }

@@ -13,12 +13,14 @@
 //! What it does not model: the file system's own metadata, and damage to it.
 
 mod cells;
+mod damage;
 mod doors;
 mod fates;
 mod files;
 mod model;
 
 pub use cells::Cells;
+pub use damage::{Damage, Lie};
 pub use doors::{Bench, Raw};
 pub use fates::Bounds;
 pub use model::Model;
@@ -35,7 +37,7 @@ use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
     journal,
-    port::{Stage, Volume},
+    port::{Name, Stage, Volume},
     protocol::Row,
 };
 use std::{
@@ -164,6 +166,8 @@ pub struct Hardware {
     pub faulted: bool,
     /// The broken rule.
     pub mutant: Option<Mutant>,
+    /// Every flush is a lie.
+    pub lie: Option<Lie>,
     /// Calls so far.
     pub calls: u64,
     /// Effects so far.
@@ -190,6 +194,7 @@ impl Hardware {
             fault: None,
             faulted: false,
             mutant: None,
+            lie: None,
             calls: 0,
             effects: 0,
             syncs: 0,
@@ -333,6 +338,29 @@ impl Hardware {
         Some(&files.inodes[*inode as usize].durable)
     }
 
+    /// All durable objects under their final names.
+    pub fn durable_objects(&self, volume: Volume) -> Vec<(ObjectId, &[u8])> {
+        let files = if volume == Volume::Boot { &self.boot } else { &self.storage };
+        let object = |(entry, inode): (&Entry, &u32)| match entry {
+            (Folder::Objects, Label::Object(id)) => Some((*id, &*files.inodes[*inode as usize].durable)),
+            _ => None,
+        };
+        files.durable.iter().filter_map(object).collect()
+    }
+
+    /// Whether the running system has this name. No call of a door: it cannot fail.
+    pub fn has_live(&mut self, name: Name<'_>) -> bool {
+        let volume = if matches!(name, Name::Trail(Volume::Boot, ..)) { Volume::Boot } else { Volume::Storage };
+        self.files(volume).find(name).is_some()
+    }
+
+    /// What a device at rest does not change: environment and journal.
+    pub fn settled(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.env.durable(), self.journal.durable()).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// A boot file of a revision as the loader reads it.
     pub fn loader_file(&self, rev: RevName, name: &str) -> Option<&[u8]> {
         let folder = self.boot.loader.get(&(Folder::Trails, Label::Trail(Stage::Live, rev)))?;
@@ -425,7 +453,11 @@ impl Hardware {
         let (answer, reach) = self.attempt_sync()?;
         self.effect(|| format!("{volume:?} {what}"))?;
         self.syncs += 1;
+        let lie = self.lie == Some(Lie::Drops);
         let files = self.files(volume);
+        if lie {
+            return Ok(()); // its memory holds it, until the power goes
+        }
         let ordered = files.model == Model::Ext4Ordered;
         let is_data = |effect: &Effect| !effect.is_name();
         if answer.is_err() {
@@ -449,7 +481,7 @@ impl Hardware {
 
     fn sync_all(&mut self, volume: Volume) -> Result<(), Code> {
         self.sync(volume, "sync", |_| true)?;
-        if volume == Volume::Boot && self.mutant != Some(Mutant::NoFileSync) {
+        if volume == Volume::Boot && self.mutant != Some(Mutant::NoFileSync) && self.lie != Some(Lie::Drops) {
             self.journal.sync();
         }
         Ok(())

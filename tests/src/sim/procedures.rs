@@ -50,8 +50,11 @@ fn cut_in(
                 hardware.fuse = None;
                 hardware.cut(&mut choices);
             });
-            judge(&bench, told)
-                .map_err(|Broken { law, how }| Broken { law, how: format!("cut before effect {at}: {how}") })?;
+            judge(&bench, told).map_err(|Broken { law, observer, how }| Broken {
+                law,
+                observer,
+                how: format!("cut before effect {at}: {how}"),
+            })?;
             if !choices.advance() {
                 break;
             }
@@ -64,7 +67,7 @@ fn cut_in(
 }
 
 fn broken<T>(law: u8, how: impl Into<String>) -> Result<T, Broken> {
-    Err(Broken { law, how: how.into() })
+    Err(Broken { law, observer: "procedure", how: how.into() })
 }
 
 /// A revision that was told to be installed is there, whole; or the one that takes its name is.

@@ -182,7 +182,11 @@ fn ends_as_ever(yard: &mut Yard, voyage: &Voyage, mutant: Option<Mutant>) -> Fou
     if deeds(&plain) == deeds(&end) {
         return Ok(end.touched);
     }
-    Err(Broken { law: 0, how: format!("it should end as {:?}, and does as {:?}", deeds(&plain), deeds(&end)) })
+    Err(Broken {
+        law: 0,
+        observer: "deeds",
+        how: format!("it should end as {:?}, and does as {:?}", deeds(&plain), deeds(&end)),
+    })
 }
 
 /// A cut before every effect from the broken row on.
@@ -204,7 +208,7 @@ pub fn announced() -> BTreeSet<Row> {
     let mut rows = BTreeSet::new();
     for voyage in undisturbed() {
         let end = yard.sail(&voyage, &mut Gen::all(), &mut Count::default()).expect("no law is broken");
-        assert_eq!(disorder(&end.marks), None, "{}", voyage.summary());
+        assert_eq!(disorder(&end.marks), None, "{}", crate::sim::repeat::line(&voyage, ""));
         rows.extend(end.marks.iter().filter_map(|mark| if let Mark::Row(row) = mark { Some(*row) } else { None }));
     }
     let harmless = |row: Row| How::ALL.into_iter().find(|how| Mutant::Row(*how, row).row().is_some());

@@ -1,23 +1,30 @@
 //! What is gone through: the parts of the suite and the mutants, shared by the tests (each part and each mutant one
 //! test) and by the program that prints the table (`cargo run -p tests --bin simulator`).
 
+use crate::evidence_rows::Row;
 use crate::sim::{
-    chores::Chore,
+    chores::{self, Chore, Operation},
     device::{Voyage, first},
-    explore::{Count, Violation, Yard},
+    explore::{Count, Share, Violation, Yard},
     fleet::{Quality, Revision},
     r#gen::Gen,
-    loader::Skill,
-    medium::{Bounds, Fault, Model, Mutant, Reach, Sync},
+    laws::Broken,
+    loader::{LAYOUT, Skill},
+    medium::{Bounds, Damage, Fault, Lie, Model, Mutant, Reach, SECTOR, Sync},
 };
 use Quality::*;
 use runtime::fault::Code;
-use std::{io::Write, ops::Range};
+use std::io::Write;
 
 /// A part of the suite.
 pub struct Part {
     /// What is gone through.
     pub name: &'static str,
+    /// Under which models.
+    pub models: &'static [Model],
+    /// A control: a rule is broken, or a promise is asked of a medium that does not give it, and one of these laws must
+    /// say so. Empty: none may.
+    pub breaks: &'static [u8],
     /// Does it.
     pub run: fn(&mut Yard) -> Outcome,
 }
@@ -28,20 +35,42 @@ pub type Outcome = Result<Count, Box<Violation>>;
 /// Runs of each part that is drawn from seeds.
 const DRAWN: u64 = 20_000;
 
+const POSIX: &[Model] = &[Model::Posix];
+const BOTH: &[Model] = &Model::DEVICE;
+
+const fn part_of(name: &'static str, models: &'static [Model], run: fn(&mut Yard) -> Outcome) -> Part {
+    Part { name, models, breaks: &[], run }
+}
+
 /// All parts.
 pub const PARTS: &[Part] = &[
-    Part { name: "one cut, update by reboot", run: |yard| each(yard, &by_reboot(), Yard::cut_everywhere) },
-    Part { name: "one cut, update in place", run: |yard| each(yard, &in_place(), Yard::cut_everywhere) },
-    Part { name: "one cut, four updates", run: |yard| yard.cut_everywhere(&four_updates()) },
-    Part { name: "one cut, loader that cannot count", run: |yard| each(yard, &bad_loaders(), Yard::cut_everywhere) },
+    part_of("one cut, update by reboot", BOTH, |yard| each(yard, &by_reboot(), Yard::cut_everywhere)),
+    part_of("one cut, update in place", BOTH, |yard| each(yard, &in_place(), Yard::cut_everywhere)),
+    part_of("one cut, four updates", BOTH, |yard| yard.cut_everywhere(&four_updates())),
+    part_of("one cut, loader that cannot count", BOTH, |yard| each(yard, &bad_loaders(), Yard::cut_everywhere)),
+    part_of("one cut, containers that fall once committed", BOTH, |yard| each(yard, &falling(), Yard::cut_everywhere)),
+    part_of("a cut, and one in what follows", BOTH, |yard| each(yard, &either_way(), Yard::cut_twice)),
+    part_of("2 to 5 cuts, 1 to 5 updates, drawn", BOTH, |yard| yard.drawn(DRAWN, many_cuts)),
+    part_of("one call fails, once or from then on", POSIX, |yard| each(yard, &failing(), Yard::fail_everywhere)),
+    part_of("a call fails, 1 to 3 cuts, drawn", POSIX, |yard| yard.drawn(DRAWN, fault_and_cuts)),
+    part_of("sequences of 1 operation, one cut", BOTH, |yard| sequences(yard, 1)),
+    part_of("sequences of 2 operations, one cut", BOTH, |yard| sequences(yard, 2)),
+    part_of("sequences of 3 operations, one cut", BOTH, |yard| sequences(yard, 3)),
+    part_of("one copy of the environment is damaged", POSIX, |yard| {
+        each(yard, &damaged_copy(yard.share), Yard::undisturbed)
+    }),
+    part_of("both copies of the environment are damaged", POSIX, |yard| {
+        each(yard, &damaged_both(yard.share), Yard::undisturbed)
+    }),
+    part_of("a disk that forgets what it was to flush", POSIX, |yard| {
+        each(yard, &lied_to(Lie::Forgets), Yard::cut_plainly)
+    }),
     Part {
-        name: "one cut, containers that fall once committed",
-        run: |yard| each(yard, &falling(), Yard::cut_everywhere),
+        name: "control: a disk that holds back what it was to flush",
+        models: POSIX,
+        breaks: &[1, 2, 4, 5],
+        run: |yard| each(yard, &lied_to(Lie::Drops), Yard::cut_plainly),
     },
-    Part { name: "a cut, and one in what follows", run: |yard| each(yard, &either_way(), Yard::cut_twice) },
-    Part { name: "2 to 5 cuts, 1 to 5 updates, drawn", run: |yard| yard.drawn(seeds(), many_cuts) },
-    Part { name: "one call fails, once or from then on", run: |yard| each(yard, &failing(), Yard::fail_everywhere) },
-    Part { name: "a call fails, 1 to 3 cuts, drawn", run: |yard| yard.drawn(seeds(), fault_and_cuts) },
 ];
 
 /// A rule taken away.
@@ -78,13 +107,63 @@ pub const MUTANTS: &[Sabotage] = &[
     Sabotage { mutant: Mutant::Without(Sync::Record), hunt: cut_a_failure, laws: &[3, 4] },
 ];
 
-/// Goes through a part; a violation is a panic that shows how to repeat it.
+/// What was gone through, or the report of what went wrong.
+pub fn go_through(part: &Part, model: Model, share: Share, seed: u64) -> Result<Seen, String> {
+    let mut yard = Yard::new();
+    (yard.model, yard.share, yard.seed) = (model, share, seed);
+    match (part.run)(&mut yard) {
+        Ok(count) if part.breaks.is_empty() => Ok(Seen { count, found: None }),
+        Ok(count) => Err(format!("{} ({}): nobody noticed, in {} states", part.name, model.word(), count.states)),
+        Err(violation) if part.breaks.contains(&violation.broken.law) => {
+            Ok(Seen { count: Count::default(), found: Some(violation.broken.clone()) })
+        }
+        Err(violation) => Err(format!("{} ({}): {}", part.name, model.word(), yard.trace(&violation))),
+    }
+}
+
+/// What a part came to.
+pub struct Seen {
+    /// What was gone through.
+    pub count: Count,
+    /// Of a control: what broke, as it must.
+    pub found: Option<Broken>,
+}
+
+impl Seen {
+    /// A line of the table.
+    pub fn line(&self, part: &Part, model: Model) -> String {
+        let name = format!("{}, {}", part.name, model.word());
+        match &self.found {
+            Some(Broken { law, observer, how }) => format!("{name:58} detected by law {law} ({observer}): {how}"),
+            None => row(&name, &self.count),
+        }
+    }
+
+    /// A row of the evidence.
+    pub fn row(&self, part: &Part, model: Model, seed: u64) -> Row {
+        Row {
+            name: format!("simulator: {}, {}", part.name, model.word()),
+            count: self.count.states,
+            distinct: self.count.distinct,
+            violations: u64::from(self.found.is_some()),
+            seed,
+            command: format!(
+                "cargo run -q -p tests --bin simulator -- --part '{}' --model {} --seed {seed}",
+                part.name,
+                model.word()
+            ),
+        }
+    }
+}
+
+/// Goes through the gate's share of a part, under each of its models; a violation is a panic that shows how to repeat it.
 pub fn part(name: &str) {
     let part = PARTS.iter().find(|part| part.name == name).expect("a part of the suite");
-    let mut yard = Yard::new();
-    match (part.run)(&mut yard) {
-        Ok(count) => say(&row(part.name, &count)),
-        Err(violation) => panic!("{}", yard.trace(&violation)),
+    for model in part.models {
+        match go_through(part, *model, Share::Gate, seed()) {
+            Ok(seen) => say(&seen.line(part, *model)),
+            Err(report) => panic!("{report}"),
+        }
     }
 }
 
@@ -114,7 +193,7 @@ pub fn killed(sabotage: &Sabotage) -> Result<String, String> {
 pub fn row(name: &str, count: &Count) -> String {
     let Count { states, distinct, boots, cuts, sampled, faults } = count;
     format!(
-        "{name:44} {states:8} states {distinct:8} distinct {boots:8} power-ons {cuts:7} cuts, {sampled:6} sampled \
+        "{name:58} {states:8} states {distinct:8} distinct {boots:8} power-ons {cuts:6} cuts ({sampled} sampled) \
          {faults:6} faults   0 violations"
     )
 }
@@ -142,16 +221,37 @@ pub fn several(updates: Vec<Revision>) -> Voyage {
         mutant: None,
         hasty: false,
         model: Model::default(),
+        boot: None,
+        damage: None,
+        lie: None,
         bounds: Bounds::GATE,
         later: Bounds::FEW,
     }
 }
 
-/// Where the drawn parts begin: `SWITCHBACK_SEED`, or 1.
-fn seeds() -> Range<u64> {
-    let start = std::env::var("SWITCHBACK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    say(&format!("seeds {start} to {} (SWITCHBACK_SEED)", start + DRAWN - 1));
-    start..start + DRAWN
+/// Where what is drawn begins: `SWITCHBACK_SEED`, or 1.
+pub fn seed() -> u64 {
+    std::env::var("SWITCHBACK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}
+
+/// Every sequence of so many operations; of those of three, the gate takes one in eight, another one with each seed.
+fn sequences(yard: &mut Yard, length: u32) -> Outcome {
+    let every = if yard.share == Share::Gate && length == 3 { 8 } else { 1 };
+    let mut all = Count::default();
+    let (mut taken, mut of) = (0, 0);
+    for (number, operations) in (yard.seed..).zip(Operation::sequences(length)) {
+        of += 1;
+        if number.is_multiple_of(every) {
+            taken += 1;
+            let voyage = chores::voyage(&operations);
+            all.add(match yard.share {
+                Share::Gate => yard.cut_plainly(&voyage)?,
+                Share::Evidence => yard.cut_everywhere(&voyage)?,
+            });
+        }
+    }
+    say(&format!("sequences of {length}: {taken} of {of}, each with a cut before every effect"));
+    Ok(all)
 }
 
 fn each(yard: &mut Yard, voyages: &[Voyage], run: fn(&mut Yard, &Voyage) -> Outcome) -> Outcome {
@@ -195,6 +295,37 @@ fn bad_loaders() -> Vec<Voyage> {
 fn failing() -> Vec<Voyage> {
     let voyages = [(Good, 1), (Good, 0), (NeverReady, 1), (NeverReady, 0), (OnlyWarm, 0), (InitPanics, 1)];
     voyages.map(|(quality, base)| one(quality, base)).into_iter().chain([four_updates()]).collect()
+}
+
+/// Damage before every power-on: bits all over a copy (a share of them), and each of its sectors torn.
+fn damaged_copy(share: Share) -> Vec<Voyage> {
+    let step = if share == Share::Gate { 509 } else { 37 };
+    let bits = (0..8 * LAYOUT.size).step_by(step);
+    let sectors = LAYOUT.size / SECTOR;
+    let of = |copy| {
+        let flips = bits.clone().map(move |bit| Damage::Flip { copy, bit });
+        flips.chain((0..sectors).map(move |sector| Damage::Torn { copy, sector }))
+    };
+    (0..2).flat_map(of).flat_map(damaged).collect()
+}
+
+fn damaged_both(share: Share) -> Vec<Voyage> {
+    let step = if share == Share::Gate { 509 } else { 37 };
+    (0..8 * LAYOUT.size).step_by(step).map(|bit| Damage::Both { bit }).flat_map(damaged).collect()
+}
+
+fn damaged(damage: Damage) -> Vec<Voyage> {
+    let two = |first: (Quality, u8), second: (Quality, u8)| {
+        let updates = [("locals/a", first), ("locals/b", second)].into_iter().zip(1..);
+        several(updates.map(|((name, (quality, base)), image)| Revision::new(name, quality, base, image)).collect())
+    };
+    let voyages = [two((Good, 1), (NeverReady, 2)), two((Good, 0), (Good, 1)), two((NeverReady, 1), (Good, 0))];
+    let at = |voyage: Voyage| (1..=8).map(move |boot| Voyage { damage: Some((boot, damage)), ..voyage.clone() });
+    voyages.into_iter().flat_map(at).collect()
+}
+
+fn lied_to(lie: Lie) -> Vec<Voyage> {
+    [one(Good, 1), one(Good, 0), one(NeverReady, 1)].map(|voyage| Voyage { lie: Some(lie), ..voyage }).into()
 }
 
 fn many_cuts(choices: &mut Gen) -> Voyage {
@@ -246,5 +377,5 @@ fn three_commits(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
 }
 
 fn careless(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
-    yard.drawn(0..50, |_| Voyage { skill: Skill::Careless, mutant, ..one(InitPanics, 1) })
+    yard.drawn(50, |_| Voyage { skill: Skill::Careless, mutant, ..one(InitPanics, 1) })
 }

@@ -13,6 +13,9 @@ use std::{
 /// Times that a client tries the same update.
 pub(super) const ATTEMPTS_MAX: u32 = 3;
 
+/// Restarts after everything is done. The first may still end something: a first cold boot.
+pub(super) const RESTARTS: u32 = 3;
+
 /// Who sends updates, looks at the answers, and sends again what was lost.
 #[derive(Clone)]
 pub(super) struct User {
@@ -51,7 +54,7 @@ impl User {
             verdicts: vec![],
             chores: voyage.chores.len(),
             refused: false,
-            restarts: 2,
+            restarts: RESTARTS,
             began: None,
             stores: 0,
             told: (vec![], 0),

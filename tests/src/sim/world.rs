@@ -7,8 +7,9 @@ use crate::sim::{
     laws::{Broken, Frozen, Laws, in_force},
     loader::{LAYOUT, OFFSETS},
     medium::{Bench, Fault, Mutant, Reach},
+    observers::kept,
     saboteur::{Door, DoorRegion, How},
-    user::{ATTEMPTS_MAX, Task, User},
+    user::{ATTEMPTS_MAX, RESTARTS, Task, User},
 };
 use boards::env::uboot::Uboot;
 use runtime::{
@@ -107,12 +108,20 @@ impl Sea<'_> {
                 },
             }
         }
-        Err(Broken { law: 0, how: format!("the machine does not come to rest: {:?}", machine.update().state()) })
+        Err(Broken {
+            law: 0,
+            observer: "rest",
+            how: format!("the machine does not come to rest: {:?}", machine.update().state()),
+        })
     }
 
     /// Nothing will ever happen again, and the update is not done.
     pub(super) fn stuck(&mut self, machine: &Machine) -> Result<(), Broken> {
-        Err(Broken { law: 0, how: format!("nothing is left to happen in {:?}", machine.update().state()) })
+        Err(Broken {
+            law: 0,
+            observer: "rest",
+            how: format!("nothing is left to happen in {:?}", machine.update().state()),
+        })
     }
 
     /// Whether the user does something while a candidate is on trial: what comes after `Chore::Try`.
@@ -147,6 +156,13 @@ impl Sea<'_> {
             if machine.update().is_steady() && !faulted {
                 self.laws.four.knows(machine.update().last())?;
                 self.laws.two.believes(&machine.update().vars(), &vars)?;
+            }
+        }
+        if self.bench.with(|hardware| hardware.fault.is_none() && hardware.lie.is_none()) {
+            if self.user.restarts < RESTARTS {
+                self.bench.with(|hardware| self.laws.rest.at_rest(hardware))?;
+            } else {
+                self.laws.rest.disturbed();
             }
         }
         loop {
@@ -268,6 +284,9 @@ impl Sea<'_> {
             Job::Collect => {
                 let keep = self.kept(machine)?;
                 store::collect(&mut disk, &keep, &mut self.buffers.scratch())?;
+                if self.broken.is_none() && !self.over() {
+                    self.broken = kept(self.bench).err();
+                }
                 Ok(())
             }
             Job::Intend(record) => {
@@ -419,7 +438,7 @@ impl Sea<'_> {
                 self.bench.with(|hardware| journal::load(&mut Frozen(hardware.durable_journal())).ok().flatten());
             if known.is_none_or(|record| (record.candidate, record.tries()) != (trial.candidate, trial.tries())) {
                 let how = format!("{} starts, and this try of it is not counted: {known:?}", trial.candidate);
-                self.broken = Some(Broken { law: 3, how });
+                self.broken = Some(Broken { law: 3, observer: "steps", how });
             }
         }
         if !matches!(row, Row::Go | Row::GoBack) {
@@ -428,7 +447,7 @@ impl Sea<'_> {
         let named = self.bench.with(|hardware| in_force(hardware)).and_then(|vars| vars.candidate);
         if (named == Some(trial.candidate)) != (row == Row::Go) {
             let how = format!("{} of {}, and the environment names {named:?}", row.step().effect, trial.candidate);
-            self.broken = Some(Broken { law: 0, how });
+            self.broken = Some(Broken { law: 0, observer: "steps", how });
         }
     }
 

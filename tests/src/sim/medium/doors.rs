@@ -1,7 +1,7 @@
 //! The doors to the hardware: `runtime::port`'s traits over it, call by call and effect by effect.
 
 use crate::sim::medium::{
-    Hardware, Mutant, Reach, SECTOR, Sync,
+    Hardware, Lie, Mutant, Reach, SECTOR, Sync,
     cells::Cells,
     files::{Content, Effect, Folder, Label},
 };
@@ -319,7 +319,16 @@ impl Region for Raw {
         hw.syncs += 1;
         let mutant = hw.mutant;
         let calls = hw.calls as usize;
+        let lie = hw.lie;
         let cells = self.cells(hw);
+        match lie {
+            Some(Lie::Drops) => return Ok(()),
+            Some(Lie::Forgets) => {
+                cells.fail(Reach::Nothing, calls);
+                return Ok(());
+            }
+            None => {}
+        }
         if answer.is_err() {
             cells.fail(reach, calls);
             return if mutant == Some(Mutant::UncheckedSync) { Ok(()) } else { answer };
