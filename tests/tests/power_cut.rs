@@ -9,7 +9,7 @@ use runtime::{
     fault::Code,
     journal::{Phase, Record},
     limits,
-    port::{Disk, Name, Stage, Volume},
+    port::{Disk, Name, Owner, Stage, Volume},
     store::{self, Step},
 };
 use std::collections::BTreeSet;
@@ -160,7 +160,7 @@ fn a_file_replaced_on_fat_can_vanish_and_an_overwritten_sector_cannot() {
         hardware.bounds = Bounds::ALL;
         let bench = Bench::new(hardware);
         let mut disk = bench.clone();
-        let [next, kept] = [Stage::New, Stage::Live].map(Name::Endpoint);
+        let [next, kept] = [Stage::New, Stage::Live].map(|stage| Name::Memory(Owner::Endpoint, stage));
         let name = if by_sector { Name::Last } else { kept };
         disk.overwrite(name, old).unwrap();
         bench.with(Hardware::settle);

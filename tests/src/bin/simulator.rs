@@ -40,7 +40,10 @@ fn main() -> ExitCode {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         let understood = match word.as_str() {
-            "--gate" => Ok(wishes.share = Share::Gate),
+            "--gate" => {
+                wishes.share = Share::Gate;
+                Ok(())
+            }
             "--part" => value().map(|name| wishes.part = Some(name)),
             "--model" => value().and_then(|word| {
                 wishes.model = Some(Model::parse(&word).ok_or(format!("{word}: no model"))?);

@@ -88,7 +88,7 @@ const HUNT_MAX: u64 = 30_000;
 
 /// All mutants.
 pub const MUTANTS: &[Sabotage] = &[
-    Sabotage { mutant: Mutant::NoFileSync, hunt: cut_by_reboot, laws: &[1, 3] },
+    Sabotage { mutant: Mutant::NoFileSync, hunt: cut_by_reboot, laws: &[0, 1, 3] },
     Sabotage { mutant: Mutant::NoDirectorySync, hunt: cut_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::NoEnvironmentSync, hunt: cut_by_reboot, laws: &[0, 2, 4] },
     Sabotage { mutant: Mutant::NoCheckpoint, hunt: cut_by_reboot, laws: &[1] },

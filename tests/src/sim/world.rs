@@ -158,7 +158,9 @@ impl Sea<'_> {
                 self.laws.two.believes(&machine.update().vars(), &vars)?;
             }
         }
-        if self.bench.with(|hardware| hardware.fault.is_none() && hardware.lie.is_none()) {
+        // A call that failed is made good in a later start, and a fall is counted in the journal, up to its bound.
+        let falls = self.voyage.fleet.iter().any(|revision| revision.quality == Quality::Breaks);
+        if self.voyage.fault.is_none() && self.voyage.lie.is_none() && !falls {
             if self.user.restarts < RESTARTS {
                 self.bench.with(|hardware| self.laws.rest.at_rest(hardware))?;
             } else {
