@@ -292,6 +292,8 @@ impl Sea<'_> {
                 Ok(())
             }
             Job::Intend(record) => {
+                // where the factory revision is committed alone already, this begins it
+                self.laws.four.forgets(RevName::factory());
                 store::factory::intend(&mut disk, &mut journal, &record, &mut self.buffers.scratch())
             }
             Job::Clear => store::factory::clear(&mut disk, &mut journal, &mut self.buffers.scratch()),
