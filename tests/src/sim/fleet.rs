@@ -26,7 +26,7 @@ pub enum Quality {
 
 impl Quality {
     /// All of them.
-    pub const ALL: [Quality; 7] = [
+    pub const ALL: [Quality; 8] = [
         Quality::Good,
         Quality::NeverReady,
         Quality::Exits,
@@ -34,6 +34,7 @@ impl Quality {
         Quality::InitPanics,
         Quality::OnlyWarm,
         Quality::Breaks,
+        Quality::Recovers,
     ];
 }
 

@@ -159,7 +159,7 @@ impl Sea<'_> {
             }
         }
         // A call that failed is made good in a later start, and a fall is counted in the journal, up to its bound.
-        let falls = self.voyage.fleet.iter().any(|revision| revision.quality == Quality::Breaks);
+        let falls = self.voyage.fleet.iter().any(|it| matches!(it.quality, Quality::Breaks | Quality::Recovers));
         if self.voyage.fault.is_none() && self.voyage.lie.is_none() && !falls {
             if self.user.restarts < RESTARTS {
                 self.bench.with(|hardware| self.laws.rest.at_rest(hardware))?;
