@@ -73,11 +73,6 @@ impl<'a, R: Region> Uboot<'a, R> {
         self.layout
     }
 
-    /// Reads the copies; the flags of the valid ones. A copy that cannot be read is an invalid one.
-    fn read(&mut self) -> [Option<u8>; 2] {
-        self.read_each().map(|flags| flags.ok().flatten())
-    }
-
     /// Reads the copies; of each the flags if it is valid, or the error if it cannot be read. That is tried more than
     /// once: a copy that is unreadable for a moment only is the one in use all the same.
     fn read_each(&mut self) -> [Result<Option<u8>, Code>; 2] {
@@ -181,9 +176,12 @@ impl<R: Region> BootEnv for Uboot<'_, R> {
 
     fn store(&mut self, vars: &BootVars) -> Result<(), Code> {
         self.region.step(Row::ReadCopies);
-        let flags = self.read();
+        let read = self.read_each();
+        let flags = read.map(|copy| copy.ok().flatten());
         let active = self.active(flags).ok_or(Code::EnvInvalid)?;
         let (target, next, header) = (1 - active, self.next_flags(flags, Some(active)), self.layout.header());
+        // What cannot be read may be the copy in force: nothing is written over it.
+        read[target].map_err(|_| Code::EnvStoreFailed)?;
         let (first, second) = self.rooms.split_at_mut(1);
         let (old, new) = if active == 0 { (&first[0], &mut second[0]) } else { (&second[0], &mut first[0]) };
         compose(&old[header..], vars, &mut new[header..])?;
@@ -201,7 +199,8 @@ impl<R: Region> BootEnv for Uboot<'_, R> {
         let active = self.layout.select(flags);
         // What cannot be read now may be in force, and be read by the loader: it is not written over.
         let lost = read.iter().take(self.layout.offsets().len()).position(|copy| *copy == Ok(None));
-        let target = active.map(|active| 1 - active).or(lost).ok_or(Code::StorageIo)?;
+        let target = active.map(|active| 1 - active).filter(|target| read[*target].is_ok()).or(lost);
+        let target = target.ok_or(Code::StorageIo)?;
         initial(self.text, vars, self.next_flags(flags, active), self.rooms[target])?;
         self.put(target, active)
     }

@@ -171,9 +171,11 @@ impl Life {
         self.user.digest(&mut hasher);
         let _ = write!(Words(&mut hasher), "{:?}", self.laws);
         (self.over, self.cuts.len()).hash(&mut hasher);
-        let to_come = [voyage.fault.map(|(boot, _)| boot), voyage.damage.map(|(boot, _)| boot)];
-        if to_come.into_iter().flatten().any(|boot| boot > self.end.boots) {
-            self.end.boots.hash(&mut hasher);
+        // What is still to strike decides as well: when, and what it will be.
+        let fault = voyage.fault.filter(|(boot, _)| *boot > self.end.boots);
+        let damage = voyage.damage.filter(|(boot, _)| *boot > self.end.boots);
+        if fault.is_some() || damage.is_some() {
+            let _ = write!(Words(&mut hasher), "{} {fault:?} {damage:?}", self.end.boots);
         }
         let key = hasher.finish();
         if self.keys.contains(&key) {

@@ -355,6 +355,24 @@ fn after_a_failed_sync_the_same_copy_is_written_again() {
     }
 }
 
+/// It may be the copy in force, which the loader can read again: written over in part, the one before would boot.
+#[test]
+fn a_copy_that_cannot_be_read_is_not_written_over() {
+    for newer in [0, 1] {
+        let mut images = [[0; SIZE]; 2];
+        initial(TEXT, &vars("1", None, None), Some(2), &mut images[newer]).unwrap();
+        initial(TEXT, &vars("0", Some("1"), None), Some(1), &mut images[1 - newer]).unwrap();
+        let mut memory = Memory::with([&images[0], &images[1]]);
+        memory.broken = vec![(newer * SIZE) as u64];
+        let stored = env(&mut memory, Scheme::Incremental, |env| env.store(&vars("1", Some("2"), None)));
+        assert_eq!(stored, Err(Code::EnvStoreFailed));
+        assert!(!memory.log.contains(&"write"));
+        memory.broken.clear();
+        let loaded = env(&mut memory, Scheme::Incremental, |env| env.load()).unwrap();
+        assert_eq!(loaded.vars, vars("1", None, None));
+    }
+}
+
 #[test]
 fn a_store_that_does_not_reach_the_medium_is_found() {
     let old = copy(&[b"pv_rev=1"], 1);
