@@ -297,7 +297,7 @@ impl Linux {
         let is_busy = || matches!(machine.standing(), Standing::Going(_) | Standing::Switching);
         if self.growing.is_some() && !self.grow_asked && machine.update().is_steady() && !is_busy() {
             self.grow_asked = true;
-            let _ = self.desk(Resident::Keeper).ask(Work::Grow);
+            self.ask(Resident::Keeper, Work::Grow);
         }
     }
 

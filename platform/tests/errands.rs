@@ -362,11 +362,11 @@ fn each_errand_holds_only_what_it_needs() {
     places.sort_unstable();
     assert_eq!(places, ["/", "/boot", "/storage"]);
     assert_eq!((status(&keeper, "Seccomp"), status(&keeper, "NoNewPrivs")), ("2".into(), "1".into()));
-    let needed = 0x0120_000b & capabilities();
+    let needed = 0x0120_020b & capabilities();
     assert_eq!(
         status(&keeper, "CapEff"),
         format!("{needed:016x}"),
-        "chown, dac_override, fowner, sys_admin, sys_resource"
+        "chown, dac_override, fowner, linux_immutable, sys_admin, sys_resource"
     );
     let verify = resident(c"verify", OWN);
     let mounts = fs::read_to_string(format!("/proc/{}/mounts", verify.pid.as_raw_nonzero())).unwrap();
