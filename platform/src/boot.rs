@@ -264,8 +264,7 @@ pub fn load(decision: &mut Decision, defaults: &Defaults) -> Box<Plan> {
 fn give_up(boot: &mut Boot, code: Code) {
     let Choice { run, mode, record, .. } = boot.choice;
     let previous = boot.vars.committed;
-    let fresh =
-        Record { candidate: run, previous, kind: Kind::Reboot, phase: Phase::Armed, falls: 0, factory_reset: false };
+    let fresh = Record::armed(run, previous, Kind::Reboot);
     let abandon = |code, vars| {
         let failed = record.unwrap_or(fresh).with(Phase::Failed { code, container: None });
         Choice { run, mode: Mode::Abandon, record: Some(failed), write: true, store: Some(vars) }

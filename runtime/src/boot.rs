@@ -158,14 +158,7 @@ fn rebuild(facts: &Facts, journal: Option<Record>) -> Choice {
 /// The environment names a candidate. The reason why it failed is that of its last try: what its tries before ended by
 /// is not kept.
 fn tried(vars: BootVars, candidate: RevName, facts: &Facts, journal: Option<Record>) -> Choice {
-    let fresh = Record {
-        candidate,
-        previous: vars.committed,
-        kind: Kind::Reboot,
-        phase: Phase::Armed,
-        falls: 0,
-        factory_reset: false,
-    };
+    let fresh = Record::armed(candidate, vars.committed, Kind::Reboot);
     let known = journal.filter(|record| record.candidate == candidate && !matches!(record.phase, Phase::Done { .. }));
     let record = known.unwrap_or(fresh);
     let run = facts.booted.unwrap_or(vars.committed);
@@ -229,14 +222,7 @@ fn settled(vars: BootVars, facts: &Facts, journal: Option<Record>) -> Choice {
 /// The environment commits to a revision that is not on this device: an owner wrote it. The loader found nothing to boot
 /// there; what it booted in its place is committed, and the reason is told as that of an update.
 pub fn commits_to_nothing(vars: BootVars, booted: RevName) -> Choice {
-    let fresh = Record {
-        candidate: vars.committed,
-        previous: booted,
-        kind: Kind::Reboot,
-        phase: Phase::Armed,
-        falls: 0,
-        factory_reset: false,
-    };
+    let fresh = Record::armed(vars.committed, booted, Kind::Reboot);
     let store = BootVars { committed: booted, previous: vars.previous.filter(|rev| *rev != booted), ..vars };
     let record = Some(failed(fresh, Code::RevisionUnknown));
     Choice { run: booted, mode: Mode::Steady, record, write: true, store: Some(store) }

@@ -111,10 +111,14 @@ impl Record {
         if let Phase::Trial { tries } = self.phase { tries } else { 0 }
     }
 
+    /// Of an update that is about to be tried.
+    pub fn armed(candidate: RevName, previous: RevName, kind: Kind) -> Self {
+        Self { candidate, previous, kind, phase: Phase::Armed, falls: 0, factory_reset: false }
+    }
+
     /// One that stands for no update: `rev` is committed, and nothing is known of how it came to be.
     pub fn none(rev: RevName) -> Self {
-        let phase = Phase::Done { cold_pending: false };
-        Self { candidate: rev, previous: rev, kind: Kind::Reboot, phase, falls: 0, factory_reset: false }
+        Self::armed(rev, rev, Kind::Reboot).with(Phase::Done { cold_pending: false })
     }
 
     /// The same update, further.

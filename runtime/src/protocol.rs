@@ -116,7 +116,7 @@ steps! {
             => "A folder that nobody looks at: swept at start.";
     }
     Store {
-        ReadCopies = "E1": "Both copies of the environment are read; the valid newer one is in force. Only reads."
+        ReadCopies = "E1": "Both copies of the environment are read; the valid newer one is in force. If the other one cannot be read, the store ends here. Only reads."
             => "The decision of before.";
         WriteCopy = "E2": "All variables are written over the copy that is not in force, with a new checksum and a newer flag."
             => "Torn or lost: that copy is invalid or old, and the decision of before is in force. Whole: the new one is.";

@@ -25,14 +25,17 @@ use crate::{
     id::{ObjectId, RevName, Text},
     journal::{self, Phase, Record},
     limits,
-    port::{Dir, Disk, Name, Owner, Region, Stage, Volume},
+    port::{Dir, Disk, Name, Region, Stage, Volume},
     protocol::Row,
     state::{BootAssets, Plan, Spans, State, Value},
 };
 use core::fmt::Write;
 
 pub mod factory;
+mod memory;
 pub mod metadata;
+
+pub use memory::{recall, remember};
 
 /// Buffers that the procedures work in.
 pub struct Scratch<'a> {
@@ -338,39 +341,6 @@ impl<D: Disk> Shelf for Held<'_, D> {
         let file = held(self.0, id)?;
         self.0.read(file, out)
     }
-}
-
-/// Keeps what an errand wants kept. Whenever the power goes, the old or the new is there as a whole; once this
-/// returned `Ok`, the new.
-pub fn remember<D: Disk>(disk: &mut D, owner: Owner, bytes: &[u8]) -> Result<(), Code> {
-    replace(disk, |stage| Name::Memory(owner, stage), bytes)
-}
-
-/// Replaces a file in storage's own folder, whole.
-fn replace<D: Disk>(disk: &mut D, name: impl Fn(Stage) -> Name<'static>, bytes: &[u8]) -> Result<(), Code> {
-    let [new, kept] = [name(Stage::New), name(Stage::Live)];
-    disk.step(Row::WriteMemory);
-    disk.remove(new)?; // of a request that was cut
-    // 1. The content, before the name promises it.
-    let written = disk.write(new, bytes).and_then(|()| {
-        disk.step(Row::SyncMemory);
-        disk.sync_file(new)
-    });
-    if let Err(code) = written {
-        disk.remove(new)?;
-        return Err(code);
-    }
-    disk.step(Row::NameMemory);
-    disk.rename(new, kept)?;
-    // 2. The name, before anybody is told.
-    disk.step(Row::SyncRoot);
-    disk.sync_dir(Dir::Root(Volume::Storage))
-}
-
-/// What is kept for an errand; its length, 0 if there is nothing. `StorageDamaged` if it does not fit `out`.
-pub fn recall<D: Disk>(disk: &mut D, owner: Owner, out: &mut [u8]) -> Result<usize, Code> {
-    let kept = Name::Memory(owner, Stage::Live);
-    if disk.exists(kept)? { disk.read(kept, out) } else { Ok(0) }
 }
 
 /// Where an object is now.

@@ -647,14 +647,7 @@ impl Update {
     }
 
     fn prepare(&self, rev: RevName, kind: Kind, out: &mut Commands) -> State {
-        let trial = Record {
-            candidate: rev,
-            previous: self.vars.committed,
-            kind,
-            phase: Phase::Armed,
-            falls: 0,
-            factory_reset: false,
-        };
+        let trial = Record::armed(rev, self.vars.committed, kind);
         push(out, Command::Keep(Job::Prepare(trial)));
         State::Preparing(trial)
     }

@@ -9,8 +9,8 @@
 //!
 //! Fault model. A write may be torn anywhere: the checksum then rejects the copy, and the other one is the environment
 //! of before. A failed or lost write is found by the read-back; the next store then writes the same copy again, because
-//! after a failed sync a cache may show it whole and newer while the medium still has the other one in use. What is not
-//! survived: a device that damages the copy that was not written (copies belong in different erase groups, and in
+//! after a failed sync a cache may show it whole and newer while the medium still has the other one in use. A copy that
+//! cannot be read is never written over: it may be the one in use, which the loader can read again. What is not survived: a device that damages the copy that was not written (copies belong in different erase groups, and in
 //! different pages, because the page cache of the device below a `Region` writes whole ones), and a flush that lies.
 //!
 //! With the boolean scheme (NOR flash) the store has a second step: the flag byte of the old copy is cleared. A power

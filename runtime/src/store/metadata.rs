@@ -8,7 +8,7 @@
 //!
 //! What it does not do: it does not know what a key means, and it does not speak to a hub.
 
-use super::replace;
+use super::memory::{read, replace};
 use crate::{
     fault::Code,
     limits::{METADATA_KEY_MAX, METADATA_MAX, METADATA_VALUE_MAX},
@@ -50,7 +50,7 @@ pub fn set<D: Disk>(
         return Err(Code::MetadataInvalid);
     }
     let Room([before, after]) = room;
-    let length = recall(disk, subject, before)?;
+    let length = read(disk, Name::Metadata(subject, Stage::Live), before)?;
     let entries = entries(&before[..length])?;
     if entries.clone().find(|(other, _)| *other == key).map(|(_, value)| value) == value {
         return Ok(());
@@ -82,15 +82,9 @@ pub fn each<D: Disk>(
     each: &mut dyn FnMut(&str, &[u8]),
 ) -> Result<(), Code> {
     let Room([record, _]) = room;
-    let length = recall(disk, subject, record)?;
+    let length = read(disk, Name::Metadata(subject, Stage::Live), record)?;
     entries(&record[..length])?.for_each(|(key, value)| each(key, value));
     Ok(())
-}
-
-/// The record, as it stands; its length.
-fn recall<D: Disk>(disk: &mut D, subject: Subject, out: &mut [u8]) -> Result<usize, Code> {
-    let kept = Name::Metadata(subject, Stage::Live);
-    if disk.exists(kept)? { disk.read(kept, out) } else { Ok(0) }
 }
 
 /// The entries of a record; none if nothing is kept. All are checked before the first is given.
