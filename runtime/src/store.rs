@@ -15,7 +15,7 @@
 //!
 //! Syncs of a whole update, whatever its number of objects: `stage` 4 (volume, `objects/`, `trails/` and `trails/locals/`), `prepare` 2 (volume, checkpoint), the
 //! environment's arm 1, `record` of the trial 1 (not in place), the environment's commit 1, `record` of the end 1.
-//! That is 10, and two environment stores. `tests/tests/power_cut.rs` counts them.
+//! That is 10, and two environment stores. `tests/sim/tests/power_cut.rs` counts them.
 //!
 //! What it does not do: it does not download or hash, and it decides nothing about updates.
 

@@ -15,13 +15,13 @@ use runtime::id::RevName;
 use runtime::port::BootEnv;
 use serde_json::{Value, json};
 
-use crate::sim::explore::{Count, Yard};
-use crate::sim::fleet::Quality;
-use crate::sim::r#gen::Gen;
-use crate::sim::suite::one;
 use crate::tour::device::Kit;
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, fail};
+use simulator::explore::{Count, Yard};
+use simulator::fleet::Quality;
+use simulator::r#gen::Gen;
+use simulator::suite::one;
 
 mod container;
 mod device;

@@ -7,8 +7,8 @@ use runtime::{
     limits,
     protocol::{Operation, TABLE},
 };
+use simulator::rows::{Fate, fates};
 use std::{fmt::Write, path::Path};
-use tests::sim::rows::{Fate, fates};
 
 fn page(name: &str, want: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);

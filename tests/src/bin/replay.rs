@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tests::evidence_rows;
+use simulator::evidence_rows;
 use tests::record::operations::CASES;
 use tests::replay::judge::ALL_STATES_MIN;
 use tests::replay::run::{Options, Replay, recordings};

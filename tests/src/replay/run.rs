@@ -23,10 +23,10 @@ use super::recording::{Control, Recording};
 use super::reports::{Reports, is_mark};
 use super::rows;
 use super::states::{Counts, EXHAUSTIVE, Name, Walk, apply, mixed};
-use crate::evidence_rows::Row;
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, fail};
 use runtime::protocol::Row as ProtocolRow;
+use simulator::evidence_rows::Row;
 
 /// Violations of one recording that are told in full.
 const TOLD_MAX: usize = 5;

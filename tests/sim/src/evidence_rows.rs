@@ -1,0 +1,117 @@
+//! The rows of power-cut evidence: what was gone through, and by which command anybody goes through it again.
+//!
+//! Invariants: a file of rows is a JSON list of objects with the same six fields; a row that is made again replaces the
+//! one of its name, all others stay, so that parts may be repeated alone. Counts are what was really run: a row that
+//! was bounded says so in its name or in its counts, never by leaving a field out.
+//! Does not: judge; who reads the table, and the program that made it, do.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// What may fail says in a sentence why.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn fail<T>(why: String) -> Outcome<T> {
+    Err(why.into())
+}
+
+/// One row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// What was gone through; the key of the row.
+    pub name: String,
+    /// States in which the laws were checked.
+    pub count: u64,
+    /// Of them, how many differ in what the medium held.
+    pub distinct: u64,
+    /// In how many a law was broken.
+    pub violations: u64,
+    /// Where everything that was drawn began.
+    pub seed: u64,
+    /// The command that makes this row again.
+    pub command: String,
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        let Self { name, count, distinct, violations, seed, command } = self;
+        json!({"name": name, "count": count, "distinct": distinct, "violations": violations, "seed": seed,
+            "command": command})
+    }
+
+    fn parse(value: &Value) -> Option<Self> {
+        let (text, number) = (|key: &str| Some(value[key].as_str()?.to_string()), |key: &str| value[key].as_u64());
+        Some(Self {
+            name: text("name")?,
+            count: number("count")?,
+            distinct: number("distinct")?,
+            violations: number("violations")?,
+            seed: number("seed")?,
+            command: text("command")?,
+        })
+    }
+}
+
+/// The rows of a file.
+pub fn read(file: &Path) -> Outcome<Vec<Row>> {
+    let Value::Array(values) = serde_json::from_slice(&std::fs::read(file)?)? else {
+        return fail(format!("{}: not a list of rows", file.display()));
+    };
+    let rows: Option<Vec<Row>> = values.iter().map(Row::parse).collect();
+    rows.map_or_else(|| fail(format!("{}: a row lacks a field", file.display())), Ok)
+}
+
+/// Adds rows to those that a file holds; one of the same name is replaced where it stands.
+pub fn merge(file: &Path, rows: &[Row]) -> Outcome<()> {
+    let mut all = if file.exists() { read(file)? } else { Vec::new() };
+    for row in rows {
+        match all.iter_mut().find(|old| old.name == row.name) {
+            Some(old) => *old = row.clone(),
+            None => all.push(row.clone()),
+        }
+    }
+    let all: Vec<Value> = all.iter().map(Row::json).collect();
+    let new = file.with_extension("new");
+    std::fs::write(&new, format!("{:#}\n", json!(all)))?;
+    Ok(std::fs::rename(new, file)?)
+}
+
+/// The rows as the book shows them.
+pub fn table(rows: &[Row]) -> String {
+    let mut text =
+        String::from("| what | states | distinct | violations | seed | again by |\n|---|---|---|---|---|---|\n");
+    for Row { name, count, distinct, violations, seed, command } in rows {
+        text += &format!("| {name} | {count} | {distinct} | {violations} | {seed} | `{command}` |\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, count: u64) -> Row {
+        let command = format!("ci/evidence {name}");
+        Row { name: name.into(), count, distinct: count / 2, violations: 0, seed: 1, command }
+    }
+
+    #[test]
+    fn a_row_replaces_the_one_of_its_name_and_no_other() {
+        let file = std::env::temp_dir().join(format!("switchback-evidence-rows-{}.json", std::process::id()));
+        merge(&file, &[row("one", 4), row("two", 6)]).unwrap();
+        merge(&file, &[row("three", 2), row("one", 8)]).unwrap();
+        assert_eq!(read(&file).unwrap(), [row("one", 8), row("two", 6), row("three", 2)]);
+        std::fs::write(&file, "[{\"name\": \"one\"}]").unwrap();
+        assert!(read(&file).is_err() && merge(&file, &[row("two", 1)]).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "[{\"name\": \"one\"}]");
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_row() {
+        let text = table(&[row("one", 4), row("two", 6)]);
+        assert_eq!(text.lines().count(), 4);
+        assert!(text.ends_with("| two | 6 | 3 | 0 | 1 | `ci/evidence two` |\n"));
+    }
+}

@@ -1,0 +1,92 @@
+//! What becomes of each row's mutants: skipped, swapped with the next row, ignored; in the order of `How::ALL`.
+
+use crate::{
+    fleet::Quality::*,
+    rows::{
+        Fate::{self, *},
+        Hunt::*,
+    },
+};
+use boards::env::uboot::Scheme;
+use runtime::protocol::Row;
+
+const NO_NEXT: &str = "nothing of its operation comes after it";
+const NO_RESULT: &str = "it has no result that anybody could look at";
+const READ: &str = "a read cannot be put off: what it says is needed at once";
+const SWEPT: &str = "it only gives space back: what is left is swept at the next start";
+const SWEPT_LATER: &str = "nothing before the first installation rests on it; first, so that space is free early";
+const FREE_ORDER: &str = "P3 syncs both, and nobody looks at either before P4";
+const DECIDED_AGAIN: &str =
+    "after a cut between the two the next boot decides the same; first, so that no container can get in its way";
+
+/// Row by row.
+pub const FATES: &[(Row, [Fate; 3])] = &[
+    (Row::Arrive, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 1)]),
+    (Row::Build, [Killed(Undisturbed, 0), Killed(Undisturbed, 1), Killed(Replace, 4)]),
+    (Row::SyncContents, [Killed(Undisturbed, 1), Killed(Cut(Good, 0), 1), Killed(Undisturbed, 1)]),
+    (Row::NameObjects, [Killed(Cut(Good, 0), 1), Killed(Undisturbed, 1), Killed(Cut(Good, 0), 1)]),
+    (Row::SyncObjects, [Killed(Undisturbed, 1), Killed(Cut(Good, 0), 1), Killed(Undisturbed, 1)]),
+    (Row::NameRevision, [Killed(Replace, 4), Killed(Undisturbed, 1), Killed(Replace, 4)]),
+    (Row::SyncTrails, [Killed(Undisturbed, 1), Killed(Replace, 4), Killed(Undisturbed, 1)]),
+    (Row::DropReplaced, [Harmless(SWEPT), Meaningless(NO_NEXT), Harmless(SWEPT)]),
+    (Row::BuildAssets, [Killed(Undisturbed, 0), Harmless(FREE_ORDER), Killed(PrepareAgain, 1)]),
+    (Row::WriteIntent, [Killed(Cut(Good, 0), 4), Killed(Cut(Good, 0), 4), Killed(Cut(Good, 0), 4)]),
+    (Row::SyncAssets, [Killed(Undisturbed, 1), Killed(PrepareAgain, 1), Killed(Undisturbed, 1)]),
+    (Row::NameAssets, [Killed(Undisturbed, 1), Killed(Undisturbed, 1), Killed(Undisturbed, 1)]),
+    (Row::Checkpoint, [Killed(Undisturbed, 1), Killed(PrepareAgain, 1), Killed(Undisturbed, 1)]),
+    (Row::DropOldAssets, [Harmless(SWEPT), Meaningless(NO_NEXT), Harmless(SWEPT)]),
+    (Row::ReadCopies, [Killed(Undisturbed, 0), Meaningless(READ), Killed(Undisturbed, 0)]),
+    (Row::WriteCopy, [Killed(Undisturbed, 0), Killed(Store(Scheme::Incremental), 4), Killed(Undisturbed, 0)]),
+    (
+        Row::SyncCopy,
+        [Killed(Store(Scheme::Incremental), 4), Killed(Store(Scheme::Incremental), 4), Killed(Undisturbed, 0)],
+    ),
+    (
+        Row::DropCache,
+        [Killed(Store(Scheme::Incremental), 4), Killed(Store(Scheme::Incremental), 4), Meaningless(NO_RESULT)],
+    ),
+    (Row::ReadBack, [Killed(Store(Scheme::Incremental), 4), Meaningless(READ), Killed(Cut(KernelPanics, 1), 2)]),
+    (Row::RetireCopy, [Killed(Store(Scheme::Boolean), 0), Meaningless(NO_NEXT), Killed(Store(Scheme::Boolean), 0)]),
+    (Row::WriteRecord, [Killed(Undisturbed, 3), Killed(Undisturbed, 3), Killed(Undisturbed, 3)]),
+    (Row::WriteLast, [Killed(Record, 4), Killed(Record, 4), Killed(Record, 4)]),
+    (Row::SyncRecord, [Killed(Undisturbed, 3), Meaningless(NO_NEXT), Killed(Undisturbed, 3)]),
+    (Row::WriteProgress, [Killed(Record, 0), Killed(Record, 0), Killed(Record, 0)]),
+    (Row::NameProgress, [Killed(Record, 0), Meaningless(NO_NEXT), Killed(Record, 0)]),
+    (Row::Ready, [Killed(Undisturbed, 1), Killed(Cut(Good, 0), 1), Killed(Undisturbed, 1)]),
+    (Row::Name, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 0)]),
+    (Row::Go, [Killed(Undisturbed, 0), Meaningless(NO_NEXT), Meaningless(NO_RESULT)]),
+    (Row::CountTry, [Killed(Undisturbed, 3), Killed(Undisturbed, 3), Killed(Undisturbed, 3)]),
+    (Row::RunCandidate, [Killed(Undisturbed, 0), Meaningless(NO_NEXT), Meaningless(NO_RESULT)]),
+    (Row::Commit, [Killed(Undisturbed, 4), Killed(Cut(Good, 0), 2), Killed(Undisturbed, 4)]),
+    (Row::RecordDone, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 0)]),
+    (Row::TellDone, [Killed(Undisturbed, 0), Meaningless(NO_NEXT), Meaningless(NO_RESULT)]),
+    (Row::RecordReason, [Killed(Undisturbed, 4), Killed(Cut(NeverReady, 0), 4), Killed(Undisturbed, 4)]),
+    (Row::Disarm, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 0)]),
+    (Row::GoBack, [Killed(Undisturbed, 0), Meaningless(NO_NEXT), Meaningless(NO_RESULT)]),
+    (Row::LoaderCounts, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 0)]),
+    (Row::Sweep, [Killed(Hasty, 1), Harmless(SWEPT_LATER), Killed(Hasty, 1)]),
+    (Row::Explain, [Killed(Undisturbed, 4), Killed(Cut(KernelPanics, 1), 4), Killed(Undisturbed, 4)]),
+    (Row::Settle, [Killed(Undisturbed, 2), Harmless(DECIDED_AGAIN), Killed(Undisturbed, 2)]),
+    (Row::Run, [Killed(Undisturbed, 0), Meaningless(NO_NEXT), Meaningless(NO_RESULT)]),
+    (Row::CountFall, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 0)]),
+    (Row::RestartDevice, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Meaningless(NO_RESULT)]),
+    (Row::Forgive, [Killed(Undisturbed, 0), Meaningless(NO_NEXT), Killed(Undisturbed, 0)]),
+    (Row::Mark, [Killed(Undisturbed, 1), Meaningless(READ), Killed(Undisturbed, 1)]),
+    (Row::UnnameRevisions, [Killed(Collect, 1), Killed(Collect, 1), Killed(Collect, 1)]),
+    (Row::SyncUnnamed, [Killed(Collect, 1), Killed(Collect, 1), Killed(Collect, 1)]),
+    (Row::DropRevisions, [Killed(Clear, 4), Killed(Clear, 4), Killed(Clear, 4)]),
+    (Row::DropObjects, [Killed(Clear, 4), Meaningless(NO_NEXT), Killed(Clear, 4)]),
+    (Row::WriteMemory, [Killed(Memory, 0), Killed(Memory, 0), Killed(Memory, 4)]),
+    (Row::SyncMemory, [Killed(Memory, 4), Killed(Memory, 4), Killed(Memory, 4)]),
+    (Row::NameMemory, [Killed(Memory, 4), Killed(Memory, 4), Killed(Memory, 4)]),
+    (Row::SyncRoot, [Killed(Memory, 4), Meaningless(NO_NEXT), Killed(Memory, 4)]),
+    (Row::Intend, [Killed(Reset, 2), Killed(Reset, 2), Killed(Reset, 2)]),
+    (Row::BeginReset, [Killed(Reset, 4), Killed(Reset, 4), Killed(Reset, 4)]),
+    (Row::BootFactory, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Meaningless(NO_RESULT)]),
+    (Row::OverwriteLast, [Killed(Clear, 4), Killed(Clear, 4), Killed(Clear, 4)]),
+    (Row::SyncLast, [Killed(Clear, 5), Killed(Clear, 5), Killed(Clear, 5)]),
+    (Row::DropOthers, [Killed(Clear, 4), Killed(Clear, 4), Killed(Clear, 4)]),
+    (Row::SyncCleared, [Killed(Clear, 4), Killed(Clear, 4), Killed(Clear, 4)]),
+    (Row::WriteEnd, [Killed(Clear, 4), Killed(Clear, 4), Killed(Clear, 4)]),
+    (Row::SyncEnd, [Killed(Clear, 4), Meaningless(NO_NEXT), Killed(Clear, 4)]),
+];

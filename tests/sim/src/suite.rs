@@ -1,0 +1,381 @@
+//! What is gone through: the parts of the suite and the mutants, shared by the tests (each part and each mutant one
+//! test) and by the program that prints the table (`cargo run -p simulator`).
+
+use crate::evidence_rows::Row;
+use crate::{
+    chores::{self, Chore, Operation},
+    device::{Voyage, first},
+    explore::{Count, Share, Violation, Yard},
+    fleet::{Quality, Revision},
+    r#gen::Gen,
+    laws::Broken,
+    loader::{LAYOUT, Skill},
+    medium::{Bounds, Damage, Fault, Lie, Model, Mutant, Reach, SECTOR, Sync},
+};
+use Quality::*;
+use runtime::fault::Code;
+use std::io::Write;
+
+/// A part of the suite.
+pub struct Part {
+    /// What is gone through.
+    pub name: &'static str,
+    /// Under which models.
+    pub models: &'static [Model],
+    /// A control: a rule is broken, or a promise is asked of a medium that does not give it, and one of these laws must
+    /// say so. Empty: none may.
+    pub breaks: &'static [u8],
+    /// Does it.
+    pub run: fn(&mut Yard) -> Outcome,
+}
+
+/// Counts, or the first law that was broken.
+pub type Outcome = Result<Count, Box<Violation>>;
+
+/// Runs of each part that is drawn from seeds.
+const DRAWN: u64 = 20_000;
+
+const POSIX: &[Model] = &[Model::Posix];
+const BOTH: &[Model] = &Model::DEVICE;
+
+const fn part_of(name: &'static str, models: &'static [Model], run: fn(&mut Yard) -> Outcome) -> Part {
+    Part { name, models, breaks: &[], run }
+}
+
+/// All parts.
+pub const PARTS: &[Part] = &[
+    part_of("one cut, update by reboot", BOTH, |yard| each(yard, &by_reboot(), Yard::cut_everywhere)),
+    part_of("one cut, update in place", BOTH, |yard| each(yard, &in_place(), Yard::cut_everywhere)),
+    part_of("one cut, four updates", BOTH, |yard| yard.cut_everywhere(&four_updates())),
+    part_of("one cut, loader that cannot count", BOTH, |yard| each(yard, &bad_loaders(), Yard::cut_everywhere)),
+    part_of("one cut, containers that fall once committed", BOTH, |yard| each(yard, &falling(), Yard::cut_everywhere)),
+    part_of("a cut, and one in what follows", BOTH, |yard| each(yard, &either_way(), Yard::cut_twice)),
+    part_of("2 to 5 cuts, 1 to 5 updates, drawn", BOTH, |yard| yard.drawn(DRAWN, many_cuts)),
+    part_of("one call fails, once or from then on", POSIX, |yard| each(yard, &failing(), Yard::fail_everywhere)),
+    part_of("a call fails, 1 to 3 cuts, drawn", POSIX, |yard| yard.drawn(DRAWN, fault_and_cuts)),
+    part_of("sequences of 1 operation, one cut", BOTH, |yard| sequences(yard, 1)),
+    part_of("sequences of 2 operations, one cut", BOTH, |yard| sequences(yard, 2)),
+    part_of("sequences of 3 operations, one cut", BOTH, |yard| sequences(yard, 3)),
+    part_of("one copy of the environment is damaged", POSIX, |yard| {
+        each(yard, &damaged_copy(yard.share), Yard::undisturbed)
+    }),
+    part_of("both copies of the environment are damaged", POSIX, |yard| {
+        each(yard, &damaged_both(yard.share), Yard::undisturbed)
+    }),
+    part_of("a disk that forgets what it was to flush", POSIX, |yard| {
+        each(yard, &lied_to(Lie::Forgets), Yard::cut_plainly)
+    }),
+    Part {
+        name: "control: a disk that holds back what it was to flush",
+        models: POSIX,
+        breaks: &[0, 1, 2, 4, 5],
+        run: |yard| each(yard, &lied_to(Lie::Drops), Yard::cut_plainly),
+    },
+];
+
+/// A rule taken away.
+pub struct Sabotage {
+    /// Which.
+    pub mutant: Mutant,
+    /// Goes through voyages in which somebody must miss it.
+    pub hunt: fn(&mut Yard, Option<Mutant>) -> Outcome,
+    /// The law that is broken then.
+    pub laws: &'static [u8],
+}
+
+/// Runs in which a mutant must be found.
+const HUNT_MAX: u64 = 30_000;
+
+/// All mutants.
+pub const MUTANTS: &[Sabotage] = &[
+    Sabotage { mutant: Mutant::NoFileSync, hunt: cut_by_reboot, laws: &[0, 1, 3] },
+    Sabotage { mutant: Mutant::NoDirectorySync, hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::NoEnvironmentSync, hunt: cut_by_reboot, laws: &[0, 2, 4] },
+    Sabotage { mutant: Mutant::NoCheckpoint, hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::TwoStores, hunt: cut_by_reboot, laws: &[2] },
+    Sabotage { mutant: Mutant::DoneBeforeCommit, hunt: cut_by_reboot, laws: &[4] },
+    Sabotage { mutant: Mutant::CollectTheOtherCopy, hunt: three_commits, laws: &[1] },
+    Sabotage { mutant: Mutant::RenameBeforeSync, hunt: cut_by_reboot, laws: &[1, 3, 5] },
+    Sabotage { mutant: Mutant::UncheckedSync, hunt: fail_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::ActiveCopyOverwritten, hunt: cut_in_place, laws: &[2, 4] },
+    Sabotage { mutant: Mutant::OnlyTheLoaderCounts, hunt: careless, laws: &[3] },
+    Sabotage { mutant: Mutant::CommitAtArm, hunt: cut_by_reboot, laws: &[0, 2] },
+    Sabotage { mutant: Mutant::Without(Sync::Contents), hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::Without(Sync::ObjectNames), hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::Without(Sync::RevisionNames), hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::Without(Sync::BootContents), hunt: cut_by_reboot, laws: &[1] },
+    Sabotage { mutant: Mutant::Without(Sync::Record), hunt: cut_a_failure, laws: &[3, 4] },
+];
+
+/// What was gone through, or the report of what went wrong.
+pub fn go_through(part: &Part, model: Model, share: Share, seed: u64) -> Result<Seen, String> {
+    let mut yard = Yard::new();
+    (yard.model, yard.share, yard.seed) = (model, share, seed);
+    match (part.run)(&mut yard) {
+        Ok(count) if part.breaks.is_empty() => Ok(Seen { count, found: None }),
+        Ok(count) => Err(format!("{} ({}): nobody noticed, in {} states", part.name, model.word(), count.states)),
+        Err(violation) if part.breaks.contains(&violation.broken.law) => {
+            Ok(Seen { count: Count::default(), found: Some(violation.broken.clone()) })
+        }
+        Err(violation) => Err(format!("{} ({}): {}", part.name, model.word(), yard.trace(&violation))),
+    }
+}
+
+/// What a part came to.
+pub struct Seen {
+    /// What was gone through.
+    pub count: Count,
+    /// Of a control: what broke, as it must.
+    pub found: Option<Broken>,
+}
+
+impl Seen {
+    /// A line of the table.
+    pub fn line(&self, part: &Part, model: Model) -> String {
+        let name = format!("{}, {}", part.name, model.word());
+        match &self.found {
+            Some(Broken { law, observer, how }) => format!("{name:58} detected by law {law} ({observer}): {how}"),
+            None => row(&name, &self.count),
+        }
+    }
+
+    /// A row of the evidence.
+    pub fn row(&self, part: &Part, model: Model, seed: u64) -> Row {
+        Row {
+            name: format!("simulator: {}, {}", part.name, model.word()),
+            count: self.count.states,
+            distinct: self.count.distinct,
+            violations: u64::from(self.found.is_some()),
+            seed,
+            command: format!(
+                "cargo run -q -p simulator -- --part '{}' --model {} --seed {seed}",
+                part.name,
+                model.word()
+            ),
+        }
+    }
+}
+
+/// Goes through the gate's share of a part, under each of its models; a violation is a panic that shows how to repeat it.
+pub fn part(name: &str) {
+    let part = PARTS.iter().find(|part| part.name == name).expect("a part of the suite");
+    for model in part.models {
+        match go_through(part, *model, Share::Gate, seed()) {
+            Ok(seen) => say(&seen.line(part, *model)),
+            Err(report) => panic!("{report}"),
+        }
+    }
+}
+
+/// Hunts a mutant; that it lives is a panic.
+pub fn mutant(mutant: Mutant) {
+    let sabotage = MUTANTS.iter().find(|sabotage| sabotage.mutant == mutant).expect("a mutant of the suite");
+    match killed(sabotage) {
+        Ok(how) => say(&how),
+        Err(how) => panic!("{how}"),
+    }
+}
+
+/// By which law a mutant was found, or that it was not.
+pub fn killed(sabotage: &Sabotage) -> Result<String, String> {
+    let mut yard = Yard::new();
+    yard.states_max = HUNT_MAX;
+    match (sabotage.hunt)(&mut yard, Some(sabotage.mutant)) {
+        Ok(count) => Err(format!("{:?} lives after {} runs: nobody misses that rule", sabotage.mutant, count.states)),
+        Err(found) if sabotage.laws.contains(&found.broken.law) => {
+            Ok(format!("killed: {:?} by law {}: {}", sabotage.mutant, found.broken.law, found.broken.how))
+        }
+        Err(found) => Err(format!("{:?} is found for another reason: {:?}", sabotage.mutant, found.broken)),
+    }
+}
+
+/// A line of the table.
+pub fn row(name: &str, count: &Count) -> String {
+    let Count { states, distinct, boots, cuts, sampled, faults } = count;
+    format!(
+        "{name:58} {states:8} states {distinct:8} distinct {boots:8} power-ons {cuts:6} cuts ({sampled} sampled) \
+         {faults:6} faults   0 violations"
+    )
+}
+
+/// Past the test harness, which shows only what failed: the gate's log must show the counts.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// One update; `base` 0: in place.
+pub fn one(quality: Quality, base: u8) -> Voyage {
+    several(vec![Revision::new("locals/a", quality, base, 1)])
+}
+
+/// These updates.
+pub fn several(updates: Vec<Revision>) -> Voyage {
+    let fleet: Vec<Revision> = [first()].into_iter().chain(updates).collect();
+    let chores = (1..fleet.len()).map(Chore::Update).collect();
+    Voyage {
+        fleet,
+        chores,
+        skill: Skill::Counts,
+        cuts: vec![],
+        fault: None,
+        mutant: None,
+        hasty: false,
+        model: Model::default(),
+        boot: None,
+        damage: None,
+        lie: None,
+        bounds: Bounds::GATE,
+        later: Bounds::FEW,
+    }
+}
+
+/// Where what is drawn begins: `SWITCHBACK_SEED`, or 1.
+pub fn seed() -> u64 {
+    std::env::var("SWITCHBACK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}
+
+/// Every sequence of so many operations; of those of three, the gate takes one in eight, another one with each seed.
+fn sequences(yard: &mut Yard, length: u32) -> Outcome {
+    let every = if yard.share == Share::Gate && length == 3 { 8 } else { 1 };
+    let mut all = Count::default();
+    let (mut taken, mut of) = (0, 0);
+    for (number, operations) in (yard.seed..).zip(Operation::sequences(length)) {
+        of += 1;
+        if number.is_multiple_of(every) {
+            taken += 1;
+            let voyage = chores::voyage(&operations);
+            all.add(match yard.share {
+                Share::Gate => yard.cut_plainly(&voyage)?,
+                Share::Evidence => yard.cut_everywhere(&voyage)?,
+            });
+        }
+    }
+    say(&format!("sequences of {length}: {taken} of {of}, each with a cut before every effect"));
+    Ok(all)
+}
+
+fn each(yard: &mut Yard, voyages: &[Voyage], run: fn(&mut Yard, &Voyage) -> Outcome) -> Outcome {
+    let mut all = Count::default();
+    for voyage in voyages {
+        all.add(run(yard, voyage)?);
+    }
+    Ok(all)
+}
+
+fn by_reboot() -> Vec<Voyage> {
+    [Good, NeverReady, KernelPanics, InitPanics].map(|quality| one(quality, 1)).into()
+}
+
+/// Restarts do not help: the device must come to rest without.
+fn falling() -> Vec<Voyage> {
+    [1, 0].map(|base| one(Breaks, base)).into()
+}
+
+fn in_place() -> Vec<Voyage> {
+    [Good, NeverReady, Exits, OnlyWarm].map(|quality| one(quality, 0)).into()
+}
+
+fn either_way() -> Vec<Voyage> {
+    vec![one(Good, 1), one(Good, 0), one(NeverReady, 1), one(OnlyWarm, 0)]
+}
+
+/// One by reboot, two in place of which one fails, one by reboot.
+pub(super) fn four_updates() -> Voyage {
+    let updates = [("locals/a", Good, 1), ("locals/b", NeverReady, 1), ("locals/c", Good, 1), ("locals/d", Good, 2)];
+    let updates = updates.into_iter().zip(1..);
+    several(updates.map(|((name, quality, base), image)| Revision::new(name, quality, base, image)).collect())
+}
+
+fn bad_loaders() -> Vec<Voyage> {
+    [(Skill::CannotSave, Good), (Skill::Careless, InitPanics), (Skill::Careless, NeverReady), (Skill::Careless, Good)]
+        .map(|(skill, quality)| Voyage { skill, ..one(quality, 1) })
+        .into()
+}
+
+fn failing() -> Vec<Voyage> {
+    let voyages = [(Good, 1), (Good, 0), (NeverReady, 1), (NeverReady, 0), (OnlyWarm, 0), (InitPanics, 1)];
+    voyages.map(|(quality, base)| one(quality, base)).into_iter().chain([four_updates()]).collect()
+}
+
+/// Damage before every power-on: bits all over a copy (a share of them), and each of its sectors torn.
+fn damaged_copy(share: Share) -> Vec<Voyage> {
+    let step = if share == Share::Gate { 509 } else { 37 };
+    let bits = (0..8 * LAYOUT.size).step_by(step);
+    let sectors = LAYOUT.size / SECTOR;
+    let of = |copy| {
+        let flips = bits.clone().map(move |bit| Damage::Flip { copy, bit });
+        flips.chain((0..sectors).map(move |sector| Damage::Torn { copy, sector }))
+    };
+    (0..2).flat_map(of).flat_map(damaged).collect()
+}
+
+fn damaged_both(share: Share) -> Vec<Voyage> {
+    let step = if share == Share::Gate { 509 } else { 37 };
+    (0..8 * LAYOUT.size).step_by(step).map(|bit| Damage::Both { bit }).flat_map(damaged).collect()
+}
+
+fn damaged(damage: Damage) -> Vec<Voyage> {
+    let two = |first: (Quality, u8), second: (Quality, u8)| {
+        let updates = [("locals/a", first), ("locals/b", second)].into_iter().zip(1..);
+        several(updates.map(|((name, (quality, base)), image)| Revision::new(name, quality, base, image)).collect())
+    };
+    let voyages = [two((Good, 1), (NeverReady, 2)), two((Good, 0), (Good, 1)), two((NeverReady, 1), (Good, 0))];
+    let at = |voyage: Voyage| (1..=8).map(move |boot| Voyage { damage: Some((boot, damage)), ..voyage.clone() });
+    voyages.into_iter().flat_map(at).collect()
+}
+
+fn lied_to(lie: Lie) -> Vec<Voyage> {
+    [one(Good, 1), one(Good, 0), one(NeverReady, 1)].map(|voyage| Voyage { lie: Some(lie), ..voyage }).into()
+}
+
+fn many_cuts(choices: &mut Gen) -> Voyage {
+    let mut base = 0;
+    let updates = (0..1 + choices.below(5)).map(|at| {
+        base += choices.below(2) as u8;
+        let quality = choices.pick(&[Good, Good, Good, NeverReady, Exits, InitPanics]);
+        Revision::new(&format!("locals/{at}"), quality, base, 1 + at as u8) // what is equal behaves equally
+    });
+    let voyage = several(updates.collect());
+    let cuts = (0..2 + choices.below(4)).map(|_| choices.below(120) as u64).collect();
+    Voyage { cuts, ..voyage }
+}
+
+fn fault_and_cuts(choices: &mut Gen) -> Voyage {
+    let voyage = one(choices.pick(&[Good, NeverReady, InitPanics]), choices.below(2) as u8);
+    let fault = Fault {
+        at: choices.below(250) as u64,
+        sticky: choices.below(2) == 1,
+        code: choices.pick(&[Code::StorageIo, Code::NoSpace]),
+        reach: choices.pick(&Reach::ALL),
+    };
+    let cuts = (0..1 + choices.below(3)).map(|_| choices.below(100) as u64).collect();
+    Voyage { cuts, fault: Some((1 + choices.below(4) as u32, fault)), ..voyage }
+}
+
+fn cut_by_reboot(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
+    yard.cut_everywhere(&Voyage { mutant, ..one(Good, 1) })
+}
+
+fn cut_in_place(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
+    yard.cut_everywhere(&Voyage { mutant, ..one(Good, 0) })
+}
+
+/// In place, so that nothing but its record says why it failed.
+fn cut_a_failure(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
+    yard.cut_everywhere(&Voyage { mutant, ..one(NeverReady, 0) })
+}
+
+fn fail_by_reboot(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
+    yard.fail_everywhere(&Voyage { mutant, ..one(Good, 1) })
+}
+
+/// The third commit leaves the first update named by the copy that is not in use, and by nobody else.
+fn three_commits(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
+    let names = ["locals/a", "locals/b", "locals/c"].into_iter().zip(1..);
+    let updates = names.map(|(name, image)| Revision::new(name, Good, 0, image)).collect();
+    yard.cut_everywhere(&Voyage { mutant, ..several(updates) })
+}
+
+fn careless(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
+    yard.drawn(50, |_| Voyage { skill: Skill::Careless, mutant, ..one(InitPanics, 1) })
+}
