@@ -326,4 +326,4 @@ fn contiguous<R: Region>(disk: &mut Sectors<'_, R>, geometry: &Geometry, file: F
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

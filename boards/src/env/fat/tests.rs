@@ -10,7 +10,7 @@ const SIZE: u32 = 0x4000;
 
 /// What a boot sector says.
 #[derive(Clone, Copy, Debug)]
-struct Shape {
+pub(in crate::env) struct Shape {
     kind: Kind,
     sector: u64,
     /// Sectors of a cluster.
@@ -21,7 +21,7 @@ struct Shape {
     clusters: u64,
 }
 
-const SMALL: Shape =
+pub(in crate::env) const SMALL: Shape =
     Shape { kind: Kind::Fat16, sector: 512, per_cluster: 4, reserved: 1, fats: 2, root_entries: 64, clusters: 5000 };
 
 impl Shape {
@@ -58,7 +58,7 @@ impl Shape {
 }
 
 /// A file system in memory; sectors that nobody wrote are zeros.
-struct Fat {
+pub(in crate::env) struct Fat {
     shape: Shape,
     sectors: BTreeMap<u64, [u8; 512]>,
     /// Where the next entries of the root directory go, last one first.
@@ -87,7 +87,7 @@ impl Region for Fat {
 
 impl Fat {
     /// An empty one. The root directory of FAT32 is the clusters 2 and 4.
-    fn new(shape: Shape) -> Self {
+    pub(in crate::env) fn new(shape: Shape) -> Self {
         let mut fat = Self { shape, sectors: BTreeMap::new(), free: vec![], broken: None };
         let label: (u64, &[u8]) = match shape.kind {
             Kind::Fat12 => (54, b"FAT12   "),
@@ -129,6 +129,11 @@ impl Fat {
         self.shape.offset(2) + self.shape.clusters * self.shape.cluster()
     }
 
+    /// All its bytes.
+    pub(in crate::env) fn image(&self) -> Vec<u8> {
+        (0..self.end()).map(|at| self.get(at)).collect()
+    }
+
     fn put(&mut self, at: u64, bytes: &[u8]) {
         for (at, byte) in (at..).zip(bytes) {
             self.sectors.entry(at / 512).or_insert([0; 512])[(at % 512) as usize] = *byte;
@@ -167,7 +172,7 @@ impl Fat {
     }
 
     /// A file of consecutive clusters under a short name.
-    fn add(&mut self, short: &[u8; 11], cluster: u32, size: u32) {
+    pub(in crate::env) fn add(&mut self, short: &[u8; 11], cluster: u32, size: u32) {
         self.enter(&file(short, cluster, size));
         let clusters: Vec<u32> = (cluster..).take(self.shape.clusters_of(size) as usize).collect();
         self.chain(&clusters);
