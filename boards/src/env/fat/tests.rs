@@ -447,7 +447,8 @@ fn a_file_is_found_by_its_long_or_its_short_name() {
         entry[at] = byte;
         entry
     };
-    let directories: [(&str, &[[u8; 32]], Option<u32>); 21] = [
+    type Directory<'a> = (&'a str, &'a [[u8; 32]], Option<u32>);
+    let directories: [Directory<'_>; 21] = [
         ("whole", &[last, first, entry], Some(7)),
         ("after another file", &[other, last, first, entry], Some(7)),
         ("bits that mean nothing here", &[with(last, 11, 0xcf), first, with(entry, 11, 0xe0)], Some(7)),
