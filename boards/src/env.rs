@@ -17,8 +17,10 @@ use runtime::{
 };
 use tryboot::Tryboot;
 use uboot::{Copies, Layout, Uboot};
+use uboot_txt::{Span, UbootTxt};
 
-/// Where copy 2 starts in a region made of two devices: flash partitions or volumes of which each holds one copy.
+/// Where the second starts in a region made of two devices: flash partitions or volumes of which each holds one copy; the
+/// file with our text and the partition with the loader's mark.
 pub const SECOND: u64 = 1 << 40;
 
 /// A board's environment, opened.
@@ -27,6 +29,8 @@ pub enum Codec<'a, R: Region> {
     Uboot(Uboot<'a, R>),
     /// Raspberry Pi firmware's.
     Tryboot(Tryboot<R>),
+    /// The original's.
+    UbootTxt(UbootTxt<R>),
 }
 
 impl<R: Region> BootEnv for Codec<'_, R> {
@@ -34,6 +38,7 @@ impl<R: Region> BootEnv for Codec<'_, R> {
         match self {
             Self::Uboot(env) => env.load(),
             Self::Tryboot(env) => env.load(),
+            Self::UbootTxt(env) => env.load(),
         }
     }
 
@@ -41,6 +46,7 @@ impl<R: Region> BootEnv for Codec<'_, R> {
         match self {
             Self::Uboot(env) => env.store(vars),
             Self::Tryboot(env) => env.store(vars),
+            Self::UbootTxt(env) => env.store(vars),
         }
     }
 
@@ -48,6 +54,7 @@ impl<R: Region> BootEnv for Codec<'_, R> {
         match self {
             Self::Uboot(env) => env.rebuild(vars),
             Self::Tryboot(env) => env.rebuild(vars),
+            Self::UbootTxt(env) => env.rebuild(vars),
         }
     }
 }
@@ -100,12 +107,19 @@ impl Board {
     /// The board's codec over `region`, with `work` as working memory of at least [`Env::work`] bytes.
     ///
     /// The region is what `disk.env` names: a device, a partition, or a flash ([`Medium`] says how its bytes count).
-    /// Errors as of [`Board::layout`]; kinds of which each file lies in a file system of its own have no region of this
-    /// kind (`EnvUnsupported`).
+    /// Of `uboot.txt` the region is the file, and at [`SECOND`] what `disk.env` names. Errors as of [`Board::layout`]; kinds
+    /// that no board has are refused (`EnvUnsupported`).
     pub fn open<'a, R: Region>(&self, mut region: R, work: &'a mut [u8]) -> Result<Codec<'a, R>, Code> {
         if let Env::Tryboot { file, partitions } = self.env {
             let at = fat::locate(&mut region, Copies::Single(file), tryboot::SIZE as u32)?.as_slice()[0];
             return Tryboot::new(region, at, partitions, None).map(Codec::Tryboot);
+        }
+        if let Env::UbootTxt { mark, .. } = self.env {
+            let text = Span { at: 0, length: region.length().ok_or(Code::EnvLayout)? };
+            // Without a FAT there, or without a file in it, the loader has not made a mark, or never will.
+            let mark = fat::find(&mut Second(&mut region), mark).unwrap_or(None);
+            let mark = mark.map(|(at, length)| Span { at: SECOND + at, length: length.into() });
+            return UbootTxt::new(region, text, mark).map(Codec::UbootTxt);
         }
         let layout = self.layout(&mut region)?;
         Uboot::new(region, layout, self.env_text, work).map(Codec::Uboot)
@@ -125,6 +139,25 @@ impl Board {
         };
         Ok(Layout { copies, size: size as usize })
     }
+}
+
+/// The second device of a region made of two, to be read.
+struct Second<'a, R: Region>(&'a mut R);
+
+impl<R: Region> Region for Second<'_, R> {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        self.0.read_at(SECOND + offset, out)
+    }
+
+    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
+        Err(Code::Internal)
+    }
+
+    fn sync(&mut self) -> Result<(), Code> {
+        Err(Code::Internal)
+    }
+
+    fn drop_cache(&mut self) {}
 }
 
 /// A byte offset of a region; a negative one counts from its end. The copy must fit into what the region holds.

@@ -62,7 +62,8 @@ pub struct Disk {
     pub device: &'static str,
     /// Holds the environment copies at fixed offsets: a partition, or the whole disk for raw offsets.
     pub env: Place,
-    /// ext4 that the loader reads: boot assets of the kept revisions, journal, `last`.
+    /// ext4 that the loader reads: boot assets of the kept revisions, journal, `last`. Where it is storage itself, as the
+    /// original has it, journal and `last` lie in its folder `boot`, and the assets in the revisions.
     pub boot: Place,
     /// ext4 with objects, trails and volumes.
     pub storage: Place,
@@ -90,7 +91,7 @@ pub enum Env {
     /// What the original's boot script reads: a text that names the revisions, which we write, and a mark of the
     /// revision on trial, which the loader writes.
     UbootTxt {
-        /// Our text, a path on the storage file system.
+        /// Our text, a file on the boot file system.
         file: &'static str,
         /// The loader's mark, in the FAT partition.
         mark: &'static str,
@@ -211,8 +212,14 @@ impl Board {
 }
 
 impl Board {
-    /// Whether storage may grow to the end of its disk: it is a partition of it, and no copy of the environment lies
-    /// behind it, in raw sectors that no table knows of.
+    /// Whether the device was taken over from the original: one file system for everything, which the loader reads, and a
+    /// boot script that is not ours and says no version.
+    pub fn is_taken_over(&self) -> bool {
+        matches!(self.env, Env::UbootTxt { .. })
+    }
+
+    /// Whether storage may grow to the end of its disk: it is a partition of it, no loader reads it, and no copy of the
+    /// environment lies behind it, in raw sectors that no table knows of.
     pub fn may_grow(&self) -> bool {
         let behind = |offset: &i64| *offset < 0;
         let raw = match self.env {
@@ -224,7 +231,7 @@ impl Board {
             }
             _ => false,
         };
-        self.disk.storage.number > 0 && !raw
+        self.disk.storage.number > 0 && !raw && !self.is_taken_over()
     }
 }
 
@@ -237,6 +244,7 @@ pub const BOARDS: &[&Board] = &[
     &board::qemu_arm64::BOARD,
     &board::qemu_arm64::LAB,
     &board::qemu_arm64::SD,
+    &board::qemu_arm64::TAKEN,
     &board::rpi::BOARD,
     &board::rpi::UBOOT,
     &board::imx::BOARD,
@@ -263,9 +271,19 @@ mod tests {
     #[test]
     fn storage_does_not_grow_over_an_environment_at_the_end_of_the_disk() {
         let board = find("qemu-arm64-sd").unwrap();
-        assert!(BOARDS.iter().all(|board| board.may_grow()));
+        assert!(BOARDS.iter().all(|board| board.may_grow() != board.is_taken_over()));
         let medium = Medium::Raw(Copies::Redundant([0x10_0000, -0x8000], env::uboot::Scheme::Incremental));
         assert!(!Board { env: Env::Uboot { medium, size: 0x4000 }, ..*board }.may_grow());
+    }
+
+    /// The loader of a device that was taken over reads storage, and nothing that a store of ours writes is anywhere else.
+    #[test]
+    fn where_the_loader_reads_storage_there_is_no_other_file_system() {
+        for board in BOARDS {
+            let one = board.disk.boot.device == board.disk.storage.device;
+            assert_eq!(board.is_taken_over(), one, "{}", board.name);
+            assert_eq!(board.disk.boot.number == board.disk.storage.number, one, "{}", board.name);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From the loader to the machine: disks, environment, journal, the choice, and the revision that runs.
 //!
-//! Invariants: nothing here is written but by `e2fsck` on a file system that does not mount; what the choice wants in
+//! Invariants: nothing here is written but by `e2fsck` on a file system that does not mount, and once the text of a loader
+//! that is taken over; what the choice wants in
 //! journal and environment is done by the machine, in its order. The revision is parsed before anything of it starts.
 //! Whatever can take long (a disk that appears late, mounting, repair) has a bound and feeds the watchdog: it is the
 //! part of PID 1's life in which it may wait.
@@ -19,6 +20,7 @@ use crate::{
     watchdog::Watchdog,
     wire::KeepList,
 };
+use boards::Board;
 use core::ffi::CStr;
 use log::{info, warn};
 use runtime::{
@@ -70,19 +72,19 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) 
     let disk = &board.disk;
     wait_for(&[disk.env.device, disk.boot.device, disk.storage.device], watchdog);
     faults::at_disk();
-    match crate::env::open(board) {
-        Ok(mut env) => {
-            disks.loaded = env.load();
-            report(disk.env.device, &disks.loaded);
-            disks.env = Some(env);
+    let (boot, storage);
+    if board.is_taken_over() {
+        storage = mount(disk.storage.device, c"/storage", Some(c"data=ordered"), watchdog);
+        boot = storage && show_boot();
+        disks.loaded = Err(Code::EnvLayout);
+        if boot && take_over(watchdog) {
+            open_env(board, &mut disks);
         }
-        Err(code) => {
-            warn!("environment on {}: {code} {}", disk.env.device, code.text());
-            disks.loaded = Err(code);
-        }
+    } else {
+        open_env(board, &mut disks);
+        boot = mount(disk.boot.device, c"/boot", None, watchdog);
+        storage = mount(disk.storage.device, c"/storage", None, watchdog);
     }
-    let boot = mount(disk.boot.device, c"/boot", watchdog);
-    let storage = mount(disk.storage.device, c"/storage", watchdog);
     if boot && storage && policy.grow && board.may_grow() {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         disks.growing = rustix::fs::open(disk.device, flags, rustix::fs::Mode::empty())
@@ -99,6 +101,46 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) 
             });
     }
     (disks, if boot && storage { None } else { Some(Code::StorageDamaged) })
+}
+
+/// Opens and reads the environment.
+fn open_env(board: &Board, disks: &mut Disks) {
+    let device = board.disk.env.device;
+    match crate::env::open(board) {
+        Ok(mut env) => {
+            disks.loaded = env.load();
+            report(device, &disks.loaded);
+            disks.env = Some(env);
+        }
+        Err(code) => {
+            warn!("environment on {device}: {code} {}", code.text());
+            disks.loaded = Err(code);
+        }
+    }
+}
+
+/// A storage of the original: its folder `boot` is where other devices have a file system of its own.
+fn show_boot() -> bool {
+    let shown = rustix::mount::mount_bind(c"/storage/boot", c"/boot");
+    shown.inspect_err(|error| warn!("/storage/boot is not seen as /boot: {}", Why(*error))).is_ok()
+}
+
+/// Makes the text of the original's loader one that we can store to, if it is not; in a child, as a mount.
+fn take_over(watchdog: &mut Watchdog) -> bool {
+    let child = sys::fork_and(|| match crate::env::take_over("/storage", "/boot") {
+        Ok(anew) => {
+            if anew {
+                info!("uboot.txt: written anew, to be overwritten in place from now on");
+            }
+            0
+        }
+        Err(code) => {
+            warn!("uboot.txt cannot be taken over: {code} {}", code.text());
+            1
+        }
+    });
+    let ended = child.map(|child| watchdog.feed_during(child, MOUNT_PATIENCE));
+    matches!(ended, Ok(Some(status)) if status.exit_status() == Some(0))
 }
 
 /// Says what is wrong with the environment, if something is.
@@ -126,23 +168,24 @@ fn wait_for(devices: &[&str], watchdog: &mut Watchdog) {
 }
 
 /// Mounts a file system of ours, repairing it if that is needed and possible.
-fn mount(device: &str, at: &CStr, watchdog: &mut Watchdog) -> bool {
+fn mount(device: &str, at: &CStr, data: Option<&'static CStr>, watchdog: &mut Watchdog) -> bool {
     early::make_dir(at);
     let Ok(source) = CString::new(device) else { return false };
-    if mount_once(&source, at, watchdog) {
+    if mount_once(&source, at, data, watchdog) {
         return true;
     }
     if !Path::new(FSCK).exists() {
         return false;
     }
     repair(device, watchdog);
-    mount_once(&source, at, watchdog)
+    mount_once(&source, at, data, watchdog)
 }
 
 /// Mounts in a child, because only its end can be waited for with the watchdog fed.
-fn mount_once(source: &CStr, at: &CStr, watchdog: &mut Watchdog) -> bool {
+fn mount_once(source: &CStr, at: &CStr, data: Option<&'static CStr>, watchdog: &mut Watchdog) -> bool {
     let flags = MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOSUID;
-    let child = sys::fork_and(|| match rustix::mount::mount(source, at, c"ext4", flags, faults::mount_data()) {
+    let data = faults::mount_data().or(data);
+    let child = sys::fork_and(|| match rustix::mount::mount(source, at, c"ext4", flags, data) {
         Ok(()) => 0,
         Err(error) => {
             warn!("{source:?} does not mount on {at:?}: {}", Why(error));
@@ -215,7 +258,8 @@ pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy, watchdog: bool) 
     let boot = Boot {
         choice,
         vars,
-        may_arm: boot::may_arm(&facts),
+        // The original's boot script says no version: the board does, by its kind of environment.
+        may_arm: if policy.known_board().is_some_and(Board::is_taken_over) { Ok(()) } else { boot::may_arm(&facts) },
         degraded: choice.is_degraded(),
         commit_delay_ms: u64::from(policy.commit_delay_s) * 1000,
     };

@@ -30,6 +30,8 @@ type Path = heapless::String<384>;
 const INCOMING: &str = "objects/.incoming";
 const NEW: &str = ".new-";
 const DEAD: &str = ".del-";
+/// The text of the original's loader.
+pub const LOADER_TEXT: &str = "uboot.txt";
 /// What `Name::Others` is not: folders of ours, what a loader may read, what belongs to the file system.
 const NOT_OTHERS: [&CStr; 4] = [c"objects", c"trails", c"boot", c"lost+found"];
 /// Folders that both volumes have.
@@ -39,15 +41,30 @@ const FOLDERS: [&str; 4] = ["objects", INCOMING, "trails", "trails/locals"];
 pub struct Volumes {
     storage: OwnedFd,
     boot: OwnedFd,
+    /// The second is a folder of the first, on a device that was taken over.
+    is_one: bool,
     syncs: u64,
 }
 
 impl Volumes {
     /// Opens both roots, and makes their folders where they are missing.
     pub fn open(storage: &str, boot: &str) -> Result<Self, Errno> {
-        let root = |path| fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let volumes = Self { storage: root(storage)?, boot: root(boot)?, syncs: 0 };
-        for root in [&volumes.storage, &volumes.boot] {
+        let volumes = Self { storage: root(storage)?, boot: root(boot)?, is_one: false, syncs: 0 };
+        volumes.make_folders()?;
+        Ok(volumes)
+    }
+
+    /// Opens a storage of the original, with what a loader reads in its folder `boot`, wherever that is seen.
+    pub fn open_taken(storage: &str, boot: &str) -> Result<Self, Errno> {
+        let volumes = Self { storage: root(storage)?, boot: root(boot)?, is_one: true, syncs: 0 };
+        volumes.make_folders()?;
+        Ok(volumes)
+    }
+
+    /// Makes what every volume with objects and revisions has.
+    fn make_folders(&self) -> Result<(), Errno> {
+        let both = [&self.storage, &self.boot];
+        for root in if self.is_one { &both[..1] } else { &both[..] } {
             let mut made = false;
             for folder in FOLDERS {
                 made |= make_folder(root.as_fd(), folder)?;
@@ -56,7 +73,7 @@ impl Volumes {
                 fs::syncfs(root)?;
             }
         }
-        Ok(volumes)
+        Ok(())
     }
 
     /// The journal's two slots: a file of the boot volume, as long as it will ever be.
@@ -133,6 +150,10 @@ impl Volumes {
 impl Disk for Volumes {
     fn step(&mut self, row: Row) {
         faults::step(row);
+    }
+
+    fn loader_reads(&self) -> Volume {
+        if self.is_one { Volume::Storage } else { Volume::Boot }
     }
 
     fn exists(&mut self, name: Name<'_>) -> Result<bool, Code> {
@@ -320,6 +341,7 @@ fn locate(name: Name<'_>) -> Result<(Volume, Path), Code> {
             (volume, write_trail(&mut path, stage, rev).and_then(|()| write!(path, "/{key}")))
         }
         Name::Last => (Volume::Boot, path.write_str("last")),
+        Name::LoaderText(stage) => (Volume::Boot, write!(path, "{}{LOADER_TEXT}", prefix(stage))),
         Name::Memory(owner, stage) => {
             let file = match owner {
                 Owner::Endpoint => "endpoint",
@@ -372,6 +394,11 @@ fn code(errno: Errno) -> Code {
         Errno::LOOP | Errno::XDEV => Code::StorageDamaged,
         _ => Code::StorageIo,
     }
+}
+
+/// The root of a volume.
+fn root(path: &str) -> Result<OwnedFd, Errno> {
+    fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {

@@ -1,7 +1,8 @@
 //! The device that holds the loader's environment, opened as the board says, as one `Region`.
 //!
 //! A block device or file counts its own bytes. Flash and volumes hold one copy on each device: copy 2 starts at
-//! `boards::env::SECOND`, which no device reaches.
+//! `boards::env::SECOND`, which no device reaches. So does, beside the text of a device that was taken over, the partition
+//! with its loader's mark. That text is a file of storage: `take_over` makes it one that can be overwritten in place.
 
 mod block;
 mod mtd;
@@ -11,12 +12,15 @@ pub use block::{ALIGN, BlockRegion};
 pub use mtd::{Chip, MtdChip, Nor};
 pub use ubi::Volume;
 
-use crate::faults;
+use crate::{
+    disk::{LOADER_TEXT, Volumes},
+    faults,
+};
 use boards::{
     Board, Env, Flash, Medium,
-    env::{Codec, SECOND, uboot::Copies},
+    env::{Codec, SECOND, uboot::Copies, uboot_txt},
 };
-use runtime::{fault::Code, port::Region, protocol::Row};
+use runtime::{fault::Code, limits::LOADER_TEXT_MAX, port::Region, protocol::Row, store::taken::adopt};
 
 /// The board's environment device.
 pub enum EnvRegion {
@@ -26,6 +30,8 @@ pub enum EnvRegion {
     Flash(Pair<Nor<MtdChip>>),
     /// UBI volumes, one for each copy.
     Ubi(Pair<Volume>),
+    /// A file of the boot file system, and the partition with the loader's mark.
+    Files(Pair<BlockRegion>),
 }
 
 /// Opens a board's environment. What it needs is allocated here, and nothing later.
@@ -47,9 +53,27 @@ pub fn open_on(board: &Board, device: &str) -> Result<Codec<'static, EnvRegion>,
         Env::Uboot { medium: Medium::Ubi { device: ubi, volumes }, .. } => {
             EnvRegion::Ubi(Pair::open(volumes, |name| Volume::find(ubi, name, half))?)
         }
-        Env::UbootTxt { .. } | Env::Grub { .. } | Env::UbootAb { .. } => return Err(Code::EnvUnsupported),
+        Env::UbootTxt { .. } => {
+            let first = BlockRegion::direct(&text_file()).map_err(|_| Code::StorageIo)?;
+            // Without the partition no mark is seen: it only explains.
+            EnvRegion::Files(Pair { first, second: BlockRegion::direct(device).ok() })
+        }
+        Env::Grub { .. } | Env::UbootAb { .. } => return Err(Code::EnvUnsupported),
     };
     board.open(region, room(board.env.work()))
+}
+
+/// Where the text of a device that was taken over is seen.
+fn text_file() -> String {
+    format!("/boot/{LOADER_TEXT}")
+}
+
+/// Makes the text of a device that was taken over one that a store can overwrite: `store::taken::adopt`. Before `open`,
+/// with both file systems mounted.
+pub fn take_over(storage: &str, boot: &str) -> Result<bool, Code> {
+    let mut volumes = Volumes::open_taken(storage, boot).map_err(|_| Code::StorageIo)?;
+    let mut text = Box::new([0; LOADER_TEXT_MAX]);
+    adopt(&mut volumes, &mut text, uboot_txt::adopt)
 }
 
 /// Memory that stays, on whole pages, so that the kernel can read past its cache right into it.
@@ -86,6 +110,26 @@ impl<D> Pair<D> {
 trait Holds {
     fn read(&mut self, at: u64, out: &mut [u8]) -> Result<(), Code>;
     fn write(&mut self, at: u64, data: &[u8]) -> Result<(), Code>;
+    fn length(&mut self) -> Option<u64> {
+        None
+    }
+}
+
+impl Holds for BlockRegion {
+    fn read(&mut self, at: u64, out: &mut [u8]) -> Result<(), Code> {
+        self.read_at(at, out)
+    }
+
+    fn write(&mut self, at: u64, data: &[u8]) -> Result<(), Code> {
+        self.write_at(at, data)?;
+        self.sync()?;
+        self.drop_cache(); // what is read next is what the medium holds
+        Ok(())
+    }
+
+    fn length(&mut self) -> Option<u64> {
+        Region::length(self)
+    }
 }
 
 impl<D: Holds> Region for Pair<D> {
@@ -102,6 +146,11 @@ impl<D: Holds> Region for Pair<D> {
     }
 
     fn drop_cache(&mut self) {}
+
+    /// Of the first: the second counts for itself.
+    fn length(&mut self) -> Option<u64> {
+        self.first.length()
+    }
 }
 
 impl EnvRegion {
@@ -110,6 +159,7 @@ impl EnvRegion {
             Self::Block(block) => block,
             Self::Flash(pair) => pair,
             Self::Ubi(pair) => pair,
+            Self::Files(pair) => pair,
         }
     }
 }

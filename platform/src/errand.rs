@@ -65,14 +65,14 @@ pub fn socket() -> Channel {
 }
 
 /// Which part of the binary this process is: `pvcontrol` if it is called by that name, nothing (PID 1) if it is called
-/// `init`, else its first argument. The kernel hands its first process every word of the command line that it does not
+/// `init`, or `pantavisor` as the original's boot script calls it, else its first argument. The kernel hands its first process every word of the command line that it does not
 /// know, and the loader puts there what an owner wrote: none of that may choose.
 pub fn word() -> String {
     let mut args = std::env::args();
     let program = args.next().unwrap_or_default();
     match program.rsplit('/').next() {
         Some("pvcontrol") => "pvcontrol".into(),
-        Some("init") => String::new(),
+        Some("init" | "pantavisor") => String::new(),
         _ => args.next().unwrap_or_default(),
     }
 }

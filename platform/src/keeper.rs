@@ -116,7 +116,9 @@ pub struct Keeper {
 impl Keeper {
     fn open() -> io::Result<Self> {
         let [storage, boot] = FOLDERS;
-        let volumes = Volumes::open(storage, boot)?;
+        // On a device that was taken over the second is a folder of the first (`boot::disks`).
+        let is_one = fs::stat(storage)?.st_dev == fs::stat(boot)?.st_dev;
+        let volumes = if is_one { Volumes::open_taken(storage, boot)? } else { Volumes::open(storage, boot)? };
         let journal = volumes.journal()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let incoming = fs::openat(CWD, INCOMING, flags, Mode::empty())?;

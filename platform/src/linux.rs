@@ -669,6 +669,7 @@ impl Linux {
         for desk in &mut self.desks {
             desk.end("the device goes down");
         }
+        self.env = None; // it may be a file, and keep its file system from being left without a journal to replay
         early::restart_now(how)
     }
 }

@@ -59,12 +59,46 @@ impl Mounted {
 
     /// Whether a path is on the boot image for a reader that does not replay the journal.
     fn loader_sees(&self, path: &str) -> bool {
-        let output = Command::new("debugfs")
-            .args(["-R", &format!("cat {path}")])
-            .arg(self.0.0.join("boot.img"))
-            .output()
-            .unwrap();
-        !output.stdout.is_empty()
+        !self.loader_reads("boot", path).is_empty()
+    }
+
+    /// What a reader that does not replay the journal finds there on an image; nothing if there is no such file.
+    fn loader_reads(&self, volume: &str, path: &str) -> Vec<u8> {
+        let request = format!("cat {path}");
+        let image = self.0.0.join(format!("{volume}.img"));
+        Command::new("debugfs").args(["-c", "-R", &request]).arg(image).output().unwrap().stdout
+    }
+
+    /// Storage as the original leaves it, its text this.
+    fn original(&self, text: &[u8]) -> PathBuf {
+        let storage = self.0.0.join("storage");
+        for folder in ["objects", "boot", "config", "trails/0/.pvr", "trails/0/.pv", "trails/0/bsp"] {
+            fs::create_dir_all(storage.join(folder)).unwrap();
+        }
+        fs::write(storage.join("boot/uboot.txt"), text).unwrap();
+        fs::write(storage.join("config/pantahub.config"), "PH_CREDS_ID=1").unwrap();
+        for (object, key, asset) in [(98, "kernel", "pv-kernel.img"), (99, "initrd", "pv-initrd.img")] {
+            let path = storage.join(format!("objects/{}", id(object)));
+            fs::write(&path, format!("content of {}", id(object))).unwrap();
+            fs::hard_link(&path, storage.join(format!("trails/0/bsp/{key}"))).unwrap();
+            fs::hard_link(&path, storage.join(format!("trails/0/.pv/{asset}"))).unwrap();
+        }
+        let state = format!(
+            r##"{{"#spec":"pantavisor-service-system@1","bsp/kernel":"{}","bsp/initrd":"{}","bsp/run.json":{{"linux":"kernel","initrd":"initrd"}}}}"##,
+            id(98),
+            id(99),
+        );
+        fs::write(storage.join("trails/0/bsp/run.json"), r#"{"linux":"kernel","initrd":"initrd"}"#).unwrap();
+        fs::write(storage.join("trails/0/.pvr/json"), state).unwrap();
+        storage
+    }
+
+    /// What `original` made, with its text made ours.
+    fn taken(&self) -> Volumes {
+        let path = |name: &str| self.0.0.join(name).to_str().unwrap().to_string();
+        let (storage, boot) = (path("storage"), path("storage/boot"));
+        platform::env::take_over(&storage, &boot).unwrap();
+        Volumes::open_taken(&storage, &boot).unwrap()
     }
 }
 
@@ -393,6 +427,90 @@ fn a_whole_update_on_ext4() {
     store::collect(&mut disk, &[], &mut scratch()).unwrap();
     assert_eq!(names(mounted.0.0.join("boot/trails/locals")), ["b"], "the one that `last` names stays");
     assert_eq!(names(mounted.0.0.join("boot/objects")).len(), 3);
+}
+
+/// The text that a store overwrites in place: one block, ours first, and seen by the loader; whatever a cut left.
+#[test]
+fn the_text_of_the_originals_loader_becomes_one_block() {
+    let ours = |text: &[u8]| [text, &vec![0; 4096 - text.len()]].concat();
+    let mut padded = b"pv_rev=0\0pv_try=1\0board=x\0\0".to_vec();
+    padded.resize(0x1_0000, 0);
+    let cases = [(&b"pv_rev=0\0\0"[..], &b"pv_rev=0\0\0"[..]), (&padded, b"pv_rev=0\0pv_try=1\0board=x\0\0")];
+    for (number, (text, expected)) in cases.into_iter().enumerate() {
+        let mounted = Mounted::new(&format!("text-{number}"));
+        let file = mounted.original(text).join("boot/uboot.txt");
+        let next = file.with_file_name(".new-uboot.txt");
+        fs::write(&next, "torn").unwrap();
+        mounted.taken();
+        assert_eq!(mounted.loader_reads("storage", "/boot/uboot.txt"), ours(expected));
+        assert!(!next.exists());
+        // It was exchanged, and the power went: the one of before is still there.
+        fs::write(&next, text).unwrap();
+        mounted.taken();
+        assert_eq!((fs::read(&file).unwrap(), next.exists()), (ours(expected), false));
+        // The original runs again, and pads it.
+        fs::write(&file, &padded).unwrap();
+        mounted.taken();
+        assert_eq!(mounted.loader_reads("storage", "/boot/uboot.txt").len(), 4096);
+    }
+    // What cannot be taken over stays as it is.
+    let mounted = Mounted::new("text-bad");
+    let long = [&b"pv_rev=0\0"[..], b"x=", &[b'y'; 600], b"\0\0"].concat();
+    let file = mounted.original(&long).join("boot/uboot.txt");
+    let path = |name: &str| mounted.0.0.join(name).to_str().unwrap().to_string();
+    let refused = |code| assert_eq!(platform::env::take_over(&path("storage"), &path("storage/boot")), Err(code));
+    refused(Code::EnvFull);
+    assert_eq!(fs::read(&file).unwrap(), long);
+    fs::write(&file, "pv_rex=0\0\0").unwrap();
+    refused(Code::EnvInvalid);
+    fs::remove_file(&file).unwrap();
+    refused(Code::EnvInvalid);
+    assert_eq!(names(mounted.0.0.join("storage/boot")), [""; 0]);
+}
+
+/// A whole update where the loader reads storage: its assets are names in the revision, seen by it once it was prepared.
+#[test]
+fn a_whole_update_on_a_storage_of_the_original() {
+    let mounted = Mounted::new("taken");
+    let storage = mounted.original(b"pv_rev=0\0\0");
+    let mut disk = mounted.taken();
+    let mut region = disk.journal().unwrap();
+    store::recover(&mut disk).unwrap();
+    arrive(&mounted.0, id(1));
+    stage(&mut disk, "locals/a", &state(1, 98), &[]).unwrap();
+    assert_eq!(
+        mounted.loader_reads("storage", "/trails/locals/a/.pv/pv-kernel.img"),
+        b"",
+        "else this test shows nothing"
+    );
+    store::prepare(&mut disk, &mut region, &armed("locals/a"), &mut scratch()).unwrap();
+    let sees = |rev: &str| {
+        for (asset, object) in [("pv-kernel.img", 98), ("pv-initrd.img", 99)] {
+            let found = mounted.loader_reads("storage", &format!("/trails/{rev}/.pv/{asset}"));
+            assert_eq!(found, format!("content of {}", id(object)).into_bytes(), "{rev} {asset}");
+        }
+    };
+    sees("locals/a");
+    assert_eq!(
+        names(storage.join("trails/locals/a/.pv")),
+        ["assets", "commitmsg", "progress", "pv-initrd.img", "pv-kernel.img"]
+    );
+    // One that the original left, and that the loader may be reading: named anew once, and then left alone.
+    for number in 0..2 {
+        let before = disk.syncs();
+        store::prepare(&mut disk, &mut region, &armed("0"), &mut scratch()).unwrap();
+        assert_eq!(disk.syncs() - before, if number == 0 { 3 } else { 2 });
+        sees("0");
+        assert_eq!(names(storage.join("trails/0/.pv")), ["assets", "pv-initrd.img", "pv-kernel.img"]);
+    }
+    let done = armed("locals/a").with(Phase::Done { cold_pending: false });
+    store::record(&mut disk, &mut region, &done, Some("{}")).unwrap();
+    store::collect(&mut disk, &[], &mut scratch()).unwrap();
+    assert_eq!(names(storage.join("trails")), ["0", "locals"]);
+    assert_eq!(names(storage.join("boot")), ["journal", "last", "uboot.txt"], "neither objects nor trails");
+    assert_eq!(fs::read_to_string(storage.join("config/pantahub.config")).unwrap(), "PH_CREDS_ID=1");
+    sees("0");
+    sees("locals/a");
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub const TRANSFER_PATIENCE_MS: u64 = 60_000;
 pub const TRANSFERS_MAX: usize = 4;
 /// What is kept for the endpoint: a key, its certificate and all tokens. One message between errands.
 pub const ENDPOINT_MEMORY_MAX: usize = 2048;
+/// The original's `uboot.txt`, bytes: what it writes is padded to this.
+pub const LOADER_TEXT_MAX: usize = 64 * 1024;
 /// A record of metadata, bytes: the largest value that the original takes, seven times. Two of them are buffers of one request.
 pub const METADATA_MAX: usize = 32 * 1024;
 /// A value of metadata. Reference: device-formats 6.2.

@@ -88,6 +88,8 @@ pub enum Name<'a> {
     /// Name of the last committed revision, read by the loader's default environment when both copies are bad.
     /// One sector, only ever overwritten in place.
     Last,
+    /// The text by which the loader of a device that was taken over decides. `New` while it is written.
+    LoaderText(Stage),
     /// What is kept for an errand, the endpoint's key among it: for root alone. `New` while it is written.
     Memory(Owner, Stage),
     /// A record of metadata. `New` while it is written.
@@ -102,6 +104,11 @@ pub trait Disk {
     /// The effects of this row come next. Nothing on a device: for those who watch.
     #[inline]
     fn step(&mut self, _row: Row) {}
+    /// The volume with the boot assets: `Storage` on a device that was taken over, whose `Boot` is a folder of it
+    /// without objects and revisions.
+    fn loader_reads(&self) -> Volume {
+        Volume::Boot
+    }
     /// Whether the name exists.
     fn exists(&mut self, name: Name<'_>) -> Result<bool, Code>;
     /// Reads a whole file; its length. `StorageDamaged` if it does not fit `out`, `RevisionUnknown` if it is not there.

@@ -49,6 +49,8 @@ pub enum Operation {
     Remember,
     /// Everything but the factory revision goes: `store::factory`, `update`.
     FactoryReset,
+    /// The loader's text becomes one that is overwritten in place: `store::taken::adopt`.
+    TakeOver,
 }
 
 /// One step.
@@ -234,6 +236,20 @@ steps! {
             => "As Z3, or as Z9.";
         SyncEnd = "Z9": "The boot volume is synced. The containers of the factory revision start."
             => "A device as it left the factory.";
+    }
+    TakeOver {
+        WriteText = "O1": "What the original's `uboot.txt` says is written to a new text beside it, one block long."
+            => "The text of before is in force; the other one is nobody's, and written over.";
+        SyncText = "O2": "The content of the new text is synced."
+            => "As O1.";
+        SyncView = "O3": "The file system's journal is written back: a loader that does not replay it would find the new text."
+            => "As O1, durable.";
+        SwapTexts = "O4": "The two texts change places."
+            => "The one or the other is in force; they say the same, and each is whole.";
+        SyncSwap = "O5": "The file system's journal is written back: the loader finds the new text."
+            => "The new text, which every store from now on overwrites in place.";
+        DropText = "O6": "The text of before is removed."
+            => "As O5; what is left is removed at the next start.";
     }
 }
 

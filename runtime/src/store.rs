@@ -34,6 +34,7 @@ use core::fmt::Write;
 pub mod factory;
 mod memory;
 pub mod metadata;
+pub mod taken;
 
 pub use memory::{recall, remember};
 
@@ -76,7 +77,7 @@ const BLOCK: u64 = 4096;
 /// Removes what an interrupted procedure left. Nothing of it was visible under a final name; no sync is needed.
 pub fn recover<D: Disk>(disk: &mut D) -> Result<(), Code> {
     disk.step(Row::Sweep);
-    for volume in [Volume::Storage, Volume::Boot] {
+    for &volume in volumes(disk) {
         for stage in [Stage::New, Stage::Dead] {
             while let Some(rev) = find_trail(disk, volume, stage, |_| true)? {
                 disk.remove(Name::Trail(volume, stage, rev))?;
@@ -167,6 +168,9 @@ fn expose<D: Disk, J: Region>(
     record: &Record,
     scratch: &mut Scratch<'_>,
 ) -> Result<(), Refusal> {
+    if disk.loader_reads() == Volume::Storage {
+        return taken::expose(disk, journal, rev, record, scratch);
+    }
     let text = read_state(disk, rev, scratch.state)?;
     let assets = State::read(text, scratch.spans)?.boot_assets()?;
     let [live, new] = [Stage::Live, Stage::New].map(|stage| Name::Trail(Volume::Boot, stage, rev));
@@ -251,7 +255,7 @@ pub fn collect<D: Disk>(disk: &mut D, keep: &[RevName], scratch: &mut Scratch<'_
     // Marks first: while a kept state cannot be read, nothing goes.
     let marks = mark(disk, kept, scratch)?;
     let mut bytes = 0;
-    for volume in [Volume::Storage, Volume::Boot] {
+    for &volume in volumes(disk) {
         // 1. Names of revisions.
         disk.step(Row::UnnameRevisions);
         let mut gone = false;
@@ -315,6 +319,14 @@ pub fn read_last<D: Disk>(disk: &mut D) -> Result<Option<RevName>, Code> {
         Ok(length) => Ok(parse_last(&sector[..length])),
         Err(Code::RevisionUnknown) => Ok(None),
         Err(code) => Err(code),
+    }
+}
+
+/// The volumes that hold objects and revisions.
+fn volumes<D: Disk>(disk: &D) -> &'static [Volume] {
+    match disk.loader_reads() {
+        Volume::Boot => &[Volume::Storage, Volume::Boot],
+        Volume::Storage => &[Volume::Storage],
     }
 }
 
@@ -405,7 +417,10 @@ fn build<D: Disk>(disk: &mut D, step: &Step<'_>, state: &State<'_>) -> Result<()
     if !step.message.is_empty() {
         disk.write(file(MESSAGE_FILE), step.message.as_bytes())?;
     }
-    Ok(())
+    match disk.loader_reads() {
+        Volume::Storage => taken::build(disk, step.rev, state, held),
+        Volume::Boot => Ok(()),
+    }
 }
 
 /// After a failed sync: nothing that came in may ever become durable, whatever a later sync says. The error is told
@@ -540,6 +555,3 @@ fn find_object<D: Disk>(disk: &mut D, dir: Dir, wanted: impl Fn(&ObjectId) -> bo
     })?;
     Ok(found)
 }
-
-#[cfg(test)]
-mod tests;

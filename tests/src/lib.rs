@@ -6,7 +6,8 @@
 //!
 //! Here the real thing is driven: `tour` the emulated device through the host's and the device's own tools, `loader_disk`
 //! the real boot loader, `record` and `replay` the writes of its disk, `developer` the commands of the book's developer page,
-//! `bad_input` what clients and containers do wrong, `bench` the measured rows; `mutation` judges what cargo-mutants left alive.
+//! `bad_input` what clients and containers do wrong, `bench` the measured rows, `takeover` a device of the original;
+//! `mutation` judges what cargo-mutants left alive.
 
 pub mod bad_input;
 pub mod bench;
@@ -16,4 +17,5 @@ pub mod mutation;
 pub mod record;
 pub mod replay;
 pub mod rollback;
+pub mod takeover;
 pub mod tour;

@@ -93,7 +93,7 @@ pub fn loader(board: &str) -> String {
 }
 
 /// Assembles a stub kernel into `out`.
-fn stub(folder: &Path, kernel: Kernel, out: &Path) {
+pub fn stub(folder: &Path, kernel: Kernel, out: &Path) {
     if kernel == Kernel::Junk {
         return fs::write(out, [0x55; 4096]).unwrap();
     }

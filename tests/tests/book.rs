@@ -107,5 +107,6 @@ fn title(operation: Operation) -> &'static str {
         Operation::Collect => "Collection",
         Operation::Remember => "What an errand keeps",
         Operation::FactoryReset => "Factory reset",
+        Operation::TakeOver => "Taking over the text of the original's loader",
     }
 }

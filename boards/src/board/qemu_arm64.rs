@@ -1,11 +1,15 @@
-//! QEMU's `virt` machine for arm64, 64 MB, with U-Boot built by `ci/u-boot`: three boards that differ in disk, kernel and watchdog.
+//! QEMU's `virt` machine for arm64, 64 MB, with U-Boot built by `ci/u-boot`: three boards that differ in disk, kernel and watchdog, and
+//! one as the original sets a device up.
 //!
 //! Each text of the environment is the boot script, the machine, the disk, and the watchdog where there is one; `ci/u-boot` puts
 //! the same together for what it compiles in.
 
 use crate::{
     Board, Disk, Env, Guarantee, Kernel, Medium, Place, Watchdog,
-    env::uboot::{Copies, Scheme},
+    env::{
+        uboot::{Copies, Scheme},
+        uboot_txt,
+    },
 };
 
 /// The texts of boards/uboot with these names, one after the other.
@@ -72,5 +76,24 @@ pub(crate) const SD: Board = Board {
         size: 0x4000,
     },
     env_text: texts!("script" "qemu-arm64" "sd" "watchdog"),
+    ..LAB
+};
+
+/// A device of the original, taken over: its partitions, its storage, its boot script. Kernel and watchdog of the lab.
+pub(crate) const TAKEN: Board = Board {
+    name: "qemu-arm64-taken",
+    about: "QEMU virt, arm64, one virtio disk as the original sets it up: storage with uboot.txt, and its boot script",
+    disk: Disk {
+        device: "/dev/vda",
+        env: Place { number: 1, device: "/dev/vda1" },
+        boot: Place { number: 2, device: "/dev/vda2" },
+        storage: Place { number: 2, device: "/dev/vda2" },
+    },
+    env: Env::UbootTxt { file: "uboot.txt", mark: "pv.env" },
+    guarantee: uboot_txt::GUARANTEE,
+    watchdog: Watchdog { armed_by_loader: false, ..LAB.watchdog },
+    // Both are the original's.
+    kernel_args: "",
+    env_text: "",
     ..LAB
 };

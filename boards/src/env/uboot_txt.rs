@@ -2,7 +2,7 @@
 //! we write, and the loader's mark `pv.env` on its FAT partition.
 //!
 //! The text is `key=value NUL key=value NUL … NUL`; the loader imports all of it, the original's own reader 1,024
-//! bytes. The original's boot script reads the text, then the mark, and decides:
+//! bytes. The mark is what U-Boot exports unless it is told otherwise: `pv_trying=REV` and a newline. The original's boot script reads the text, then the mark, and decides:
 //! * no `pv_try`: it boots `pv_rev`.
 //! * `pv_try`, and the mark's `pv_trying` is another one or none: it stores `pv_trying=<pv_try>` and boots `pv_try`.
 //! * `pv_try`, and `pv_trying` is the same: that try has failed. It clears the mark and boots `pv_rev`.
@@ -21,8 +21,8 @@
 //! cannot count at all; then only our own count bounds the tries, and a candidate that never reaches us is tried for
 //! ever.
 //!
-//! What it does not do: it never makes the text longer. A text shorter than a sector is written anew once, by whoever
-//! takes the device over ([`adopt`]), before anything is armed. A text that is raw flash, erased to be written, is not
+//! What it does not do: it never makes the text longer. A text that is not of the size of ours is written anew once, by
+//! whoever takes the device over ([`adopt`], `runtime::store::taken`), before anything is armed. A text that is raw flash, erased to be written, is not
 //! for this codec.
 
 use super::{
@@ -42,6 +42,8 @@ pub const GUARANTEE: Guarantee =
 /// On a device whose loader cannot store its mark.
 pub const GUARANTEE_WITHOUT_MARK: Guarantee = Guarantee { tries: 0, ..GUARANTEE };
 
+/// Bytes of a text that we made: a block, so that all of it is written and can be read past the cache.
+pub const SIZE: usize = 4096;
 /// Bytes of the text that are looked at: what the original's reader takes in.
 const WINDOW: usize = 1024;
 /// Variables that a store sets, deletes or drops.
@@ -105,7 +107,9 @@ impl<R: Region> UbootTxt<R> {
         let mut bytes = [0; SECTOR];
         let bytes = &mut bytes[..mark.length as usize];
         read(&mut self.region, mark.at, bytes)?;
-        Ok(revision(bytes, "pv_trying"))
+        // Exported as text: a line, where our text has a string.
+        let line = bytes.split(|byte| matches!(byte, 0 | b'\n')).find_map(|line| line.strip_prefix(b"pv_trying="));
+        Ok(line.and_then(|rev| RevName::parse(core::str::from_utf8(rev).ok()?).ok()))
     }
 
     /// Makes the loader try `candidate` although it has tried one of that name before.
@@ -168,8 +172,8 @@ fn compose(old: &[u8], vars: &BootVars) -> Result<[u8; SECTOR], Code> {
     out.finish(0, 1)
 }
 
-/// The first sector of a new text with what a text of any size holds, for one that is too short to be overwritten in
-/// place. `EnvInvalid` if it names no revision, `EnvFull` if it does not fit.
+/// The first sector of a new text, which is [`SIZE`] long, with what a text of another size holds. `EnvInvalid` if it names
+/// no revision, `EnvFull` if it does not fit.
 pub fn adopt(old: &[u8]) -> Result<[u8; SECTOR], Code> {
     compose(old, &decision(old)?)
 }

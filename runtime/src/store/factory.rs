@@ -13,7 +13,7 @@
 //! goals is a reason for a factory reset, and a trial beside that data would fail of it. It does not hash: whoever calls
 //! `intend` compares `boot_files` with what they must be, before the store.
 
-use super::{Scratch, collect, expose, last_text, named, read_state, verify};
+use super::{Scratch, collect, expose, last_text, named, read_state, taken, verify};
 use crate::{
     fault::Refusal,
     id::{ObjectId, RevName},
@@ -42,8 +42,11 @@ pub fn boot_files<D: Disk>(
 ) -> Result<heapless::Vec<(Name<'static>, ObjectId), 3>, Refusal> {
     let text = read_state(disk, RevName::factory(), scratch.state)?;
     let assets = State::read(text, scratch.spans)?.boot_assets()?;
-    let file = |(name, id)| (Name::File(Volume::Boot, Stage::Live, RevName::factory(), name), id);
-    Ok(named(&assets).map(file).collect())
+    let file = |volume, key| Name::File(volume, Stage::Live, RevName::factory(), key);
+    Ok(match disk.loader_reads() {
+        Volume::Boot => named(&assets).map(|(name, id)| (file(Volume::Boot, name), id)).collect(),
+        Volume::Storage => taken::named(&assets).map(|(key, _, id)| (file(Volume::Storage, key), id)).collect(),
+    })
 }
 
 /// Removes everything but the factory revision, then writes the record that ends the factory reset. Both copies of the

@@ -19,6 +19,9 @@ const FREE_ORDER: &str = "P3 syncs both, and nobody looks at either before P4";
 const DECIDED_AGAIN: &str =
     "after a cut between the two the next boot decides the same; first, so that no container can get in its way";
 
+const INODES: &str =
+    "the simulator's loader finds an inode as soon as it is durable; on ext4 only this writes it where a loader looks";
+
 /// Row by row.
 pub const FATES: &[(Row, [Fate; 3])] = &[
     (Row::Arrive, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 1)]),
@@ -89,4 +92,10 @@ pub const FATES: &[(Row, [Fate; 3])] = &[
     (Row::SyncCleared, [Killed(Clear, 4), Killed(Clear, 4), Killed(Clear, 4)]),
     (Row::WriteEnd, [Killed(Clear, 4), Killed(Clear, 4), Killed(Clear, 4)]),
     (Row::SyncEnd, [Killed(Clear, 4), Meaningless(NO_NEXT), Killed(Clear, 4)]),
+    (Row::WriteText, [Killed(TakeOver, 0), Killed(TakeOver, 0), Killed(TakeOver, 1)]),
+    (Row::SyncText, [Killed(TakeOver, 1), Harmless(INODES), Killed(TakeOver, 1)]),
+    (Row::SyncView, [Harmless(INODES), Harmless(INODES), Harmless(INODES)]),
+    (Row::SwapTexts, [Killed(TakeOver, 4), Killed(TakeOver, 4), Killed(TakeOver, 4)]),
+    (Row::SyncSwap, [Killed(TakeOver, 4), Killed(TakeOver, 4), Killed(TakeOver, 4)]),
+    (Row::DropText, [Harmless(SWEPT), Meaningless(NO_NEXT), Harmless(SWEPT)]),
 ];

@@ -372,6 +372,11 @@ impl Hardware {
         self.loader_content(&(Folder::Root, Label::Last))
     }
 
+    /// The text of a device that was taken over as its loader reads it.
+    pub fn loader_text(&self) -> Option<&[u8]> {
+        self.loader_content(&(Folder::Root, Label::LoaderText(Stage::Live)))
+    }
+
     fn loader_content(&self, entry: &Entry) -> Option<&[u8]> {
         let inode = self.boot.loader.get(entry)?;
         self.boot.is_named(*inode).then(|| &*self.boot.inodes[*inode as usize].durable)

@@ -11,7 +11,10 @@ use crate::{
     rows::Found,
     saboteur::{Door, DoorRegion, How},
 };
-use boards::env::uboot::{self, Copies, Layout, Scheme, Uboot};
+use boards::env::{
+    uboot::{self, Copies, Layout, Scheme, Uboot},
+    uboot_txt,
+};
 use runtime::{
     boot::{self, Facts, Mode},
     fault::{Code, Refusal},
@@ -382,6 +385,43 @@ pub(super) fn memory(mutant: Option<Mutant>) -> Found {
         if done { Ok(()) } else { broken(0, "the next wish is not fulfilled") }
     };
     cut_in(&fresh, mutant, |door| store::remember(&mut door.clone(), Owner::Endpoint, &new), judge)
+}
+
+/// The text of a device that is taken over: at every instant its loader finds the one of before or the new one, each whole,
+/// and the new one once that was told. The next start ends what a cut left.
+pub(super) fn take_over(mutant: Option<Mutant>) -> Found {
+    let mut old = b"pv_rev=5\0pv_try=locals/a\0x=y\0".to_vec();
+    old.resize(1024, 0);
+    let mut new = uboot_txt::adopt(&old).expect("it fits").to_vec();
+    new.resize(store::taken::TEXT_SIZE, 0);
+    let bench = Bench::new(Hardware::new(4096));
+    bench.clone().write(Name::LoaderText(Stage::Live), &old).expect("healthy media");
+    let fresh = bench.with(|hardware| {
+        hardware.settle();
+        hardware.clone()
+    });
+    let mut text = Box::new([0; limits::LOADER_TEXT_MAX]);
+    let seen = |bench: &Bench| bench.with(|hardware| hardware.loader_text().map(<[u8]>::to_vec));
+    let judge = |bench: &Bench, told: Result<(), Code>| {
+        match (seen(bench), told) {
+            (Some(text), _) if text == new => {}
+            (Some(text), Err(_)) if text == old => {}
+            (Some(text), Ok(())) if text == old => return broken(4, "it was told to be new, and is not"),
+            (text, _) => return broken(1, format!("the loader finds {} bytes", text.map_or(0, |text| text.len()))),
+        }
+        bench.with(|hardware| hardware.mount());
+        if seen(bench).is_none_or(|text| text != old && text != new) {
+            return broken(1, "what is in force after the next start is torn");
+        }
+        let mut room = Box::new([0; limits::LOADER_TEXT_MAX]);
+        let again = store::taken::adopt(&mut bench.clone(), &mut room, uboot_txt::adopt);
+        match (again, seen(bench), bench.clone().exists(Name::LoaderText(Stage::New))) {
+            (Ok(_), Some(text), Ok(false)) if text == new => Ok(()),
+            other => broken(0, format!("the next start does not end it: {:?}, left: {:?}", other.0, other.2)),
+        }
+    };
+    let procedure = |door: &Door| store::taken::adopt(&mut door.clone(), &mut text, uboot_txt::adopt).map(drop);
+    cut_in(&fresh, mutant, procedure, judge)
 }
 
 /// Stores, one after the other. After a cut the decision of before or the new one is in force; the new one once that was

@@ -14,7 +14,7 @@ use crate::{
     r#gen::Gen,
     laws::Broken,
     medium::Mutant,
-    procedures::{clear, collect, memory, prepare_again, record, replace, reset, stores},
+    procedures::{clear, collect, memory, prepare_again, record, replace, reset, stores, take_over},
     saboteur::{How, Mark, disorder},
     suite::{four_updates, one},
 };
@@ -56,6 +56,8 @@ pub enum Hunt {
     Reset,
     /// A cut, while something is kept for the endpoint.
     Memory,
+    /// A cut, while the text of the original's loader becomes ours.
+    TakeOver,
     /// A cut, or a sync that lies, in one store with incremental (U-Boot on disks) or boolean flags (NOR flash).
     Store(Scheme),
 }
@@ -68,6 +70,7 @@ pub const HUNTS: &[Hunt] = &[
     Hunt::Reset,
     Hunt::Clear,
     Hunt::Memory,
+    Hunt::TakeOver,
     Hunt::Store(Scheme::Incremental),
     Hunt::Store(Scheme::Boolean),
     Hunt::Replace,
@@ -113,6 +116,7 @@ pub fn hunt(hunt: Hunt, mutant: Option<(How, Row)>, states_max: u64) -> Found {
         Hunt::Reset => reset(mutant),
         Hunt::Clear => clear(mutant),
         Hunt::Memory => memory(mutant),
+        Hunt::TakeOver => take_over(mutant),
         Hunt::Store(scheme) => stores(mutant, scheme),
     }
 }

@@ -256,6 +256,7 @@ fn lasting(name: Name<'_>) -> Name<'static> {
         Name::AllIncoming(volume) => Name::AllIncoming(volume),
         Name::Trail(volume, stage, rev) => Name::Trail(volume, stage, rev),
         Name::Last => Name::Last,
+        Name::LoaderText(stage) => Name::LoaderText(stage),
         Name::Others => Name::Others,
         Name::Memory(owner, stage) => Name::Memory(owner, stage),
         Name::Metadata(subject, stage) => Name::Metadata(subject, stage),

@@ -98,8 +98,12 @@ impl Disk {
         }
     }
 
-    /// All copies of the environment, raw: equal bytes mean that nobody stored anything.
+    /// All copies of the environment, raw: equal bytes mean that nobody stored anything. Of a device that was taken over the
+    /// loader's text, as a loader finds it, which replays no journal.
     pub fn env_bytes(&self) -> Outcome<Vec<u8>> {
+        if let boards::Env::UbootTxt { file, .. } = self.board.env {
+            return self.as_the_loader_reads(&format!("/boot/{file}"));
+        }
         let (layout, mut region) = self.layout()?;
         let mut all = Vec::new();
         for offset in layout.offsets() {
@@ -110,8 +114,28 @@ impl Disk {
         Ok(all)
     }
 
+    /// A file of the boot partition, without its journal replayed. Like a loader, it looks at no bitmap, of which those of a
+    /// running device need not agree with their checksums.
+    pub fn as_the_loader_reads(&self, file: &str) -> Outcome<Vec<u8>> {
+        let copy = self.image.with_extension("loader");
+        let _ = std::fs::remove_file(&copy);
+        let request = format!("dump {file} {}", copy.display());
+        let image = format!("{}?offset={}", self.image.display(), self.boot.start);
+        let output = Command::new("debugfs").args(["-c", "-R", &request, &image]).stdin(Stdio::null()).output()?;
+        std::fs::read(&copy).map_err(|_| format!("{file}: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
+    }
+
     /// The variables of the copy that the loader would select.
     pub fn env(&self) -> Outcome<Env> {
+        if self.board.is_taken_over() {
+            let list = self.env_bytes()?;
+            let text = |name: &str| {
+                uboot::value(&list, name).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+            };
+            let candidate = text("pv_try");
+            let armed = !candidate.is_empty();
+            return Ok(Env { rev: text("pv_rev"), candidate, prev: text("pv_prev"), armed, bootcount: 0 });
+        }
         let (layout, _) = self.layout()?;
         let all = self.env_bytes()?;
         let copies: Vec<&[u8]> = all.chunks(layout.size).collect();
@@ -182,6 +206,9 @@ impl Disk {
 
     /// The journal's bytes: equal bytes mean that nobody recorded anything.
     pub fn journal_bytes(&self, scratch: &Path) -> Outcome<Vec<u8>> {
+        if self.board.is_taken_over() {
+            return self.as_the_loader_reads("/boot/journal");
+        }
         let copy = scratch.join("journal");
         let image = format!("{}?offset={}", self.image.display(), self.boot.start);
         debugfs(Path::new(&image), &scratch.join("journal.commands"), &format!("dump /journal {}\n", copy.display()))?;

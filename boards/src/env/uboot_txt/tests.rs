@@ -181,6 +181,22 @@ fn errors_of_the_medium_are_reported() {
     }
 }
 
+/// U-Boot exports lines unless it is told otherwise.
+#[test]
+fn the_mark_is_a_line_or_a_string() {
+    for mark in [&b"pv_trying=2\n\0"[..], b"x=y\npv_trying=2\n\0", b"pv_trying=2\0\0", b"pv_trying=2"] {
+        let mut medium = medium(&initial(&vars("1", Some("2"), None)).unwrap(), mark);
+        assert_eq!(open(&mut medium).load().unwrap().bootcount, 1, "{mark:?}");
+        open(&mut medium).store(&vars("1", None, None)).unwrap();
+        medium.forget();
+        open(&mut medium).store(&vars("1", Some("2"), None)).unwrap();
+        assert_eq!(medium.counts(), (2, 2), "the mark is cleared first: {mark:?}");
+        assert_eq!(open(&mut medium).load().unwrap().bootcount, 0);
+    }
+    let mut medium = medium(&initial(&vars("1", Some("2"), None)).unwrap(), b"pv_tryingx=2\n\0");
+    assert_eq!(open(&mut medium).load().unwrap().bootcount, 0);
+}
+
 #[test]
 fn a_candidate_of_a_name_that_was_tried_before_is_tried_again() {
     let mut medium = medium(&initial(&vars("1", None, None)).unwrap(), b"pv_trying=2\0");

@@ -58,7 +58,7 @@ fn volume_of(name: Name<'_>) -> Volume {
         | Name::AllIncoming(volume)
         | Name::Trail(volume, ..)
         | Name::File(volume, ..) => volume,
-        Name::Last => Volume::Boot,
+        Name::Last | Name::LoaderText(_) => Volume::Boot,
         Name::Memory(..) | Name::Metadata(..) | Name::Others => Volume::Storage,
     }
 }

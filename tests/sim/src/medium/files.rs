@@ -63,6 +63,7 @@ pub(super) enum Folder {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Label {
     Last,
+    LoaderText(Stage),
     Memory(Owner, Stage),
     Metadata(Subject, Stage),
     Object(ObjectId),
@@ -133,6 +134,7 @@ impl Files {
             Name::Trail(_, stage, rev) => (Folder::Trails, Label::Trail(stage, rev)),
             Name::File(_, stage, rev, key) => (self.folder_of(stage, rev)?, Label::Key(key.into())),
             Name::Last => (Folder::Root, Label::Last),
+            Name::LoaderText(stage) => (Folder::Root, Label::LoaderText(stage)),
             Name::Memory(owner, stage) => (Folder::Root, Label::Memory(owner, stage)),
             Name::Metadata(subject, stage) => (Folder::Root, Label::Metadata(subject, stage)),
             Name::Others => unreachable!("many names"),
@@ -440,6 +442,7 @@ impl Label {
             Label::Trail(stage, rev) => (3u8, *stage as u8, rev.as_str()).hash(hasher),
             Label::Key(key) => (4u8, key).hash(hasher),
             Label::Metadata(subject, stage) => (5u8, *subject as u8, *stage as u8).hash(hasher),
+            Label::LoaderText(stage) => (6u8, *stage as u8).hash(hasher),
         }
     }
 }

@@ -98,6 +98,13 @@ const MACHINES: &[Machine] = &[
         arguments: &[VIRT, SCREENLESS, VIRTIO_DISK, VIRTIO_NET, VIRTIO_CONSOLE, LOG, I6300ESB],
     },
     Machine {
+        board: "qemu-arm64-taken",
+        program: "qemu-system-aarch64",
+        memory: 64,
+        sd_card: false,
+        arguments: &[VIRT, SCREENLESS, VIRTIO_DISK, VIRTIO_NET, VIRTIO_CONSOLE, LOG, I6300ESB],
+    },
+    Machine {
         board: "qemu-arm64-sd",
         program: "qemu-system-aarch64",
         memory: 64,

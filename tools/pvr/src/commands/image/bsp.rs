@@ -1,7 +1,8 @@
 //! `pvr image bsp`.
 //!
 //! The initramfs holds nothing but our binary as `/init`, empty mount points, the device policy and the kernel
-//! modules in a flat, ordered list. Equal input gives equal bytes.
+//! modules in a flat, ordered list; for a device that is taken over also the name by which its loader starts the first
+//! process. Equal input gives equal bytes.
 
 use crate::{
     commands::Context,
@@ -33,6 +34,7 @@ use std::{
       --policy PV_UPDATER_COMMIT_DELAY=5 --module dm_verity
   pvr image bsp --board qemu-arm64 --switchback switchback-full --kernel Image --modules lib/modules/6.12.1 --endpoint
   pvr image bsp --board qemu-arm64-lab --switchback switchback --kernel Image
+  pvr image bsp --board qemu-arm64-taken --switchback switchback --kernel Image
   pvr image bsp --board imx --switchback switchback --kernel zImage --fdt imx6q-sabrelite.dtb --modules lib/modules/6.1")]
 pub(in crate::commands) struct Args {
     /// The board that will boot it
@@ -85,6 +87,9 @@ const MODULES: &[&str] = &[
 const FOLDERS: &[&str] =
     &["boot", "dev", "etc", "lib", "lib/modules", "mnt", "proc", "root", "run", "storage", "sys", "tmp"];
 
+/// What the original's boot script tells the kernel to start.
+const ORIGINAL: &str = "usr/bin/pantavisor";
+
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let repo = Repo::open()?;
     let board = super::board(&args.board)?;
@@ -98,7 +103,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         return Err(Error::input(format!("{} is not a Linux program", args.switchback.display())));
     }
     serves_somebody(&policy, &init)?;
-    let initrd = initrd(&init, &policy, &modules);
+    let initrd = initrd(board, &init, &policy, &modules);
     let bsp = repo.root().join("bsp");
     files::create_dir(&bsp)?;
     files::write_atomic(&bsp.join("kernel.img"), 0o644, &kernel)?;
@@ -217,9 +222,13 @@ fn serves_somebody(policy: &BTreeMap<String, String>, init: &[u8]) -> Result<()>
     Ok(())
 }
 
-fn initrd(init: &[u8], policy: &BTreeMap<String, String>, modules: &[Module]) -> Vec<u8> {
+fn initrd(board: &Board, init: &[u8], policy: &BTreeMap<String, String>, modules: &[Module]) -> Vec<u8> {
     let mut archive = Archive::default();
     FOLDERS.iter().for_each(|dir| archive.dir(dir));
+    if board.is_taken_over() {
+        ["usr", "usr/bin"].iter().for_each(|dir| archive.dir(dir));
+        archive.link(ORIGINAL, "/init");
+    }
     let config: String = policy.iter().map(|(k, v)| format!("{k}={v}\n")).collect();
     archive.file("etc/pantavisor.config", 0o644, config.as_bytes());
     let list: String = modules.iter().map(|m| format!("{}\n", m.file)).collect();
