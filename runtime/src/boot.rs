@@ -467,6 +467,35 @@ mod tests {
     }
 
     #[test]
+    fn a_factory_reset_goes_on_where_its_store_was_made_and_is_forgotten_elsewhere() {
+        let plain = record("2", Kind::Reboot, Phase::Done { cold_pending: false });
+        let asked = plain.map(|record| Record { factory_reset: true, ..record });
+        let on_trial = |name| Facts { candidate: Some(rev("2")), ..booted(name) };
+        for (env, facts, goes_on) in [
+            ("0 - -", booted("0"), true),
+            ("0 - 1", booted("0"), true),
+            ("0 - -", booted("-"), true), // whoever knows no loader's word runs what is committed
+            ("0 - -", booted("1"), false),
+            ("0 2 -", on_trial("0"), false),
+            ("1 - 0", booted("1"), false),
+            ("1 - 0", booted("0"), false),
+            ("bad", booted("0"), true),
+            ("bad", booted("1"), false),
+            ("bad", booted("-"), false),
+            ("bad", on_trial("0"), false),
+            ("bad", on_trial("-"), false),
+        ] {
+            let choice = choose(loaded(env), &facts, asked);
+            let without = choose(loaded(env), &facts, plain);
+            assert_ne!(without.mode, Mode::FactoryReset, "nobody asked");
+            let store = Some(factory_alone());
+            let begun = Choice { run: rev("0"), mode: Mode::FactoryReset, record: asked, write: false, store };
+            // That it is forgotten is written down.
+            assert_eq!(choice, if goes_on { begun } else { Choice { write: true, ..without } }, "{env} {facts:?}");
+        }
+    }
+
+    #[test]
     fn an_environment_that_only_we_cannot_read_is_left_to_the_loader() {
         let journal = record("2", Kind::Reboot, Phase::Armed);
         for (name, mode) in [("2", Mode::Abandon), ("1", Mode::Steady)] {

@@ -555,3 +555,6 @@ fn find_object<D: Disk>(disk: &mut D, dir: Dir, wanted: impl Fn(&ObjectId) -> bo
     })?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

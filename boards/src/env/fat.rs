@@ -324,3 +324,6 @@ fn contiguous<R: Region>(disk: &mut Sectors<'_, R>, geometry: &Geometry, file: F
     }
     Ok(offset)
 }
+
+#[cfg(test)]
+pub(super) mod tests;

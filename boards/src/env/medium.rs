@@ -25,6 +25,8 @@ pub(super) struct Medium {
     pub(super) broken: Vec<u64>,
     /// Writes are acknowledged and forgotten.
     pub(super) lies: bool,
+    /// Only those at these offsets are.
+    pub(super) lost: Vec<u64>,
     /// So many syncs fail; what was written stays readable.
     pub(super) sync_fails: u32,
     before: Vec<u8>,
@@ -33,7 +35,15 @@ pub(super) struct Medium {
 impl Medium {
     pub(super) fn new(bytes: &[u8]) -> Self {
         let bytes = bytes.to_vec();
-        Self { before: bytes.clone(), bytes, done: Vec::new(), broken: Vec::new(), lies: false, sync_fails: 0 }
+        Self {
+            before: bytes.clone(),
+            bytes,
+            done: Vec::new(),
+            broken: Vec::new(),
+            lies: false,
+            lost: Vec::new(),
+            sync_fails: 0,
+        }
     }
 
     /// What is there now is where the next recording begins.
@@ -105,7 +115,7 @@ impl Region for &mut Medium {
             return Err(Code::StorageIo);
         }
         assert!(offset as usize + data.len() <= self.bytes.len(), "a write beyond the file would change its length");
-        if !self.lies {
+        if !self.lies && !self.lost.contains(&offset) {
             self.bytes[offset as usize..][..data.len()].copy_from_slice(data);
             self.done.push(Done::Write(offset, data.to_vec()));
         }

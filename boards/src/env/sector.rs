@@ -101,3 +101,21 @@ impl Room {
         Ok(self.bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::medium::Medium;
+
+    #[test]
+    fn what_is_overwritten_lies_in_one_sector() {
+        for (at, length, lies) in
+            [(0, 512, true), (512, 512, true), (500, 12, true), (0, 513, false), (500, 13, false), (511, 2, false)]
+        {
+            let mut medium = Medium::new(&[0; 2048]);
+            let done = overwrite(&mut &mut medium, at, &vec![7; length]);
+            assert_eq!(done, if lies { Ok(()) } else { Err(Code::EnvLayout) }, "{length} at {at}");
+            assert_eq!(medium.counts(), if lies { (1, 1) } else { (0, 0) });
+        }
+    }
+}

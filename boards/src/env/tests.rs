@@ -1,7 +1,12 @@
-//! Where a board's description puts the copies.
+//! Where a board's description puts the copies, and what is opened there.
 
-use super::{uboot::Scheme, *};
+use super::{
+    fat::tests::{Fat, SMALL},
+    uboot::Scheme,
+    *,
+};
 use crate::Flash;
+use runtime::id::RevName;
 
 /// A region of which only the length matters.
 struct Sized(Option<u64>);
@@ -81,4 +86,64 @@ fn what_a_board_says_of_its_medium_can_be() {
         }
         assert_eq!(board.env.work(), 2 * size as usize);
     }
+}
+
+/// Any kind of environment that a board opens is read, stored and rebuilt where its description says.
+#[test]
+fn what_a_board_opens_is_its_environment() {
+    let [one, two] = ["1", "2"].map(|name| RevName::parse(name).unwrap());
+    let settled = BootVars { committed: one, candidate: None, previous: None };
+    let armed = BootVars { candidate: Some(two), ..settled };
+    let raw = board(Medium::Raw(Copies::Redundant([0x8000, 0x3_0000], Scheme::Incremental)));
+    let rpi = *crate::find("rpi").unwrap();
+    let Env::Tryboot { partitions, .. } = rpi.env else { panic!("{:?}", rpi.env) };
+    let mut fat = Fat::new(SMALL);
+    fat.add(b"AUTOBOOTTXT", 10, tryboot::SIZE as u32);
+    let mut disk = fat.image();
+    // A file of which only the partitions are understood.
+    let file = tryboot::initial(partitions, &settled).unwrap();
+    let text = String::from_utf8(file.to_vec()).unwrap().replace("pv_rev=1", "pv_rev=?");
+    let at = disk.len() - 5000 * 2048 + 8 * 2048;
+    disk[at..at + text.len()].copy_from_slice(text.as_bytes());
+    for (board, bytes) in [(raw, vec![0; 0x4_0000]), (rpi, disk)] {
+        let mut region = medium::Medium::new(&bytes);
+        let mut work = vec![0; board.env.work()];
+        let mut env = board.open(&mut region, &mut work).unwrap();
+        assert_eq!(env.load(), Err(Code::EnvInvalid), "{}", board.name);
+        assert_eq!(env.rebuild(&settled), Ok(()), "{}", board.name);
+        assert_eq!(env.load().unwrap().vars, settled);
+        assert_eq!(env.store(&armed), Ok(()));
+        assert_eq!(env.load().unwrap().vars, armed);
+    }
+}
+
+#[test]
+fn kinds_have_their_words_and_their_number_of_copies() {
+    let flash = Flash { device: "/dev/mtd0", offset: 0, erase: 0x1_0000 };
+    let volumes = |volumes| Medium::Ubi { device: "/dev/ubi0", volumes };
+    let two = Scheme::Incremental;
+    let media = [
+        (Medium::Fat(Copies::Single("a")), "uboot in FAT files", 1),
+        (Medium::Fat(Copies::Redundant(["a", "b"], two)), "uboot in FAT files", 2),
+        (Medium::Raw(Copies::Single(0)), "uboot at offsets", 1),
+        (Medium::Raw(Copies::Redundant([0, 1], two)), "uboot at offsets", 2),
+        (Medium::Mtd(Copies::Single(flash)), "uboot in flash", 1),
+        (Medium::Mtd(Copies::Redundant([flash; 2], two)), "uboot in flash", 2),
+        (volumes(Copies::Single("a")), "uboot in UBI volumes", 1),
+        (volumes(Copies::Redundant(["a", "b"], two)), "uboot in UBI volumes", 2),
+    ];
+    for (medium, word, copies) in media {
+        let env = Env::Uboot { medium, size: SIZE };
+        assert_eq!((env.kind(), env.copies(), env.work()), (word, copies, 2 * SIZE as usize));
+        let slots = Env::UbootAb { slots: ["a", "b"], medium, size: SIZE };
+        assert_eq!((slots.kind(), slots.copies(), slots.work()), ("uboot-ab", copies, 0));
+    }
+    for (env, word) in [
+        (Env::UbootTxt { file: "uboot.txt", mark: "try" }, "uboot.txt"),
+        (Env::Grub { file: "grubenv" }, "grub"),
+        (Env::Tryboot { file: "autoboot.txt", partitions: [2, 3] }, "tryboot"),
+    ] {
+        assert_eq!((env.kind(), env.copies(), env.work()), (word, 1, 0));
+    }
+    assert_eq!(SECOND, 0x100_0000_0000, "no flash reaches it");
 }

@@ -150,6 +150,9 @@ fn lines_of_others_are_kept_and_unknown_filters_are_refused() {
         ("# pv_rev=4", "pv_rev"),
         ("[tryboot]", "[none]"),
         ("# pv_rev=4", "# pv_rev=4\n[all]\nboot_partition=2"),
+        ("# pv_rev=4", "# pv_rev=4\n[gpio4=1]"),
+        // only the flag's section says that the flag chooses a partition
+        ("tryboot_a_b=1\nboot_partition=2\n[tryboot]\n", "boot_partition=2\n[tryboot]\ntryboot_a_b=1\n"),
     ] {
         assert_eq!(load(&good.replacen(from, to, 1)), Err(Code::EnvInvalid), "{from} {to}");
     }

@@ -355,6 +355,32 @@ fn after_a_failed_sync_the_same_copy_is_written_again() {
     }
 }
 
+/// The copy that was written is all that is left then, whether or not the medium has it.
+#[test]
+fn a_copy_that_may_not_be_on_the_medium_is_in_use_when_the_other_is_damaged() {
+    let old = copy(&[b"x=y", b"pv_rev=1"], 1);
+    let mut memory = Memory::with([&old, &spoiled(old)]);
+    memory.sync_fails = 1;
+    env(&mut memory, Scheme::Incremental, |env| {
+        assert_eq!(env.store(&vars("1", Some("2"), None)), Err(Code::EnvStoreFailed));
+        env.region.bytes[..SIZE].fill(0);
+        assert_eq!(env.store(&vars("2", None, Some("1"))), Ok(()));
+    });
+    assert_eq!(entries(&memory.bytes)[0], "x=y");
+    assert_eq!(env(&mut memory, Scheme::Incremental, |env| env.load()).unwrap().vars, vars("2", None, Some("1")));
+}
+
+/// What a new image holds: the loader takes the first copy, and either scheme reads the second one as the older.
+#[test]
+fn new_copies_have_the_flags_that_put_the_first_in_force() {
+    assert_eq!(Copies::Single(0).fresh_flags(), [None; 2]);
+    for scheme in [Scheme::Incremental, Scheme::Boolean] {
+        let flags = Copies::Redundant([0, 1], scheme).fresh_flags();
+        assert_eq!(flags, [Some(1), Some(0)]);
+        assert_eq!(select(scheme, flags), Some(0));
+    }
+}
+
 /// It may be the copy in force, which the loader can read again: written over in part, the one before would boot.
 #[test]
 fn a_copy_that_cannot_be_read_is_not_written_over() {
@@ -412,10 +438,17 @@ fn a_lost_environment_is_rebuilt_and_a_good_one_is_not() {
 
         // Valid, but it names nothing that boots.
         let empty = copy(&[b"pv_rev=..", b"x=y"], 3);
-        let mut memory = Memory::with([&spoiled(old), &empty]);
-        assert_eq!(env(&mut memory, scheme, |env| env.load()), Err(Code::EnvInvalid));
-        env(&mut memory, scheme, |env| env.rebuild(&wanted)).unwrap();
-        assert_eq!(env(&mut memory, scheme, |env| env.load()).unwrap().vars, wanted);
+        for (at, copies) in [[&empty, &spoiled(old)], [&spoiled(old), &empty]].into_iter().enumerate() {
+            let mut memory = Memory::with(copies.map(|copy| &copy[..]));
+            assert_eq!(env(&mut memory, scheme, |env| env.load()), Err(Code::EnvInvalid));
+            env(&mut memory, scheme, |env| env.rebuild(&wanted)).unwrap();
+            assert_eq!(env(&mut memory, scheme, |env| env.load()).unwrap().vars, wanted);
+            assert_eq!(
+                memory.bytes[at * SIZE + HEADER..][..SIZE - HEADER],
+                empty[HEADER..],
+                "only the other is written"
+            );
+        }
     }
 }
 
