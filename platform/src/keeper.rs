@@ -148,7 +148,10 @@ impl Keeper {
             Message::Adopt { object, part } => self.adopt(*object, *part),
             Message::Drop { object, part } => self.forget(*object, *part),
             Message::Collect { keep } => self.collect(keep),
-            Message::CommitMessage { rev, text } => self.commit_message(*rev, text),
+            Message::CommitMessage { rev, text } => {
+                store::message(&mut self.volumes, *rev, text)?;
+                Ok(0.into())
+            }
             Message::CreatePart { object, part, length } => {
                 let created = self.create(&part_name(Some(*object), *part), *length);
                 self.or_abandon(created)
@@ -258,27 +261,6 @@ impl Keeper {
             let _ = lists::sweep(&mut self.volumes, folder);
         }
         Ok(bytes.into())
-    }
-
-    /// Replaces the message of a staged revision.
-    fn commit_message(&mut self, rev: RevName, text: &str) -> Outcome {
-        let [file, next] =
-            [".pv/commitmsg", ".pv/commitmsg.new"].map(|key| Name::File(Volume::Storage, Stage::Live, rev, key));
-        if text.len() > limits::COMMIT_MESSAGE_MAX {
-            return Err(Code::MessageTooLong.into());
-        }
-        if !self.volumes.exists(Name::Trail(Volume::Storage, Stage::Live, rev))? {
-            return Err(Refusal::key(Code::RevisionUnknown, rev.as_str()));
-        }
-        self.volumes.write(next, text.as_bytes())?;
-        self.volumes.sync_file(next)?;
-        self.volumes.rename(next, file)?;
-        if let Err(code) = self.volumes.sync_volume(Volume::Storage) {
-            // Told once, to us: what came in may be what could not be written, and no later sync would say so.
-            self.volumes.remove(Name::AllIncoming(Volume::Storage))?;
-            return Err(code.into());
-        }
-        Ok(0.into())
     }
 
     /// What is kept for an errand.

@@ -129,7 +129,7 @@ fn arrive(temp: &Temp, id: ObjectId) {
 
 fn state(page: u8, kernel: u8) -> String {
     format!(
-        r##"{{"#spec":"pantavisor-service-system@1","bsp/kernel":"{}","bsp/initrd":"{}","bsp/run.json":{{"linux":"kernel","initrd":"initrd"}},"web/deep/page":"{}","web/note.json":{{"a":[1,2]}}}}"##,
+        r##"{{"#spec":"pantavisor-service-system@1","bsp/kernel":"{}","bsp/initrd":"{}","bsp/run.json":{{"linux":"kernel","initrd":"initrd","switchback.factory-reset":true}},"web/deep/page":"{}","web/note.json":{{"a":[1,2]}}}}"##,
         id(kernel),
         id(99),
         id(page),
@@ -311,7 +311,7 @@ fn a_factory_reset_to_a_kernel_that_has_rotted_is_refused() {
         id
     });
     let text = format!(
-        r##"{{"#spec":"pantavisor-service-system@1","bsp/kernel":"{kernel}","bsp/initrd":"{initrd}","bsp/run.json":{{"linux":"kernel","initrd":"initrd"}}}}"##
+        r##"{{"#spec":"pantavisor-service-system@1","bsp/kernel":"{kernel}","bsp/initrd":"{initrd}","bsp/run.json":{{"linux":"kernel","initrd":"initrd","switchback.factory-reset":true}}}}"##
     );
     stage(&mut disk, "7", &text, &[]).unwrap();
     fs::rename(temp.0.join("storage/trails/7"), temp.0.join("storage/trails/0")).unwrap();

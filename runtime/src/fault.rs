@@ -110,6 +110,7 @@ codes! {
     EnvCopyDamaged = 1419 "one of the two copies of the loader's environment is damaged; the other one is in force" 500;
     NoPrevious = 1420 "there is no previous revision to go back to" 409;
     ResetUndecided = 1421 "the factory reset could neither begin nor be withdrawn: the next start decides" 500;
+    ResetUnknown = 1422 "revision 0 is of a release that does not know the factory reset: write a new image to the disk instead" 409;
     // 15xx: control requests
     RequestInvalid = 1501 "not a valid HTTP request" 400;
     HeadTooLarge = 1502 "the request's head is too large" 431;

@@ -9,6 +9,10 @@
 //! never come earlier. A row's effects are those between its announcement and the next one. An identifier never
 //! changes its meaning. A row that only reads says so.
 //!
+//! Two processes announce: PID 1 its actions (arming, trial, commit, failure, boot, restart, Z1 to Z3), the keeper and the
+//! environment's codec what those stand for. PID 1 announces its next row only after it has been told how the last one ended,
+//! so the keeper's rows lie between the two; that order is one of messages, and nobody but a recording sees both sides.
+//!
 //! What it does not do: it decides nothing. What comes next is said by the procedures and by `update`.
 
 use crate::{
@@ -31,6 +35,8 @@ pub enum Operation {
     Record,
     /// The progress document of a revision: `store::progress`.
     Progress,
+    /// The commit message of a revision: `store::message`.
+    Message,
     /// From a candidate that can be run to one that is armed: `update`.
     Arm,
     /// A candidate runs: `boot`, `update`.
@@ -120,8 +126,8 @@ steps! {
     Store {
         ReadCopies = "E1": "Both copies of the environment are read; the valid newer one is in force. If the other one cannot be read, the store ends here. Only reads."
             => "The decision of before.";
-        WriteCopy = "E2": "All variables are written over the copy that is not in force, with a new checksum and a newer flag."
-            => "Torn or lost: that copy is invalid or old, and the decision of before is in force. Whole: the new one is.";
+        WriteCopy = "E2": "All variables are written over the copy that is not in force, with a new checksum and a newer flag; where there is one copy or one sector only, over that."
+            => "Torn or lost: that copy is invalid or old, and the decision of before is in force. Whole: the new one is. A single copy: old, new, or lost; a single sector: old or new.";
         SyncCopy = "E3": "The environment's medium is synced."
             => "The new decision.";
         DropCache = "E4": "What the system has cached of the medium is forgotten. Only reads."
@@ -144,6 +150,16 @@ steps! {
             => "The progress of before. The journal knows better; from it it is written again.";
         NameProgress = "S2": "It is renamed over the one that stands."
             => "The one or the other, or an empty one; only shown, never decided by.";
+    }
+    Message {
+        WriteMessage = "N1": "The message is written beside the one that stands."
+            => "The message of before; the rest is written over.";
+        SyncMessage = "N2": "Its content is synced."
+            => "As N1.";
+        NameMessage = "N3": "It is renamed over the one that stands."
+            => "The message of before or the new one, each whole.";
+        SyncMessages = "N4": "Storage is synced. If that fails, what came in is removed. The client is told."
+            => "The new message.";
     }
     Arm {
         Ready = "A1": "The keeper prepares the candidate (P1 to P6)."
@@ -168,7 +184,7 @@ steps! {
             => "What was told is so.";
     }
     Fail {
-        RecordReason = "F1": "The journal says why the candidate failed (J1 to J3)."
+        RecordReason = "F1": "The journal says why the candidate failed, or why a factory reset could not end (J1 to J3)."
             => "The next boot finds the reason, and goes on with F2 without trying again.";
         Disarm = "F2": "One store of the environment names the candidate no more; after a failed first boot of what was committed in place, the revision before is committed again (E1 to E6)."
             => "The committed revision boots, and the reason is known.";
@@ -176,7 +192,7 @@ steps! {
             => "As F2.";
     }
     Boot {
-        LoaderCounts = "B1": "The loader, while a candidate is armed: the counter plus one is stored in the other copy and read back."
+        LoaderCounts = "B1": "The loader, while a candidate is armed: the counter plus one is stored in the other copy and read back. In FAT files U-Boot writes the file's entry in the folder as well, a sector that says the same as before."
             => "Counted or not: each try is a boot, and a cut is not held against the bound of the loader.";
         Sweep = "B2": "What interrupted procedures left under names that nobody looks at is removed."
             => "Some of it is still there: swept at the next start.";
@@ -198,7 +214,7 @@ steps! {
     Collect {
         Mark = "G1": "The states of all revisions to keep are read: those that either copy of the environment names, the running one, the factory's, that of `last`. Only reads."
             => "Nothing went.";
-        UnnameRevisions = "G2": "Every other revision is renamed to a name that nobody looks at."
+        UnnameRevisions = "G2": "On storage, then on the boot volume (G2 to G5 for each): every other revision is renamed to a name that nobody looks at."
             => "Revisions are there whole or not at all. None of them is named by anybody.";
         SyncUnnamed = "G3": "The folder `trails/` is synced."
             => "As G2, durable.";
@@ -219,7 +235,7 @@ steps! {
     }
     FactoryReset {
         Intend = "Z1": "The keeper makes the factory revision visible to the loader, with a record that says what is wanted (P1 to P6)."
-            => "The committed revision boots and takes the wish back; if that is the factory revision, the reset goes on.";
+            => "The committed revision boots and takes the wish back; if that is the factory revision, the reset goes on. What could not begin is withdrawn by a record without the wish (J1 to J3).";
         BeginReset = "Z2": "One store of the environment names the factory revision alone (E1 to E6). The client is told."
             => "The factory revision boots, and the reset goes on; or it did not begin.";
         BootFactory = "Z3": "The device restarts. At that boot and at every one until the reset ends, the store is made again (B4), so that no copy of the environment names anything else."

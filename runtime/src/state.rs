@@ -137,6 +137,14 @@ impl<'a> State<'a> {
         }
     }
 
+    /// Whether the release in this revision says of itself that it ends a factory reset that another one has begun.
+    pub fn ends_factory_reset(&self) -> Result<bool, Refusal> {
+        const KEY: &str = "bsp/run.json";
+        let run = self.document(KEY, Code::BspInvalid)?.ok_or(Refusal::key(Code::BspMissing, KEY))?;
+        let says = run.bool("switchback.factory-reset").map_err(|wrong| wrong.refuse(Code::BspInvalid, KEY))?;
+        Ok(says == Some(true))
+    }
+
     /// What a container consists of, by its own `run.json`.
     pub fn container(&self, name: PartName) -> Result<Content<'a>, Refusal> {
         let key = join(name.as_str(), "run.json").unwrap_or(Key::EMPTY);

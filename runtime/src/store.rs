@@ -15,7 +15,7 @@
 //!
 //! Syncs of a whole update, whatever its number of objects: `stage` 4 (volume, `objects/`, `trails/` and `trails/locals/`), `prepare` 2 (volume, checkpoint), the
 //! environment's arm 1, `record` of the trial 1 (not in place), the environment's commit 1, `record` of the end 1.
-//! That is 10, and two environment stores. `tests/sim/tests/power_cut.rs` counts them.
+//! That is 10, and two environment stores; `message`, if there is one, takes 2 more. `tests/sim/tests/power_cut.rs` counts them.
 //!
 //! What it does not do: it does not download or hash, and it decides nothing about updates.
 
@@ -33,10 +33,12 @@ use core::fmt::Write;
 
 pub mod factory;
 mod memory;
+mod message;
 pub mod metadata;
 pub mod taken;
 
 pub use memory::{recall, remember};
+pub use message::message;
 
 /// Buffers that the procedures work in.
 pub struct Scratch<'a> {
@@ -69,6 +71,7 @@ const STATE_FILE: &str = ".pvr/json";
 const PROGRESS_FILE: &str = ".pv/progress";
 const PROGRESS_NEXT: &str = ".pv/progress.new";
 const MESSAGE_FILE: &str = ".pv/commitmsg";
+const MESSAGE_NEXT: &str = ".pv/commitmsg.new";
 /// On the boot volume: which objects the boot assets are, one line each.
 const ASSETS_FILE: &str = "assets";
 /// Space that a file or folder takes beside its content.

@@ -83,6 +83,31 @@ fn every_row_of_the_protocol_is_listed() {
         });
         writeln!(want, "| {} | {} | {} | {} |", step.id, step.effect, step.cut, cells.join(" | ")).unwrap();
     }
+    let alone = |fate: &Fate| !matches!(fate, Fate::Killed(_, law) if *law > 0);
+    let killed = |fate: &Fate| matches!(fate, Fate::Killed(..));
+    let function: Vec<&str> = TABLE
+        .iter()
+        .filter(|step| fates(step.row).iter().all(alone) && fates(step.row).iter().any(killed))
+        .map(|step| step.id)
+        .collect();
+    let (all, some) = (TABLE.len(), function.len());
+    let of = |law: u8| {
+        TABLE
+            .iter()
+            .flat_map(|step| fates(step.row))
+            .filter(|fate| matches!(fate, Fate::Killed(_, by) if *by == law))
+            .count()
+    };
+    writeln!(
+        want,
+        "\nFunction, not safety: {some} of the {all} rows are missed by law 0 alone ({}). That shows that a device\n\
+         without them does less than it is asked for, and not that a power cut harms it. Of the mutants, {} are found by\n\
+         law 0 and {} by laws 1 to 5.",
+        function.join(", "),
+        of(0),
+        (1..=5).map(of).sum::<usize>(),
+    )
+    .unwrap();
     want.push_str("\nNot missed, and why:\n\n");
     for (at, why) in reasons.iter().enumerate() {
         writeln!(want, "* **{}**: {why}.", char::from(b'a' + at as u8)).unwrap();
@@ -98,6 +123,7 @@ fn title(operation: Operation) -> &'static str {
         Operation::Store => "A store of the environment",
         Operation::Record => "A record of the journal",
         Operation::Progress => "Progress",
+        Operation::Message => "A message",
         Operation::Arm => "Arming",
         Operation::Trial => "Trial",
         Operation::Commit => "Commit",

@@ -9,13 +9,17 @@
 //! part of what was before. (On a device that is committed to revision 0 already, the intent decides.)
 //! While the factory revision is not whole nothing is removed.
 //!
+//! The release of the factory revision ends what a later one has begun. An older one, or the original, would start its containers
+//! beside all that was to go, though its user was told that it goes: `intend` refuses where that release does not say of
+//! itself that it knows the reset (`switchback.factory-reset` in `bsp/run.json`, which `pvr image bsp` writes).
+//!
 //! What it does not do: it does not try the factory revision as a candidate. Data that keeps containers from their
 //! goals is a reason for a factory reset, and a trial beside that data would fail of it. It does not hash: whoever calls
 //! `intend` compares `boot_files` with what they must be, before the store.
 
 use super::{Scratch, collect, expose, last_text, named, read_state, taken, verify};
 use crate::{
-    fault::Refusal,
+    fault::{Code, Refusal},
     id::{ObjectId, RevName},
     journal::{self, Record},
     port::{Disk, Name, Region, Stage, Volume},
@@ -32,6 +36,10 @@ pub fn intend<D: Disk, J: Region>(
     scratch: &mut Scratch<'_>,
 ) -> Result<(), Refusal> {
     verify(disk, RevName::factory(), scratch)?;
+    let text = read_state(disk, RevName::factory(), scratch.state)?;
+    if !State::read(text, scratch.spans)?.ends_factory_reset()? {
+        return Err(Code::ResetUnknown.into());
+    }
     expose(disk, journal, RevName::factory(), record, scratch)
 }
 

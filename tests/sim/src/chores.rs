@@ -10,7 +10,8 @@ impl Chore {
     /// The revision that it is about, as an index of the fleet.
     pub fn revision(self) -> Option<usize> {
         match self {
-            Chore::Update(number) | Chore::Run(number) | Chore::Stage(number) | Chore::Try(number) => Some(number),
+            Chore::Update(number) | Chore::Run(number) | Chore::Stage(number) => Some(number),
+            Chore::Describe(number) | Chore::Try(number) => Some(number),
             Chore::Collect | Chore::Reset => None,
         }
     }
@@ -25,6 +26,8 @@ pub enum Chore {
     Run(usize),
     /// It is sent and staged, again if need be.
     Stage(usize),
+    /// What is staged gets another message; not again if that is interrupted.
+    Describe(usize),
     /// What is staged is run; how that ends is not waited for: what follows comes while it is on trial.
     Try(usize),
     /// A collection is asked for.
@@ -36,7 +39,7 @@ pub enum Chore {
 /// An operation, with what it needs first if that was not done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
-    /// A revision comes in and is staged.
+    /// A revision comes in and is staged, and gets a message.
     Install,
     /// What is staged is armed, and then tried by a boot.
     Arm,
@@ -118,7 +121,7 @@ impl Plan {
         match operation {
             Operation::Install => {
                 let number = self.revision("", None);
-                self.chores.push(Chore::Stage(number));
+                self.chores.extend([Chore::Stage(number), Chore::Describe(number)]);
                 self.staged = Some(number);
             }
             Operation::Arm => {

@@ -89,6 +89,14 @@ impl Share {
         }
     }
 
+    /// Of what a second cut may leave; `few`: what the voyage says.
+    fn later(self, few: Bounds) -> Bounds {
+        match self {
+            Share::Gate => few,
+            Share::Evidence => Bounds::LATER,
+        }
+    }
+
     /// Of the states that a first cut leaves, each that has such a number sees a second one.
     fn second(self) -> u64 {
         match self {
@@ -165,7 +173,9 @@ impl Yard {
     /// The same, and after it a second one, before every effect of the power-on that follows: in the loader's counting, in
     /// the recovery, in carrying out the boot decision, in a trial, in the next attempt.
     pub fn cut_twice(&mut self, voyage: &Voyage) -> Result<Count, Box<Violation>> {
-        self.explore(&self.outfit(voyage), 2)
+        let voyage = self.outfit(voyage);
+        let later = Bounds { seed: self.seed, ..self.share.later(voyage.later) };
+        self.explore(&Voyage { later, ..voyage }, 2)
     }
 
     /// No cut, but every way in which a restart may end.

@@ -16,8 +16,6 @@ const READ: &str = "a read cannot be put off: what it says is needed at once";
 const SWEPT: &str = "it only gives space back: what is left is swept at the next start";
 const SWEPT_LATER: &str = "nothing before the first installation rests on it; first, so that space is free early";
 const FREE_ORDER: &str = "P3 syncs both, and nobody looks at either before P4";
-const DECIDED_AGAIN: &str =
-    "after a cut between the two the next boot decides the same; first, so that no container can get in its way";
 
 const INODES: &str =
     "the simulator's loader finds an inode as soon as it is durable; on ext4 only this writes it where a loader looks";
@@ -55,6 +53,10 @@ pub const FATES: &[(Row, [Fate; 3])] = &[
     (Row::SyncRecord, [Killed(Undisturbed, 3), Meaningless(NO_NEXT), Killed(Undisturbed, 3)]),
     (Row::WriteProgress, [Killed(Record, 0), Killed(Record, 0), Killed(Record, 0)]),
     (Row::NameProgress, [Killed(Record, 0), Meaningless(NO_NEXT), Killed(Record, 0)]),
+    (Row::WriteMessage, [Killed(Message, 0), Killed(Message, 0), Killed(Message, 4)]),
+    (Row::SyncMessage, [Killed(Message, 4), Killed(Message, 4), Killed(Message, 4)]),
+    (Row::NameMessage, [Killed(Message, 4), Killed(Message, 4), Killed(Message, 4)]),
+    (Row::SyncMessages, [Killed(Message, 4), Meaningless(NO_NEXT), Killed(Message, 4)]),
     (Row::Ready, [Killed(Undisturbed, 1), Killed(Cut(Good, 0), 1), Killed(Undisturbed, 1)]),
     (Row::Name, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 0)]),
     (Row::Go, [Killed(Undisturbed, 0), Meaningless(NO_NEXT), Meaningless(NO_RESULT)]),
@@ -69,7 +71,7 @@ pub const FATES: &[(Row, [Fate; 3])] = &[
     (Row::LoaderCounts, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 0)]),
     (Row::Sweep, [Killed(Hasty, 1), Harmless(SWEPT_LATER), Killed(Hasty, 1)]),
     (Row::Explain, [Killed(Undisturbed, 4), Killed(Cut(KernelPanics, 1), 4), Killed(Undisturbed, 4)]),
-    (Row::Settle, [Killed(Undisturbed, 2), Harmless(DECIDED_AGAIN), Killed(Undisturbed, 2)]),
+    (Row::Settle, [Killed(Undisturbed, 2), Killed(ResetBoot, 1), Killed(Undisturbed, 2)]),
     (Row::Run, [Killed(Undisturbed, 0), Meaningless(NO_NEXT), Meaningless(NO_RESULT)]),
     (Row::CountFall, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 0)]),
     (Row::RestartDevice, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Meaningless(NO_RESULT)]),

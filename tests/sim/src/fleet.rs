@@ -68,14 +68,15 @@ pub fn quality(fleet: &[Revision], rev: RevName) -> Quality {
     of_name(fleet, rev).next_back().map_or(Quality::Good, |revision| revision.quality)
 }
 
-/// What an object holds: a container's configuration, or bytes of two sectors that tell which object it is.
+/// What an object holds: a container's configuration, or bytes of two sectors that tell, each, which object and which sector
+/// of it they are.
 pub fn content(id: ObjectId) -> &'static [u8] {
     static IMAGES: [[OnceLock<Vec<u8>>; 256]; 5] = [const { [const { OnceLock::new() }; 256] }; 5];
     let [kind, version, ..] = id.0;
     match kind {
         CONF => b"lxc.uts.name = web\n",
         _ => IMAGES[usize::from(kind)][usize::from(version)]
-            .get_or_init(|| (0..1024u32).map(|at| kind ^ version ^ (at / 64) as u8).collect()),
+            .get_or_init(|| (0..1024u32).map(|at| [kind, version, (at / 64) as u8, 0x5a][at as usize % 4]).collect()),
     }
 }
 
@@ -99,7 +100,7 @@ impl Revision {
         let state = [
             r##"{"#spec":"pantavisor-service-system@1""##.to_string(),
             format!(r#""bsp/initrd":"{}","bsp/kernel":"{}""#, assets[1], assets[0]),
-            r#""bsp/run.json":{"initrd":"initrd","linux":"kernel"}"#.to_string(),
+            r#""bsp/run.json":{"initrd":"initrd","linux":"kernel","switchback.factory-reset":true}"#.to_string(),
             r#""groups.json":[{"name":"app","restart_policy":"container","status_goal":"READY","timeout":30}]"#.into(),
             format!(r#""web/lxc.container.conf":"{conf}","web/root.squashfs":"{root}""#),
             concat!(
@@ -124,5 +125,19 @@ impl Revision {
             (".pvr/json", self.state.as_bytes()),
         ]
         .into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_sector_of_an_object_is_one_of_another() {
+        let objects =
+            [KERNEL, INITRD, ROOT].into_iter().flat_map(|kind| (0..=255).map(move |version| object(kind, version)));
+        let sectors: Vec<&[u8]> = objects.flat_map(|id| content(id).chunks(512)).collect();
+        assert_eq!(sectors.iter().collect::<BTreeSet<_>>().len(), sectors.len());
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     fleet::{Revision, content, of_name, rev},
     loader::{BOOTLIMIT, LAYOUT, OFFSETS},
     medium::{Bench, Damage, Hardware},
-    observers::{Rest, names_hold},
+    observers::{Answered, Rest, names_hold},
 };
 use boards::env::uboot::{Uboot, flags_of, value};
 use runtime::{
@@ -354,6 +354,8 @@ pub struct Laws {
     /// See there.
     pub four: Law4,
     /// See there.
+    pub answered: Answered,
+    /// See there.
     pub rest: Rest,
 }
 
@@ -361,7 +363,13 @@ impl Laws {
     /// A device as it left the factory.
     pub fn new() -> Self {
         let vars = BootVars { committed: rev("0"), candidate: None, previous: None };
-        Self { two: Law2::new(vars), three: Law3::default(), four: Law4::default(), rest: Rest::default() }
+        Self {
+            two: Law2::new(vars),
+            three: Law3::default(),
+            four: Law4::default(),
+            answered: Answered::default(),
+            rest: Rest::default(),
+        }
     }
 
     /// The environment was damaged while the power was off. What was reported as done may be what is lost: of that the
@@ -381,6 +389,7 @@ impl Laws {
             self.two.last(hardware.loader_last().and_then(store::parse_last))?;
             law_1_named_is_whole(hardware, fleet)?;
             names_hold(hardware)?;
+            self.answered.power_on(hardware, fleet)?;
             vars.map_or(Ok(()), |vars| self.four.power_on(&vars, fleet))
         })
     }

@@ -59,8 +59,6 @@ pub enum Mutant {
     NoDirectorySync,
     /// The environment is written and not synced.
     NoEnvironmentSync,
-    /// The loader's view is left behind.
-    NoCheckpoint,
     /// A transition is two stores: first the committed revision, then the candidate.
     TwoStores,
     /// DONE is said before the commit is stored.
@@ -69,8 +67,6 @@ pub enum Mutant {
     CollectTheOtherCopy,
     /// The result of a sync is not looked at.
     UncheckedSync,
-    /// Names are given before the contents are synced.
-    RenameBeforeSync,
     /// The copy of the environment that is in use is overwritten.
     ActiveCopyOverwritten,
     /// Nobody but the loader counts tries (over a loader that cannot).
@@ -79,8 +75,6 @@ pub enum Mutant {
     CommitAtArm,
     /// A row of the protocol's table is broken.
     Row(How, Row),
-    /// One sync of the procedures is left out, all others are done.
-    Without(Sync),
 }
 
 impl Mutant {
@@ -92,21 +86,6 @@ impl Mutant {
             _ => None,
         }
     }
-}
-
-/// Each sync of the durable procedures but the checkpoint, which is a mutant of its own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sync {
-    /// `stage` 1: contents on storage.
-    Contents,
-    /// `stage` 2: names of objects.
-    ObjectNames,
-    /// `stage` 3: names of revisions.
-    RevisionNames,
-    /// `prepare` 1: contents on the boot volume.
-    BootContents,
-    /// `record`: the journal and `last`.
-    Record,
 }
 
 /// A call that fails.
@@ -174,8 +153,6 @@ pub struct Hardware {
     pub effects: u64,
     /// Syncs so far of any kind.
     pub syncs: u64,
-    /// A postponed sync (`RenameBeforeSync`).
-    postponed: Option<Volume>,
     /// What was done, if somebody wants to read it.
     pub trace: Option<Rc<RefCell<Vec<String>>>>,
 }
@@ -198,7 +175,6 @@ impl Hardware {
             calls: 0,
             effects: 0,
             syncs: 0,
-            postponed: None,
             trace: None,
         }
     }
@@ -288,7 +264,6 @@ impl Hardware {
         self.env.cut(&mut fates);
         self.dead = false;
         self.fault = None;
-        self.postponed = None;
         self.note(|| "---- power".into());
     }
 
@@ -475,13 +450,6 @@ impl Hardware {
             _ => covered(effect) || ordered && effect.is_name(),
         });
         Ok(())
-    }
-
-    fn after_rename(&mut self) -> Result<(), Code> {
-        match self.postponed.take() {
-            Some(volume) => self.sync_all(volume),
-            None => Ok(()),
-        }
     }
 
     fn sync_all(&mut self, volume: Volume) -> Result<(), Code> {

@@ -1,11 +1,15 @@
 //! Observers beside those of `laws`: what the laws rest on, each looked at by itself.
 
 use crate::{
-    fleet::content,
+    fleet::{Revision, content},
     laws::{Broken, broken, named},
     medium::{Bench, Hardware},
 };
-use runtime::port::{Name, Stage, Volume};
+use runtime::{
+    id::RevName,
+    machine::Job,
+    port::{Name, Stage, Volume},
+};
 
 /// No object under a final name has another content than its name says, on either volume, at any instant.
 pub fn names_hold(hardware: &Hardware) -> Result<(), Broken> {
@@ -30,6 +34,59 @@ pub fn kept(bench: &Bench) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// The message that a client gives a revision.
+pub const MESSAGE: &str = "why it is there";
+
+/// What a client was answered to be on the device is there, at every later start, until a job begins that may take it away.
+#[derive(Clone, Debug, Default)]
+pub struct Answered {
+    /// As numbers of the fleet, and names.
+    staged: Vec<(usize, RevName)>,
+    described: Vec<RevName>,
+}
+
+impl Answered {
+    /// A revision was answered to be staged.
+    pub fn staged(&mut self, number: usize, rev: RevName) {
+        self.staged.push((number, rev));
+    }
+
+    /// A message was answered to be kept.
+    pub fn described(&mut self, rev: RevName) {
+        self.described.push(rev);
+    }
+
+    /// From now on it may replace or remove something.
+    pub fn begins(&mut self, job: Job) {
+        match job {
+            Job::Stage(_, rev) => {
+                self.staged.retain(|(_, staged)| *staged != rev);
+                self.described.retain(|described| *described != rev);
+            }
+            Job::Collect | Job::Clear => *self = Self::default(),
+            _ => {}
+        }
+    }
+
+    /// What must hold when power comes back.
+    pub fn power_on(&self, hardware: &Hardware, fleet: &[Revision]) -> Result<(), Broken> {
+        for (number, rev) in &self.staged {
+            let revision = &fleet[*number];
+            let file = |(key, content)| hardware.durable_file(Volume::Storage, *rev, key) == Some(content);
+            let object = |id: &_| hardware.durable_object(Volume::Storage, *id) == Some(content(*id));
+            if !(revision.files().all(file) && revision.objects.iter().all(object)) {
+                return broken(4, "staged", format!("{rev} was answered to be staged, and is not whole"));
+            }
+        }
+        for rev in &self.described {
+            if hardware.durable_file(Volume::Storage, *rev, ".pv/commitmsg") != Some(MESSAGE.as_bytes()) {
+                return broken(4, "described", format!("{rev} was answered to have a message, and has not"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A device that nobody asks for anything stays as it is, restart after restart.
@@ -155,6 +212,25 @@ mod tests {
         assert_eq!(who(&bench, &mut laws), Some("done"));
         laws.four.forgets(rev("0"));
         assert_eq!(who(&bench, &mut laws), None, "after a factory reset it counts no more");
+    }
+
+    #[test]
+    fn what_was_answered_must_be_there_until_somebody_may_take_it_away() {
+        let bench = fresh();
+        let mut laws = Laws::new();
+        laws.answered.staged(0, rev("0"));
+        assert_eq!(who(&bench, &mut laws), None);
+        laws.answered.described(rev("0"));
+        assert_eq!(who(&bench, &mut laws), Some("described"));
+        runtime::store::message(&mut bench.clone(), rev("0"), MESSAGE).unwrap();
+        assert_eq!(who(&bench, &mut laws), None);
+        laws.answered.staged(1, rev("locals/a"));
+        assert_eq!(who(&bench, &mut laws), Some("staged"));
+        laws.answered.begins(Job::Stage(runtime::machine::Slot(0), rev("locals/a")));
+        assert_eq!(who(&bench, &mut laws), None);
+        laws.answered.staged(1, rev("locals/a"));
+        laws.answered.begins(Job::Collect);
+        assert_eq!(who(&bench, &mut laws), None);
     }
 
     #[test]

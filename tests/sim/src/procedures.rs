@@ -424,6 +424,36 @@ pub(super) fn take_over(mutant: Option<Mutant>) -> Found {
     cut_in(&fresh, mutant, procedure, judge)
 }
 
+/// A revision's message is the one of before or the new one; the new one once that was told; and the next one is taken.
+pub(super) fn message(mutant: Option<Mutant>) -> Found {
+    let [old, new, next] = ["o".repeat(200), "n".repeat(limits::COMMIT_MESSAGE_MAX), "m".repeat(60)];
+    let bench = Bench::new(factory(&first(), &mut Buffers::new()));
+    store::message(&mut bench.clone(), first().rev, &old).expect("healthy media");
+    let fresh = bench.with(|hardware| {
+        hardware.settle();
+        hardware.clone()
+    });
+    let is = |bench: &Bench, text: &str| {
+        let file =
+            |hw: &Hardware| hw.durable_file(Volume::Storage, first().rev, ".pv/commitmsg") == Some(text.as_bytes());
+        bench.with(|hardware| file(hardware))
+    };
+    let judge = |bench: &Bench, told: Result<(), Code>| {
+        bench.with(|hardware| hardware.mount());
+        match told {
+            Ok(()) if !is(bench, &new) => return broken(4, "the message that was told to be kept is not there"),
+            Err(_) if !is(bench, &old) && !is(bench, &new) => {
+                return broken(4, "neither the message of before nor the new one is there");
+            }
+            _ => {}
+        }
+        let done = store::message(&mut bench.clone(), first().rev, &next).is_ok() && is(bench, &next);
+        if done { Ok(()) } else { broken(0, "the next message is not kept") }
+    };
+    let procedure = |door: &Door| store::message(&mut door.clone(), first().rev, &new).map_err(|refusal| refusal.code);
+    cut_in(&fresh, mutant, procedure, judge)
+}
+
 /// Stores, one after the other. After a cut the decision of before or the new one is in force; the new one once that was
 /// told, also if a sync of the medium was a lie.
 pub(super) fn stores(mutant: Option<Mutant>, scheme: Scheme) -> Found {

@@ -123,6 +123,7 @@ fn chore(text: &str) -> Option<Chore> {
         Chore::Update(number),
         Chore::Run(number),
         Chore::Stage(number),
+        Chore::Describe(number),
         Chore::Try(number),
         Chore::Collect,
         Chore::Reset,

@@ -14,7 +14,7 @@ use crate::{
     r#gen::Gen,
     laws::Broken,
     medium::Mutant,
-    procedures::{clear, collect, memory, prepare_again, record, replace, reset, stores, take_over},
+    procedures::{clear, collect, memory, message, prepare_again, record, replace, reset, stores, take_over},
     saboteur::{How, Mark, disorder},
     suite::{four_updates, one},
 };
@@ -54,10 +54,14 @@ pub enum Hunt {
     Clear,
     /// A cut, while a factory reset is begun.
     Reset,
+    /// A cut, after a factory reset has begun: in the boot that ends it, too.
+    ResetBoot,
     /// A cut, while something is kept for the endpoint.
     Memory,
     /// A cut, while the text of the original's loader becomes ours.
     TakeOver,
+    /// A cut, while a revision's message is replaced.
+    Message,
     /// A cut, or a sync that lies, in one store with incremental (U-Boot on disks) or boolean flags (NOR flash).
     Store(Scheme),
 }
@@ -71,6 +75,7 @@ pub const HUNTS: &[Hunt] = &[
     Hunt::Clear,
     Hunt::Memory,
     Hunt::TakeOver,
+    Hunt::Message,
     Hunt::Store(Scheme::Incremental),
     Hunt::Store(Scheme::Boolean),
     Hunt::Replace,
@@ -82,12 +87,13 @@ pub const HUNTS: &[Hunt] = &[
     Hunt::Cut(KernelPanics, 1),
     Hunt::Cut(OnlyWarm, 0),
     Hunt::Hasty,
+    Hunt::ResetBoot,
 ];
 
 /// States in which a mutant must be found.
 const STATES_MAX: u64 = 6_000;
-/// States in which one that is harmless is not.
-const HARMLESS_STATES_MAX: u64 = 400;
+/// One that is harmless is so in all states of the gate.
+const HARMLESS_STATES_MAX: u64 = u64::MAX;
 /// States in which one that changes nothing changes nothing.
 const MEANINGLESS_STATES_MAX: u64 = 50;
 
@@ -117,6 +123,11 @@ pub fn hunt(hunt: Hunt, mutant: Option<(How, Row)>, states_max: u64) -> Found {
         Hunt::Clear => clear(mutant),
         Hunt::Memory => memory(mutant),
         Hunt::TakeOver => take_over(mutant),
+        Hunt::Message => message(mutant),
+        Hunt::ResetBoot => {
+            let voyage = chores::voyage(&[Operation::NonReboot, Operation::FactoryReset]);
+            cut(&mut yard, Voyage { mutant, ..voyage })
+        }
         Hunt::Store(scheme) => stores(mutant, scheme),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     r#gen::Gen,
     laws::Broken,
     loader::{LAYOUT, Skill},
-    medium::{Bounds, Damage, Fault, Lie, Model, Mutant, Reach, SECTOR, Sync},
+    medium::{Bounds, Damage, Fault, Lie, Model, Mutant, Reach, SECTOR},
 };
 use Quality::*;
 use runtime::fault::Code;
@@ -32,8 +32,14 @@ pub struct Part {
 /// Counts, or the first law that was broken.
 pub type Outcome = Result<Count, Box<Violation>>;
 
-/// Runs of each part that is drawn from seeds.
-const DRAWN: u64 = 20_000;
+/// Runs of each part that is drawn from seeds. Most power-ons of the gate were such once; what they can find is there in the
+/// parts that leave nothing out, so there they are few, and many in the evidence.
+fn drawn(yard: &Yard) -> u64 {
+    match yard.share {
+        Share::Gate => 2_000,
+        Share::Evidence => 100_000,
+    }
+}
 
 const POSIX: &[Model] = &[Model::Posix];
 const BOTH: &[Model] = &Model::DEVICE;
@@ -46,13 +52,14 @@ const fn part_of(name: &'static str, models: &'static [Model], run: fn(&mut Yard
 pub const PARTS: &[Part] = &[
     part_of("one cut, update by reboot", BOTH, |yard| each(yard, &by_reboot(), Yard::cut_everywhere)),
     part_of("one cut, update in place", BOTH, |yard| each(yard, &in_place(), Yard::cut_everywhere)),
+    part_of("one cut, a boot volume on FAT", POSIX, |yard| each(yard, &on_fat(), Yard::cut_everywhere)),
     part_of("one cut, four updates", BOTH, |yard| yard.cut_everywhere(&four_updates())),
     part_of("one cut, loader that cannot count", BOTH, |yard| each(yard, &bad_loaders(), Yard::cut_everywhere)),
     part_of("one cut, containers that fall once committed", BOTH, |yard| each(yard, &falling(), Yard::cut_everywhere)),
     part_of("a cut, and one in what follows", BOTH, |yard| each(yard, &either_way(), Yard::cut_twice)),
-    part_of("2 to 5 cuts, 1 to 5 updates, drawn", BOTH, |yard| yard.drawn(DRAWN, many_cuts)),
+    part_of("2 to 5 cuts, 1 to 5 updates, drawn", BOTH, |yard| yard.drawn(drawn(yard), many_cuts)),
     part_of("one call fails, once or from then on", POSIX, |yard| each(yard, &failing(), Yard::fail_everywhere)),
-    part_of("a call fails, 1 to 3 cuts, drawn", POSIX, |yard| yard.drawn(DRAWN, fault_and_cuts)),
+    part_of("a call fails, 1 to 3 cuts, drawn", POSIX, |yard| yard.drawn(drawn(yard), fault_and_cuts)),
     part_of("sequences of 1 operation, one cut", BOTH, |yard| sequences(yard, 1)),
     part_of("sequences of 2 operations, one cut", BOTH, |yard| sequences(yard, 2)),
     part_of("sequences of 3 operations, one cut", BOTH, |yard| sequences(yard, 3)),
@@ -86,25 +93,18 @@ pub struct Sabotage {
 /// Runs in which a mutant must be found.
 const HUNT_MAX: u64 = 30_000;
 
-/// All mutants.
+/// Rules that are more than one row of the protocol's table; each row's own mutants stand in `fates`.
 pub const MUTANTS: &[Sabotage] = &[
     Sabotage { mutant: Mutant::NoFileSync, hunt: cut_by_reboot, laws: &[0, 1, 3] },
     Sabotage { mutant: Mutant::NoDirectorySync, hunt: cut_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::NoEnvironmentSync, hunt: cut_by_reboot, laws: &[0, 2, 4] },
-    Sabotage { mutant: Mutant::NoCheckpoint, hunt: cut_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::TwoStores, hunt: cut_by_reboot, laws: &[2] },
     Sabotage { mutant: Mutant::DoneBeforeCommit, hunt: cut_by_reboot, laws: &[4] },
     Sabotage { mutant: Mutant::CollectTheOtherCopy, hunt: three_commits, laws: &[1] },
-    Sabotage { mutant: Mutant::RenameBeforeSync, hunt: cut_by_reboot, laws: &[1, 3, 5] },
     Sabotage { mutant: Mutant::UncheckedSync, hunt: fail_by_reboot, laws: &[1] },
     Sabotage { mutant: Mutant::ActiveCopyOverwritten, hunt: cut_in_place, laws: &[2, 4] },
     Sabotage { mutant: Mutant::OnlyTheLoaderCounts, hunt: careless, laws: &[3] },
     Sabotage { mutant: Mutant::CommitAtArm, hunt: cut_by_reboot, laws: &[0, 2] },
-    Sabotage { mutant: Mutant::Without(Sync::Contents), hunt: cut_by_reboot, laws: &[1] },
-    Sabotage { mutant: Mutant::Without(Sync::ObjectNames), hunt: cut_by_reboot, laws: &[1] },
-    Sabotage { mutant: Mutant::Without(Sync::RevisionNames), hunt: cut_by_reboot, laws: &[1] },
-    Sabotage { mutant: Mutant::Without(Sync::BootContents), hunt: cut_by_reboot, laws: &[1] },
-    Sabotage { mutant: Mutant::Without(Sync::Record), hunt: cut_a_failure, laws: &[3, 4] },
 ];
 
 /// What was gone through, or the report of what went wrong.
@@ -266,6 +266,12 @@ fn by_reboot() -> Vec<Voyage> {
     [Good, NeverReady, KernelPanics, InitPanics].map(|quality| one(quality, 1)).into()
 }
 
+/// What no board has: names on FAT change in parts. New ones are whole all the same; that one which is replaced can vanish
+/// is shown in `power_cut.rs`.
+fn on_fat() -> Vec<Voyage> {
+    by_reboot().into_iter().map(|voyage| Voyage { boot: Some(Model::Fat), ..voyage }).collect()
+}
+
 /// Restarts do not help: the device must come to rest without.
 fn falling() -> Vec<Voyage> {
     [1, 0].map(|base| one(Breaks, base)).into()
@@ -358,11 +364,6 @@ fn cut_by_reboot(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
 
 fn cut_in_place(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
     yard.cut_everywhere(&Voyage { mutant, ..one(Good, 0) })
-}
-
-/// In place, so that nothing but its record says why it failed.
-fn cut_a_failure(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {
-    yard.cut_everywhere(&Voyage { mutant, ..one(NeverReady, 0) })
 }
 
 fn fail_by_reboot(yard: &mut Yard, mutant: Option<Mutant>) -> Outcome {

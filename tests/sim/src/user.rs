@@ -28,6 +28,8 @@ pub(super) struct User {
     chores: usize,
     /// The last of its tasks was refused.
     pub(super) refused: bool,
+    /// What it waits for an answer to on `STAGE` and on `DESCRIBE`, as the number of a revision.
+    pub(super) asked: [usize; 2],
     /// Restarts left, after everything is done.
     pub(super) restarts: u32,
     /// Stores and syncs when the update at hand began.
@@ -42,6 +44,7 @@ pub(super) struct User {
 pub(super) enum Task {
     Object(ObjectId),
     Step,
+    Message,
     Run,
 }
 
@@ -54,6 +57,7 @@ impl User {
             verdicts: vec![],
             chores: voyage.chores.len(),
             refused: false,
+            asked: [0; 2],
             restarts: RESTARTS,
             began: None,
             stores: 0,

@@ -7,7 +7,7 @@ use crate::{
     laws::{Broken, Frozen, Laws, in_force},
     loader::{LAYOUT, OFFSETS},
     medium::{Bench, Fault, Mutant, Reach},
-    observers::kept,
+    observers::{MESSAGE, kept},
     saboteur::{Door, DoorRegion, How},
     user::{ATTEMPTS_MAX, RESTARTS, Task, User},
 };
@@ -68,6 +68,9 @@ pub(super) struct Sea<'a> {
 
 /// The one client.
 pub(super) const CLIENT: ConnId = ConnId(0);
+/// Its connections for what is watched when it is acknowledged.
+const STAGE: ConnId = ConnId(2);
+const DESCRIBE: ConnId = ConnId(3);
 
 impl Sea<'_> {
     pub(super) fn over(&self) -> bool {
@@ -195,7 +198,11 @@ impl Sea<'_> {
                 },
                 Chore::Stage(_) if tired || self.user.attempts > 0 && !self.user.refused => self.user.next(),
                 Chore::Stage(_) => self.attempt(false),
-                Chore::Try(_) | Chore::Reset if self.user.attempts > 0 => self.user.next(),
+                Chore::Try(_) | Chore::Describe(_) | Chore::Reset if self.user.attempts > 0 => self.user.next(),
+                Chore::Describe(_) => {
+                    self.user.attempts = 1;
+                    return Ok(Some(self.request(Task::Message)));
+                }
                 Chore::Try(_) => {
                     self.user.attempts = 1;
                     return Ok(Some(self.request(Task::Run)));
@@ -254,11 +261,24 @@ impl Sea<'_> {
     pub(super) fn request(&mut self, task: Task) -> Event {
         let revision = self.at_hand();
         let request = match task {
+            Task::Message => Request::Message(revision.rev),
             Task::Object(id) => Request::Receive(Upload::Object(id), content(id).len() as u64),
             Task::Step => Request::Receive(Upload::Step(revision.rev), revision.state.len() as u64),
             Task::Run => Request::Run(revision.rev),
         };
-        Event::Asked(CLIENT, Caller::Host, request)
+        let number = self.voyage.chores[self.user.at].revision().expect("it is about a revision");
+        let conn = match task {
+            Task::Step => {
+                self.user.asked[0] = number;
+                STAGE
+            }
+            Task::Message => {
+                self.user.asked[1] = number;
+                DESCRIBE
+            }
+            Task::Object(_) | Task::Run => CLIENT,
+        };
+        Event::Asked(conn, Caller::Host, request)
     }
 
     pub(super) fn keep(&mut self, machine: &Machine, job: Job) -> Result<(), Refusal> {
@@ -268,6 +288,7 @@ impl Sea<'_> {
     }
 
     fn kept_by_keeper(&mut self, machine: &Machine, job: Job) -> Result<(), Refusal> {
+        self.laws.answered.begins(job);
         let mut disk = self.door.clone();
         let mut journal = self.door.journal();
         match job {
@@ -309,7 +330,8 @@ impl Sea<'_> {
                 let step = Step { rev, state, message: "why", progress: "{}" };
                 store::stage(&mut disk, step, &keep, &mut self.buffers.scratch())
             }
-            Job::Drop(_) | Job::Message(..) => Ok(()),
+            Job::Message(rev, _) => store::message(&mut disk, rev, MESSAGE),
+            Job::Drop(_) => Ok(()),
         }
     }
 
@@ -524,8 +546,8 @@ impl Sea<'_> {
                 Some(Event::Received(slot, Ok(())))
             }
             Action::Hash(slot) => Some(Event::Hashed(slot, self.arriving.ok_or(Code::Internal))),
-            Action::Answer(_, answer) => {
-                self.answered(answer);
+            Action::Answer(conn, answer) => {
+                self.answered(conn, answer);
                 None
             }
             Action::Send(..) | Action::Pass(_) => None,
@@ -579,11 +601,17 @@ impl Region for Copies {
 }
 
 impl Sea<'_> {
-    /// A refusal ends the attempt.
-    pub(super) fn answered(&mut self, answer: Answer) {
-        if let Answer::Refused(..) = answer {
-            self.user.todo.clear();
-            self.user.refused = true;
+    /// A refusal ends the attempt; what is acknowledged must stay.
+    pub(super) fn answered(&mut self, conn: ConnId, answer: Answer) {
+        let [staged, described] = self.user.asked;
+        match (answer, conn) {
+            (Answer::Refused(..), _) => {
+                self.user.todo.clear();
+                self.user.refused = true;
+            }
+            (Answer::Done, STAGE) => self.laws.answered.staged(staged, self.voyage.fleet[staged].rev),
+            (Answer::Done, DESCRIBE) => self.laws.answered.described(self.voyage.fleet[described].rev),
+            _ => {}
         }
     }
 }

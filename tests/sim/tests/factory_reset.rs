@@ -371,3 +371,27 @@ fn a_factory_revision_that_is_not_whole_is_refused() {
     assert_eq!(cleared.map_err(|refusal| refusal.code), Err(Code::StorageDamaged));
     assert!(used.left(&bench).iter().any(|line| line.ends_with("Live locals/a")));
 }
+
+/// A factory revision of a release that does not know the reset, or of somebody else's, would start its containers beside
+/// everything that was to go.
+#[test]
+fn a_factory_revision_that_does_not_know_the_reset_is_refused() {
+    let mut used = Used::new();
+    let old = first().state.replace(r#","switchback.factory-reset":true"#, "");
+    assert_ne!(old, first().state);
+    for says in
+        [old.clone(), old.replace(r#""linux":"kernel""#, r#""linux":"kernel","switchback.factory-reset":false"#)]
+    {
+        let bench = used.bench(Wrong::Nothing);
+        bench
+            .clone()
+            .write(runtime::port::Name::File(Volume::Storage, Stage::Live, rev("0"), ".pvr/json"), says.as_bytes())
+            .unwrap();
+        let effects = bench.with(|hardware| {
+            hardware.settle();
+            hardware.effects
+        });
+        assert_eq!(used.ask(&bench, Wrong::Nothing), Err(Code::ResetUnknown));
+        assert_eq!(bench.with(|hardware| hardware.effects), effects, "nothing has changed");
+    }
+}

@@ -13,7 +13,7 @@ fn shell(line: &str) -> (Option<i32>, String) {
 
 #[test]
 fn the_line_that_a_violation_prints_shows_it_again() {
-    for mutant in [Mutant::NoCheckpoint, Mutant::NoFileSync, Mutant::DoneBeforeCommit] {
+    for mutant in [Mutant::NoDirectorySync, Mutant::NoFileSync, Mutant::DoneBeforeCommit] {
         let mut yard = Yard::new();
         let voyage = Voyage { mutant: Some(mutant), ..one(Quality::Good, 1) };
         let violation = yard.cut_everywhere(&voyage).expect_err("nobody misses that rule");

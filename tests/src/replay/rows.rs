@@ -76,6 +76,7 @@ pub fn waits(row: Row) -> usize {
         Row::SyncTrails => 2,  // `trails/` and `trails/locals/`
         Row::SyncCleared => 2, // both volumes
         Row::SyncContents | Row::SyncObjects | Row::SyncAssets | Row::Checkpoint | Row::SyncCopy | Row::SyncRecord => 1,
+        Row::SyncMessage | Row::SyncMessages => 1,
         Row::SyncUnnamed | Row::SyncMemory | Row::SyncRoot | Row::SyncLast | Row::SyncEnd => 1,
         Row::SyncText | Row::SyncView | Row::SyncSwap => 1,
         _ => 0,

@@ -253,7 +253,7 @@ fn a_disk_that_every_tool_finds_in_order() {
     let image = look(&storage, "stat /trails/0/web/root.squashfs");
     assert!(image.contains("Links: 2") && image.contains("Mode:  0444") && image.contains("User:     0"), "{image}");
     let run = look(&storage, "cat /trails/0/bsp/run.json");
-    assert_eq!(run, r#"{"initrd":"initrd.img","linux":"kernel.img"}"#);
+    assert_eq!(run, r#"{"initrd":"initrd.img","linux":"kernel.img","switchback.factory-reset":true}"#);
     assert!(look(&storage, "stat /objects/.incoming").contains("User:   901"));
     assert!(look(&storage, "stat /logs").contains("User:   903"));
     assert!(look(&storage, "stat /trails/current").contains("Fast link dest: \"0\""));

@@ -1,7 +1,7 @@
 //! The doors to the hardware: `runtime::port`'s traits over it, call by call and effect by effect.
 
 use crate::medium::{
-    Hardware, Lie, Mutant, Reach, SECTOR, Sync,
+    Hardware, Lie, Mutant, Reach, SECTOR,
     cells::Cells,
     files::{Content, Effect, Folder, Label},
 };
@@ -136,7 +136,7 @@ impl Disk for Bench {
             return Err(Code::StorageIo); // a folder that is not empty
         }
         files.shift(from, to, inode);
-        hw.after_rename().and(answer)
+        answer
     }
 
     fn exchange(&mut self, one: Name<'_>, other: Name<'_>) -> Result<(), Code> {
@@ -149,7 +149,7 @@ impl Disk for Bench {
         let ((one, first), (other, second)) =
             (find(one).ok_or(Code::RevisionUnknown)?, find(other).ok_or(Code::RevisionUnknown)?);
         files.swap([(one, second), (other, first)]);
-        hw.after_rename().and(answer)
+        answer
     }
 
     fn remove(&mut self, name: Name<'_>) -> Result<(), Code> {
@@ -186,14 +186,6 @@ impl Disk for Bench {
             Dir::Trails(volume) => (volume, Folder::Trails),
             Dir::Root(volume) => (volume, Folder::Root),
         };
-        let step = match folder {
-            Folder::Root => None,
-            Folder::Objects => Some(Sync::ObjectNames),
-            _ => Some(Sync::RevisionNames),
-        };
-        if volume == Volume::Storage && step.is_some_and(|step| hw.mutant == Some(Mutant::Without(step))) {
-            return hw.call();
-        }
         if folder == Folder::Trails {
             hw.syncs += 1; // trails/ and trails/locals/
         }
@@ -207,27 +199,11 @@ impl Disk for Bench {
 
     fn sync_volume(&mut self, volume: Volume) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
-        if hw.mutant == Some(Mutant::RenameBeforeSync) && !hw.dead {
-            hw.postponed = Some(volume);
-            return Ok(());
-        }
-        let builds = hw.files(volume).live.keys().any(|(_, label)| matches!(label, Label::Trail(Stage::New, _)));
-        let step = match volume {
-            Volume::Storage => Sync::Contents,
-            Volume::Boot if builds => Sync::BootContents,
-            Volume::Boot => Sync::Record,
-        };
-        if hw.mutant == Some(Mutant::Without(step)) {
-            return hw.call();
-        }
         hw.sync_all(volume)
     }
 
     fn checkpoint(&mut self, volume: Volume) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
-        if hw.mutant == Some(Mutant::NoCheckpoint) {
-            return hw.call();
-        }
         hw.sync(volume, "checkpoint", |effect| !matches!(effect, Effect::Data { .. }))?;
         let files = hw.files(volume);
         files.loader = files.durable.clone();

@@ -25,6 +25,8 @@ impl Bounds {
     pub const ALL: Bounds = Bounds { exhaustive: 12, singles: true, pairs: true, drawn: 64, seed: 1 };
     /// The share of the gate.
     pub const GATE: Bounds = Bounds { exhaustive: 6, singles: true, pairs: false, drawn: 8, seed: 1 };
+    /// What the evidence goes through of a second cut.
+    pub const LATER: Bounds = Bounds { exhaustive: 4, singles: true, pairs: false, drawn: 4, seed: 1 };
     /// All lost, all kept, and two more: for what follows a first cut.
     pub const FEW: Bounds = Bounds { exhaustive: 2, singles: false, pairs: false, drawn: 2, seed: 1 };
 }

@@ -284,24 +284,32 @@ impl Files {
 
     fn fates(&self, inode: u32, content: &Content, whole: bool) -> usize {
         let sectors = content.sectors();
+        // a file that is written anew is made empty first
+        let emptied = usize::from(!self.inodes[inode as usize].durable.is_empty());
         match self.model {
             _ if whole => 2,
             // as it was; then so many of its first sectors (a new file is empty as it was)
-            Model::Ext4Ordered => (sectors + 1 + usize::from(!self.inodes[inode as usize].durable.is_empty())).max(2),
-            Model::Posix | Model::Fat => match sectors {
-                0 | 1 => 2,
-                2..=FEW_SECTORS => 1 << sectors,
-                _ => 5,
-            },
+            Model::Ext4Ordered => (sectors + 1 + emptied).max(2),
+            Model::Posix | Model::Fat => {
+                emptied
+                    + match sectors {
+                        0 | 1 => 2,
+                        2..=FEW_SECTORS => 1 << sectors,
+                        _ => 5,
+                    }
+            }
         }
     }
 
-    /// What is left of a content.
+    /// What is left of a content, neither as it was nor whole.
     fn part(&self, inode: u32, content: &Content, fate: usize) -> Content {
         let old = &self.inodes[inode as usize].durable;
         let sectors = content.sectors();
         match self.model {
             Model::Ext4Ordered => content.head(fate - usize::from(!old.is_empty())),
+            Model::Posix | Model::Fat if !old.is_empty() && fate == self.fates(inode, content, false) - 2 => {
+                content.head(0)
+            }
             Model::Posix | Model::Fat if sectors <= FEW_SECTORS => {
                 content.sectors_over(old, |sector| fate >> sector & 1 == 1)
             }

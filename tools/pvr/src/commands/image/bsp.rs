@@ -108,7 +108,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     files::create_dir(&bsp)?;
     files::write_atomic(&bsp.join("kernel.img"), 0o644, &kernel)?;
     files::write_atomic(&bsp.join("initrd.img"), 0o644, &initrd)?;
-    let mut run = json!({"initrd": "initrd.img", "linux": "kernel.img"});
+    // A later release that begins a factory reset relies on this one, as revision 0, to end it.
+    let mut run = json!({"initrd": "initrd.img", "linux": "kernel.img", "switchback.factory-reset": true});
     if let Some(fdt) = &fdt {
         files::write_atomic(&bsp.join(FDT), 0o644, fdt)?;
         run["fdt"] = FDT.into();
