@@ -340,6 +340,55 @@ fn a_degraded_device_stays_up() {
     }
 }
 
+#[test]
+fn any_other_device_restarts_when_a_container_falls_during_an_update() {
+    let fell = Reason::Container(part("web"), Code::ContainerExited);
+    for state in [State::Preparing(trials()[0].1), State::Loading { rev: rev("locals/new"), conn: ConnId(7) }] {
+        let (mut update, mut out) = (Update { state, ..Update::new(boot()) }, Commands::new());
+        update.handle(NOW, Input::Fell(part("web"), Code::ContainerExited), &mut out);
+        assert!(matches!(update.state, State::Leaving { .. }));
+        assert!(out.contains(&Command::Leave(fell)), "{out:?}");
+    }
+}
+
+/// Which attempt this is, of what is tried more than once.
+fn attempt(state: State) -> Option<u8> {
+    match state {
+        State::Settling { tries, .. }
+        | State::Clearing { tries }
+        | State::Resetting { tries, .. }
+        | State::Withdrawing { tries, .. }
+        | State::Arming { tries, .. }
+        | State::Committing { tries, .. }
+        | State::Recording { tries, .. }
+        | State::Disarming { tries, .. } => Some(tries),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_fails_again_and_again_is_given_up() {
+    let mut kinds = std::collections::BTreeSet::new();
+    for (name, boot, state) in states().into_iter().filter(|(_, _, state)| attempt(*state) == Some(1)) {
+        for (input_name, input) in inputs().into_iter().filter(|(name, _)| name.starts_with("not ")) {
+            let mut update = Update { state, ..Update::new(boot) };
+            let (mut attempts, mut asked) = (1, true);
+            while asked && word(update.state) == word(state) {
+                let mut out = Commands::new();
+                update.handle(NOW, input, &mut out);
+                asked = !out.is_empty() && word(update.state) == word(state);
+                attempts += u8::from(asked);
+                assert!(attempts <= limits::STORE_TRIES_MAX, "{name} / {input_name}");
+            }
+            if update.state != state {
+                kinds.insert(word(state));
+                assert_eq!(attempts, limits::STORE_TRIES_MAX, "{name} / {input_name}");
+            }
+        }
+    }
+    assert_eq!(kinds.len(), 8, "{kinds:?}");
+}
+
 /// Three restarts in a row, then it stays up; until its goals are met for as long as before a commit.
 #[test]
 fn falls_are_counted_and_forgotten() {
