@@ -330,6 +330,68 @@ fn a_final_status_is_shown_only_when_nothing_is_left_to_do() {
     }
 }
 
+/// Who asks for another revision is told of that one.
+#[test]
+fn the_progress_of_a_trial_is_that_of_its_state() {
+    let [in_place, by_reboot, this_boot, cold] = trials().map(|(_, record)| record);
+    let testing = |trial, commit_at| State::Testing { trial, relapses: 0, commit_at, stable_at: NOW };
+    let lost = failed(by_reboot);
+    for (state, expected) in [
+        (State::Preparing(by_reboot), Progress::REBOOTING),
+        (State::Arming { trial: in_place, tries: 1 }, Progress::SWITCHING),
+        (State::Switching { trial: in_place, until: NOW }, Progress::SWITCHING),
+        (State::Trying { trial: this_boot, relapses: 0 }, Progress::TRYING),
+        (State::Trying { trial: in_place, relapses: 0 }, Progress::TRYING),
+        (testing(this_boot, NOW + 1), Progress::TESTING_BOOT),
+        (testing(in_place, NOW + 1), Progress::TESTING_IN_PLACE),
+        (testing(in_place, NOW), Progress::TESTING_STABLE),
+        (State::Committing { trial: this_boot, tries: 1 }, Progress::TESTING_BOOT),
+        (State::Committing { trial: in_place, tries: 1 }, Progress::TESTING_IN_PLACE),
+        (State::Recording { trial: this_boot, done: this_boot, tries: 1 }, Progress::TESTING_BOOT),
+        (State::Recording { trial: in_place, done: in_place, tries: 1 }, Progress::TESTING_IN_PLACE),
+        (State::Trying { trial: cold, relapses: 0 }, Progress::DONE),
+        (testing(cold, NOW + 1), Progress::DONE),
+        (State::Leaving { trial: Some(by_reboot) }, Progress::REBOOTING),
+        (State::Leaving { trial: Some(lost) }, Progress::of(&lost).unwrap()),
+    ] {
+        let update = Update { state, ..Update::new(boot()) };
+        assert_eq!(update.progress(NOW, rev("locals/new")), Some(expected), "{state:?}");
+        assert_eq!(update.progress(NOW, rev("locals/other")), None, "{state:?}");
+        assert_eq!(update.progress(NOW, rev("0")), Some(Progress::FACTORY), "{state:?}");
+    }
+    // Without a trial it is that of the last one; of one that did not end, how far it came.
+    for (last, expected) in [(lost, Progress::of(&lost).unwrap()), (by_reboot, Progress::REBOOTING)] {
+        let update = Update { state: State::Steady, last: Some(last), ..Update::new(boot()) };
+        assert_eq!(update.last(), Some(last));
+        assert_eq!(update.progress(NOW, rev("locals/new")), Some(expected));
+        assert_eq!(update.progress(NOW, rev("locals/other")), None);
+        assert_eq!(update.progress(NOW, rev("0")), Some(Progress::FACTORY));
+    }
+}
+
+#[test]
+fn it_waits_for_a_time_only_where_one_is_awaited() {
+    let [in_place, _, this_boot, cold] = trials().map(|(_, record)| record);
+    let testing = |commit_at, stable_at| State::Testing { trial: in_place, relapses: 0, commit_at, stable_at };
+    for (state, at, may_leave) in [
+        (State::Steady, None, true),
+        (State::Preparing(in_place), None, false),
+        (State::Switching { trial: in_place, until: 7 }, Some(7), false),
+        (State::Restoring { failed: failed(in_place), until: 8 }, Some(8), false),
+        (testing(9, 4), Some(9), false),
+        (testing(4, 9), Some(9), false),
+        (State::Trying { trial: this_boot, relapses: 0 }, None, false),
+        // what is watched in a cold boot can be watched in the next one
+        (State::Trying { trial: cold, relapses: 0 }, None, true),
+        (State::Testing { trial: cold, relapses: 0, commit_at: 1, stable_at: 1 }, Some(1), true),
+        (State::Recording { trial: cold, done: cold, tries: 1 }, None, false),
+    ] {
+        let update = Update { state, ..Update::new(boot()) };
+        assert_eq!((update.poll_at(), update.may_leave()), (at, may_leave), "{state:?}");
+        assert_eq!(update.is_steady(), state == State::Steady);
+    }
+}
+
 #[test]
 fn a_degraded_device_stays_up() {
     for state in [State::Steady, State::Preparing(trials()[0].1)] {
