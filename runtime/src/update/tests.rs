@@ -531,9 +531,82 @@ fn over_a_candidate_that_could_not_be_cleared_nothing_is_armed() {
     let vars = BootVars { candidate: Some(rev("locals/old")), ..vars() };
     let mut update = Update { state: State::Steady, ..Update::new(Boot { vars, ..boot() }) };
     let mut out = Commands::new();
-    update.handle(NOW, Input::Run(ConnId(7), rev("locals/new")), &mut out);
     let refused = Answer::Refused(Code::EnvStoreFailed.into(), 0);
-    assert_eq!((update.state(), &out[..]), (State::Steady, &[Command::Answer(ConnId(7), refused)][..]));
+    for input in [Input::Run(ConnId(7), rev("locals/new")), Input::FactoryReset(ConnId(7))] {
+        out.clear();
+        update.handle(NOW, input, &mut out);
+        assert_eq!((update.state(), &out[..]), (State::Steady, &[Command::Answer(ConnId(7), refused)][..]));
+    }
+}
+
+/// A way back that takes too long is a reboot: that is counted from when it begins.
+#[test]
+fn containers_have_so_long_to_change_over() {
+    let [in_place, ..] = trials().map(|(_, record)| record);
+    let failed = failed(in_place);
+    let until = NOW + limits::SWITCH_PATIENCE_MS;
+    for (state, input, expected) in [
+        (
+            State::Arming { trial: in_place, tries: 1 },
+            Input::Stored(Transition::Arm, Ok(())),
+            State::Switching { trial: in_place, until },
+        ),
+        (
+            State::Disarming { trial: in_place, failed, tries: 1 },
+            Input::Stored(Transition::Disarm, Ok(())),
+            State::Restoring { failed, until },
+        ),
+    ] {
+        let mut update = Update { state, ..Update::new(boot()) };
+        update.handle(NOW, input, &mut Commands::new());
+        assert_eq!(update.state(), expected);
+    }
+}
+
+#[test]
+fn a_candidate_that_failed_is_taken_out_of_the_environment_and_a_committed_one_stepped_back_from() {
+    let [in_place, _, this_boot, cold] = trials().map(|(_, record)| record);
+    let vars = |committed, candidate: Option<&str>, previous: Option<&str>| BootVars {
+        committed: rev(committed),
+        candidate: candidate.map(rev),
+        previous: previous.map(rev),
+    };
+    let armed = vars("1", Some("locals/new"), Some("0"));
+    for (trial, before, transition, after) in [
+        (in_place, armed, Transition::Disarm, vars("1", None, Some("0"))),
+        (this_boot, armed, Transition::Disarm, vars("1", None, Some("0"))),
+        (cold, vars("locals/new", None, Some("1")), Transition::StepBack, vars("1", None, None)),
+    ] {
+        let state = State::Noting { trial, failed: failed(trial) };
+        let mut update = Update { state, ..Update::new(Boot { vars: before, ..boot() }) };
+        let mut out = Commands::new();
+        update.handle(NOW, Input::Recorded(Ok(())), &mut out);
+        assert_eq!(out[..], [Command::Store(transition, after)]);
+        update.handle(NOW, Input::Stored(transition, Ok(())), &mut out);
+        assert_eq!(update.vars(), after);
+    }
+}
+
+#[test]
+fn a_factory_reset_that_did_not_begin_leaves_no_wish() {
+    let state = State::Intending { conn: ConnId(7), intent: intent() };
+    let (mut update, mut out) = (Update { state, ..Update::new(boot()) }, Commands::new());
+    update.handle(NOW, Input::Prepared(Err(Code::NoSpace)), &mut out);
+    assert_eq!(out[..], [Command::Keep(Job::Record(Record { factory_reset: false, ..intent() }))]);
+}
+
+#[test]
+fn what_may_be_needed_is_kept() {
+    let vars = BootVars { candidate: Some(rev("locals/armed")), ..vars() };
+    let kept = |state| {
+        let update = Update { state, running: rev("locals/runs"), ..Update::new(Boot { vars, ..boot() }) };
+        update.kept().collect::<Vec<_>>()
+    };
+    let known = ["locals/runs", "1", "locals/armed", "0"].map(rev);
+    let with_new = ["locals/runs", "1", "locals/armed", "0", "locals/new"].map(rev);
+    assert_eq!(kept(State::Steady), known);
+    assert_eq!(kept(State::Loading { rev: rev("locals/new"), conn: ConnId(1) }), with_new);
+    assert_eq!(kept(State::Preparing(trials()[0].1)), with_new);
 }
 
 #[test]
