@@ -19,11 +19,13 @@ pub(super) struct Memory {
     pub(super) fuse: Option<u32>,
     /// Free bytes of storage and of boot.
     pub(super) free: [u64; 2],
+    /// The volume with the boot assets.
+    pub(super) reads: Volume,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { files: BTreeMap::new(), effects: vec![], fuse: None, free: [1 << 30; 2] }
+        Self { files: BTreeMap::new(), effects: vec![], fuse: None, free: [1 << 30; 2], reads: Volume::Boot }
     }
 
     /// What `f` changes, syncs left out.
@@ -54,8 +56,11 @@ impl Memory {
     /// The entries of a name: its own, or those of a folder.
     fn find(&self, name: Name<'_>) -> Vec<(String, String)> {
         let place = place(name);
-        let is_it =
-            |entry: &(String, String)| entry.0 == place.0 && place.1.as_ref().is_none_or(|file| *file == entry.1);
+        let is_below = |entry: &str, name: &str| entry.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+        let is_file = |file: &String, entry: &String| file == entry || is_below(entry, file);
+        let is_it = |entry: &(String, String)| {
+            entry.0 == place.0 && place.1.as_ref().is_none_or(|file| is_file(file, &entry.1))
+        };
         self.files.keys().filter(|entry| is_it(entry)).cloned().collect()
     }
 
@@ -94,6 +99,10 @@ fn place(name: Name<'_>) -> (String, Option<String>) {
 }
 
 impl Disk for Memory {
+    fn loader_reads(&self) -> Volume {
+        self.reads
+    }
+
     fn exists(&mut self, name: Name<'_>) -> Result<bool, Code> {
         self.call()?;
         Ok(!self.find(name).is_empty())
