@@ -46,7 +46,7 @@ impl Revision {
         let state = [
             r##"{"#spec":"pantavisor-service-system@1""##.to_string(),
             format!(r#""bsp/initrd":"{initrd}","bsp/kernel":"{kernel}""#),
-            r#""bsp/run.json":{"initrd":"initrd","linux":"kernel"}"#.into(),
+            r#""bsp/run.json":{"initrd":"initrd","linux":"kernel","switchback.factory-reset":true}"#.into(),
             r#""groups.json":[{"name":"app","restart_policy":"container","status_goal":"READY","timeout":30}]"#.into(),
             format!(r#""web/lxc.container.conf":"{conf}","web/root.squashfs":"{root}""#),
             r#""web/run.json":{"config":"lxc.container.conf","group":"app","name":"web","#.to_string()
@@ -248,7 +248,7 @@ fn a_staged_revision_is_its_state_its_files_and_its_words() {
     for (key, content) in one.files() {
         assert_eq!(device.bytes(file(one.rev, key)), Some(content), "{key}");
     }
-    let run = r#"{"initrd":"initrd","linux":"kernel"}"#;
+    let run = r#"{"initrd":"initrd","linux":"kernel","switchback.factory-reset":true}"#;
     assert_eq!(device.text(file(one.rev, "bsp/run.json")).as_deref(), Some(run));
     assert_eq!(device.text(file(one.rev, ".pv/progress")).as_deref(), Some("{}"));
     assert_eq!(device.text(file(one.rev, ".pv/commitmsg")).as_deref(), Some("why it is"));
@@ -626,6 +626,10 @@ fn a_factory_reset_leaves_revision_0_alone() {
     assert_eq!(recall(disk, Owner::Endpoint, &mut [0; 16]), Ok(0));
     assert_eq!(read_last(disk), Ok(Some(rev("0"))));
     assert_eq!(journal::load(region), Ok(Some(Record::none(rev("0")))));
+    // One of a release that does not know the reset would end nothing.
+    let old = Revision::first().state.replace(r#","switchback.factory-reset":true"#, "");
+    disk.write(file(rev("0"), ".pvr/json"), old.as_bytes()).unwrap();
+    assert_eq!(factory::intend(disk, region, &wish, scratch).unwrap_err().code, Code::ResetUnknown);
     // A factory revision that is not whole is nothing to go back to.
     disk.remove(file(rev("0"), "bsp/kernel")).unwrap();
     assert_eq!(factory::intend(disk, region, &wish, scratch).unwrap_err().code, Code::StorageDamaged);
