@@ -467,6 +467,12 @@ mod tests {
     }
 
     #[test]
+    fn a_candidate_that_was_booted_is_tried_as_one_by_reboot() {
+        let choice = choose(loaded("1 2 0"), &booted("2"), record("2", Kind::InPlace, Phase::Armed));
+        assert_eq!(choice.record, record("2", Kind::Reboot, TRIAL));
+    }
+
+    #[test]
     fn a_factory_reset_goes_on_where_its_store_was_made_and_is_forgotten_elsewhere() {
         let plain = record("2", Kind::Reboot, Phase::Done { cold_pending: false });
         let asked = plain.map(|record| Record { factory_reset: true, ..record });
