@@ -412,6 +412,8 @@ mod tests {
             ("2 - 1", "2", record("2", InPlace, COLD),        "1", Steady, Some(COLD), Some("1 - -")),
             ("1 - -", "1", record("2", InPlace, done(true)),  "1", Steady, Some(COLD), None),
             ("1 - -", "1", record("2", InPlace, COLD),        "1", Steady, Some(COLD), None),
+            // an owner committed another one
+            ("3 - 0", "3", record("2", InPlace, done(true)),  "3", Steady, Some(done(true)), None),
             // both copies bad
             ("bad", "1", None,                                "1", Steady, None, Some("1 - -")),
             ("bad", "-", None,                                "0", Steady, None, Some("0 - -")),
