@@ -60,6 +60,10 @@ impl Studio<'_> {
             true => image::make(self.kit, &self.folder.join("first"), case.kind, case.control)?,
             false => self.settled(case.kind, case.control)?,
         };
+        if case.behind > 0 {
+            let file = std::fs::File::options().write(true).open(&image)?;
+            file.set_len(file.metadata()?.len() + (case.behind << 20))?;
+        }
         let mut lab = Lab::with(self.kit, Device::with_disk(self.kit, &place, &image)?)?;
         if !case.first {
             (case.prepare)(&mut lab)?;

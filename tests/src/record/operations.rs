@@ -13,6 +13,7 @@ use crate::replay::recording::Control;
 use crate::rollback::candidates::told_to;
 use crate::rollback::lab::{Change, Lab};
 use crate::tour::device::Device;
+use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, http, wait_for};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -41,6 +42,8 @@ pub struct Case {
     pub prepare: fn(&mut Lab) -> Outcome<()>,
     /// Whether it is recorded from the factory's disk on, its first start included.
     pub first: bool,
+    /// MiB that the disk has behind its last partition.
+    pub behind: u64,
     /// Does it.
     pub run: fn(&mut Take<'_>) -> Outcome<()>,
 }
@@ -57,6 +60,7 @@ pub const CASES: &[Case] = &[
     Case { kind: Kind::Paired, ..quiet("memory", memory) },
     Case { prepare: with_something_to_collect, kind: Kind::Busy, ..quiet("factory-reset", factory_reset) },
     Case { first: true, ..quiet("first-boot", |_| Ok(())) },
+    Case { first: true, behind: 32, ..quiet("growth", growth) },
     Case { kind: Kind::Busy, ..quiet("steady", steady) },
     fails("base-nobarrier", Control::NoBarrier, base),
     fails("base-nosync", Control::NoSync, base),
@@ -65,7 +69,7 @@ pub const CASES: &[Case] = &[
 
 const fn quiet(name: &'static str, run: fn(&mut Take<'_>) -> Outcome<()>) -> Case {
     let (kind, control) = (Kind::Quiet, Control::None);
-    Case { name, operation: name, kind, control, prepare: |_| Ok(()), first: false, run }
+    Case { name, operation: name, kind, control, prepare: |_| Ok(()), first: false, behind: 0, run }
 }
 
 const fn fails(name: &'static str, control: Control, run: fn(&mut Take<'_>) -> Outcome<()>) -> Case {
@@ -171,6 +175,13 @@ fn collect(take: &mut Take<'_>) -> Outcome<()> {
     // Nobody is told the end of it.
     take.rest()?;
     ensure(control(take, "steps ls --json")? != before, || format!("nothing was collected of {before}"))
+}
+
+/// The first start on a larger disk: the last partition, and the file system on it, grow to its end.
+fn growth(take: &mut Take<'_>) -> Outcome<()> {
+    let (image, board) = (&take.lab.device.disk.image, take.lab.device.disk.board);
+    let before = take.lab.device.disk.storage.length;
+    wait_for("the partition grown", 60, || Ok((Disk::open(image, board)?.storage.length > before).then_some(())))
 }
 
 /// Everything but revision 0 goes, and a restart ends it.

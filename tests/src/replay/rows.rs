@@ -65,6 +65,7 @@ const DEMANDS: &[Demand] = &[
     Demand { operation: "memory", through: &[O::Remember], but: &[] },
     // A healthy device has nothing to explain or to settle.
     Demand { operation: "first-boot", through: &[O::Boot], but: &[Row::Explain, Row::Settle] },
+    Demand { operation: "growth", through: &[O::Boot], but: &[Row::Explain, Row::Settle] },
     Demand { operation: "steady", through: &[], but: &[] },
     // The end of a reset stores the environment again, at its boot.
     Demand { operation: "factory-reset", through: &[O::FactoryReset, O::Store, O::Collect], but: &[] },
