@@ -10,7 +10,7 @@
 //!
 //! What it does not do: no partition is made, moved or renumbered; what is behind 2 TiB is not used (32-bit sector numbers).
 
-use crate::{fault::Code, port::Region};
+use crate::{fault::Code, port::Region, protocol::Row};
 
 const SECTOR: u64 = 512;
 /// Partitions begin and end at multiples of this.
@@ -41,8 +41,11 @@ pub fn grow<R: Region, G: Ground>(disk: &mut R, ground: &mut G, number: u8) -> R
     if length > entry.length {
         entry.write(&mut sector, length);
         // 1. The table, seen to be on the medium: what grows beyond it would be lost with it.
+        disk.step(Row::WriteTable);
         disk.write_at(0, &sector)?;
+        disk.step(Row::SyncTable);
         disk.sync()?;
+        disk.step(Row::ReadTable);
         let mut back = [0u8; SECTOR as usize];
         disk.drop_cache();
         disk.read_at(0, &mut back)?;
@@ -51,8 +54,10 @@ pub fn grow<R: Region, G: Ground>(disk: &mut R, ground: &mut G, number: u8) -> R
         }
     }
     // 2. The kernel has read the table when it found the disk.
+    disk.step(Row::TellKernel);
     ground.tell(number, entry.start, length)?;
     // 3. What a cut left smaller grows at the next start.
+    disk.step(Row::GrowFiles);
     ground.fill(length)?;
     Ok(length - entry.length)
 }

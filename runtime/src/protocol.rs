@@ -57,6 +57,8 @@ pub enum Operation {
     FactoryReset,
     /// The loader's text becomes one that is overwritten in place: `store::taken::adopt`.
     TakeOver,
+    /// Storage comes to reach to the end of its disk: `grow`.
+    Grow,
 }
 
 /// One step.
@@ -267,6 +269,18 @@ steps! {
         DropText = "O6": "The text of before is removed."
             => "As O5; what is left is removed at the next start.";
     }
+    Grow {
+        WriteTable = "W1": "The disk's partition table is overwritten in place, one sector: storage's partition ends where the disk does."
+            => "The table of before, or the new one: the file system fits both.";
+        SyncTable = "W2": "The disk is synced."
+            => "The new table; the file system is smaller than its partition.";
+        ReadTable = "W3": "The table is read back past every cache and compared: what differs ends the growth here. Only reads."
+            => "As W2.";
+        TellKernel = "W4": "The kernel is told how long the partition is."
+            => "As W2: the next start reads the table.";
+        GrowFiles = "W5": "The file system grows to the end of its partition, by its own journal."
+            => "The size of before, or the new one. What is missing grows at the next start.";
+    }
 }
 
 impl Row {
@@ -354,6 +368,6 @@ mod tests {
             assert!(pair[0].operation <= pair[1].operation);
         }
         assert_eq!(Row::WriteCopy.next(), Some(Row::SyncCopy));
-        assert_eq!((Row::SyncRoot.next(), Row::SyncEnd.next()), (None, None));
+        assert_eq!((Row::SyncRoot.next(), Row::SyncEnd.next(), Row::GrowFiles.next()), (None, None, None));
     }
 }

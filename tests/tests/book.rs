@@ -131,8 +131,9 @@ fn title(operation: Operation) -> &'static str {
         Operation::Boot => "Boot and recovery",
         Operation::Restart => "A restart that is to help",
         Operation::Collect => "Collection",
-        Operation::Remember => "What an errand keeps",
+        Operation::Remember => "What an errand keeps, and metadata",
         Operation::FactoryReset => "Factory reset",
         Operation::TakeOver => "Taking over the text of the original's loader",
+        Operation::Grow => "Growth of storage",
     }
 }

@@ -100,4 +100,9 @@ pub const FATES: &[(Row, [Fate; 3])] = &[
     (Row::SwapTexts, [Killed(TakeOver, 4), Killed(TakeOver, 4), Killed(TakeOver, 4)]),
     (Row::SyncSwap, [Killed(TakeOver, 4), Killed(TakeOver, 4), Killed(TakeOver, 4)]),
     (Row::DropText, [Harmless(SWEPT), Meaningless(NO_NEXT), Harmless(SWEPT)]),
+    (Row::WriteTable, [Killed(Grow, 0), Killed(Grow, 5), Killed(Grow, 0)]),
+    (Row::SyncTable, [Killed(Grow, 5), Killed(Grow, 5), Killed(Grow, 0)]),
+    (Row::ReadTable, [Killed(Grow, 5), Killed(Grow, 5), Killed(Grow, 5)]),
+    (Row::TellKernel, [Killed(Grow, 0), Killed(Grow, 0), Killed(Grow, 0)]),
+    (Row::GrowFiles, [Killed(Grow, 0), Meaningless(NO_NEXT), Killed(Grow, 0)]),
 ];

@@ -29,7 +29,7 @@ use std::cell::{Cell, RefCell};
 
 /// Cuts a procedure before each of its effects, and after the last, with every fate of what was pending. `procedure`
 /// says what it told; `judge` looks at what is there then.
-fn cut_in(
+pub(super) fn cut_in(
     fresh: &Hardware,
     mutant: Option<Mutant>,
     mut procedure: impl FnMut(&Door) -> Result<(), Code>,
@@ -69,7 +69,7 @@ fn cut_in(
     Ok(touched)
 }
 
-fn broken<T>(law: u8, how: impl Into<String>) -> Result<T, Broken> {
+pub(super) fn broken<T>(law: u8, how: impl Into<String>) -> Result<T, Broken> {
     Err(Broken { law, observer: "procedure", how: how.into() })
 }
 

@@ -12,6 +12,7 @@ use crate::{
     fates::FATES,
     fleet::Quality::{self, *},
     r#gen::Gen,
+    growth::growth,
     laws::Broken,
     medium::Mutant,
     procedures::{clear, collect, memory, message, prepare_again, record, replace, reset, stores, take_over},
@@ -62,6 +63,8 @@ pub enum Hunt {
     TakeOver,
     /// A cut, while a revision's message is replaced.
     Message,
+    /// A cut, or a sync that lies, while storage grows.
+    Grow,
     /// A cut, or a sync that lies, in one store with incremental (U-Boot on disks) or boolean flags (NOR flash).
     Store(Scheme),
 }
@@ -76,6 +79,7 @@ pub const HUNTS: &[Hunt] = &[
     Hunt::Memory,
     Hunt::TakeOver,
     Hunt::Message,
+    Hunt::Grow,
     Hunt::Store(Scheme::Incremental),
     Hunt::Store(Scheme::Boolean),
     Hunt::Replace,
@@ -128,6 +132,7 @@ pub fn hunt(hunt: Hunt, mutant: Option<(How, Row)>, states_max: u64) -> Found {
             let voyage = chores::voyage(&[Operation::NonReboot, Operation::FactoryReset]);
             cut(&mut yard, Voyage { mutant, ..voyage })
         }
+        Hunt::Grow => growth(mutant),
         Hunt::Store(scheme) => stores(mutant, scheme),
     }
 }

@@ -65,7 +65,8 @@ const DEMANDS: &[Demand] = &[
     Demand { operation: "memory", through: &[O::Remember], but: &[] },
     // A healthy device has nothing to explain or to settle.
     Demand { operation: "first-boot", through: &[O::Boot], but: &[Row::Explain, Row::Settle] },
-    Demand { operation: "growth", through: &[O::Boot], but: &[Row::Explain, Row::Settle] },
+    Demand { operation: "growth", through: &[O::Boot, O::Grow], but: &[Row::Explain, Row::Settle] },
+    Demand { operation: "metadata", through: &[O::Remember], but: &[] },
     Demand { operation: "steady", through: &[], but: &[] },
     // The end of a reset stores the environment again, at its boot.
     Demand { operation: "factory-reset", through: &[O::FactoryReset, O::Store, O::Collect], but: &[] },
@@ -79,7 +80,7 @@ pub fn waits(row: Row) -> usize {
         Row::SyncContents | Row::SyncObjects | Row::SyncAssets | Row::Checkpoint | Row::SyncCopy | Row::SyncRecord => 1,
         Row::SyncMessage | Row::SyncMessages => 1,
         Row::SyncUnnamed | Row::SyncMemory | Row::SyncRoot | Row::SyncLast | Row::SyncEnd => 1,
-        Row::SyncText | Row::SyncView | Row::SyncSwap => 1,
+        Row::SyncText | Row::SyncView | Row::SyncSwap | Row::SyncTable => 1,
         _ => 0,
     }
 }
