@@ -17,12 +17,15 @@
 //!   nobarrier            file systems are mounted so that the disk is never told to write what it holds back
 //!   nosync               a sync of a file, a folder, a volume or a region does not wait, and says that it did
 //!   nocheckpoint         a checkpoint does nothing
+//!   metadata             whenever revisions are listed, metadata is changed first: nothing on a device does so yet (`notes`)
 //!
 //! Each process reads the file when it starts, while it can. Does not: break anything outside PID 1 and the keeper.
 
 mod marks;
+mod notes;
 
-pub use marks::{ack, ack_content, step};
+pub use marks::{ack, ack_content, ack_file, step};
+pub use notes::change_before;
 
 use core::ffi::CStr;
 use log::warn;
@@ -67,6 +70,9 @@ pub fn at_disk() {
     let has = |word| words.split_whitespace().any(|each| each == word);
     let told = Lies { barriers: has("nobarrier"), syncs: has("nosync"), checkpoints: has("nocheckpoint") };
     let _ = LIES.set(told);
+    if has("metadata") {
+        notes::begin();
+    }
     if let Some(place) = words.split_whitespace().find_map(|word| word.strip_prefix("marks=")) {
         marks::open(place);
     }

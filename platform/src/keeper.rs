@@ -23,7 +23,7 @@ use runtime::{
     id::{ObjectId, RevName},
     journal::{self, Phase, Record},
     limits,
-    port::{Dir, Disk, Name, Owner, Stage, Volume},
+    port::{Dir, Disk, Name, Owner, Stage, Subject, Volume},
     progress::Progress,
     protocol::Row,
     state::{Plan, Spans, is_plain_path},
@@ -67,10 +67,10 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
             channel.send(request.serial, &answer, &[])?;
             continue;
         }
-        let outcome = keeper.answer(&request.message, request.fds.first());
-        if outcome.is_ok() {
-            promised(&request.message);
-        }
+        // On a device there is no such change.
+        let change =
+            faults::change_before(&request.message).map_or(Ok(0.into()), |change| keeper.fulfil(&change, None));
+        let outcome = change.and_then(|_: Answer| keeper.fulfil(&request.message, request.fds.first()));
         match outcome {
             Ok(Answer { value, file: Some(file) }) => {
                 channel.send(request.serial, &Message::done(value), &[file.as_fd()])?;
@@ -88,6 +88,8 @@ fn promised(request: &Message<'_>) {
         Message::Stage { rev, .. } => faults::ack(format_args!("staged {rev}")),
         Message::CommitMessage { rev, .. } => faults::ack(format_args!("message {rev}")),
         Message::Remember { owner: Owner::Endpoint, bytes } => faults::ack_content("memory", bytes),
+        Message::SetMetadata { subject: Subject::Device, .. } => faults::ack_file(c"/storage/device-meta"),
+        Message::SetMetadata { subject: Subject::User, .. } => faults::ack_file(c"/storage/user-meta"),
         _ => {}
     }
 }
@@ -123,6 +125,14 @@ impl Keeper {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let incoming = fs::openat(CWD, INCOMING, flags, Mode::empty())?;
         Ok(Self { volumes, journal, incoming })
+    }
+
+    fn fulfil(&mut self, request: &Message<'_>, file: Option<&OwnedFd>) -> Outcome {
+        let outcome = self.answer(request, file);
+        if outcome.is_ok() {
+            promised(request);
+        }
+        outcome
     }
 
     fn answer(&mut self, request: &Message<'_>, file: Option<&OwnedFd>) -> Outcome {

@@ -77,6 +77,7 @@ impl Studio<'_> {
             control: case.control,
             mark_sector: MARK_SECTOR,
             begin: 0,
+            asides: Vec::new(),
             committed: String::new(),
             revisions: Vec::new(),
             told: Vec::new(),

@@ -7,9 +7,12 @@
 //! Invariants: nothing is allocated; a mark that cannot be written is an error on the console, and the recording lacks
 //! it, which a replay that counts them notices.
 
-use core::fmt::{Arguments, Write};
+use core::{
+    ffi::CStr,
+    fmt::{Arguments, Write},
+};
 use log::warn;
-use runtime::{id::ObjectId, protocol::Row};
+use runtime::{id::ObjectId, limits::METADATA_MAX, protocol::Row};
 use rustix::{
     fd::OwnedFd,
     fs::{Mode, OFlags},
@@ -69,6 +72,28 @@ pub fn ack(what: Arguments<'_>) {
 pub fn ack_content(what: &str, bytes: &[u8]) {
     let id = ObjectId(Sha256::digest(bytes).into());
     ack(format_args!("{what} {id}"));
+}
+
+/// This file was reported to hold what it holds.
+pub fn ack_file(path: &'static CStr) {
+    let name = path.to_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let mut bytes = [0; METADATA_MAX + 1];
+    match read(path, &mut bytes) {
+        Ok(length) => ack_content(name, &bytes[..length]),
+        Err(error) => warn!("a mark was not written: {name}: {error}"),
+    }
+}
+
+/// As much of a file as there is room for; its length.
+fn read(path: &CStr, out: &mut [u8]) -> rustix::io::Result<usize> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut length = 0;
+    loop {
+        match rustix::io::read(&file, &mut out[length..])? {
+            0 => return Ok(length),
+            more => length += more,
+        }
+    }
 }
 
 fn mark(text: Arguments<'_>) {

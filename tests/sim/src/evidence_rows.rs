@@ -1,6 +1,7 @@
 //! The rows of power-cut evidence: what was gone through, and by which command anybody goes through it again.
 //!
-//! Invariants: a file of rows is a JSON list of objects with the same six fields; a row that is made again replaces the
+//! Invariants: a file of rows is a JSON list of objects with the same six fields, and `classes` where states were told apart
+//! by what they show; a row that is made again replaces the
 //! one of its name, all others stay, so that parts may be repeated alone. Counts are what was really run: a row that
 //! was bounded says so in its name or in its counts, never by leaving a field out.
 //! Does not: judge; who reads the table, and the program that made it, do.
@@ -25,6 +26,8 @@ pub struct Row {
     pub count: u64,
     /// Of them, how many differ in what the medium held.
     pub distinct: u64,
+    /// How many differ in what they show to who looks at the device, where that was counted.
+    pub classes: Option<u64>,
     /// In how many a law was broken.
     pub violations: u64,
     /// Where everything that was drawn began.
@@ -35,9 +38,13 @@ pub struct Row {
 
 impl Row {
     fn json(&self) -> Value {
-        let Self { name, count, distinct, violations, seed, command } = self;
-        json!({"name": name, "count": count, "distinct": distinct, "violations": violations, "seed": seed,
-            "command": command})
+        let Self { name, count, distinct, classes, violations, seed, command } = self;
+        let mut row = json!({"name": name, "count": count, "distinct": distinct, "violations": violations, "seed": seed,
+            "command": command});
+        if let Some(classes) = classes {
+            row["classes"] = json!(classes);
+        }
+        row
     }
 
     fn parse(value: &Value) -> Option<Self> {
@@ -46,6 +53,7 @@ impl Row {
             name: text("name")?,
             count: number("count")?,
             distinct: number("distinct")?,
+            classes: number("classes"),
             violations: number("violations")?,
             seed: number("seed")?,
             command: text("command")?,
@@ -81,7 +89,7 @@ pub fn merge(file: &Path, rows: &[Row]) -> Outcome<()> {
 pub fn table(rows: &[Row]) -> String {
     let mut text =
         String::from("| what | states | distinct | violations | seed | again by |\n|---|---|---|---|---|---|\n");
-    for Row { name, count, distinct, violations, seed, command } in rows {
+    for Row { name, count, distinct, violations, seed, command, .. } in rows {
         text += &format!("| {name} | {count} | {distinct} | {violations} | {seed} | `{command}` |\n");
     }
     text
@@ -93,7 +101,8 @@ mod tests {
 
     fn row(name: &str, count: u64) -> Row {
         let command = format!("ci/evidence {name}");
-        Row { name: name.into(), count, distinct: count / 2, violations: 0, seed: 1, command }
+        let classes = count.is_multiple_of(4).then_some(3);
+        Row { name: name.into(), count, distinct: count / 2, classes, violations: 0, seed: 1, command }
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl Seen {
             name: format!("simulator: {}, {}", part.name, model.word()),
             count: self.count.states,
             distinct: self.count.distinct,
+            classes: None,
             violations: u64::from(self.found.is_some()),
             seed,
             command: format!(

@@ -1,8 +1,8 @@
 //! What a recording shows in numbers, and what is asserted of them: stores of the environment, syncs, flushes, and how
 //! much a power cut may choose from.
 //!
-//! Invariants: everything is counted in the log, marks included; nothing is a time. Only what comes after the mark or
-//! entry with which the operation began is counted.
+//! Invariants: everything is counted in the log, marks included; nothing is a time. Only what belongs to the
+//! operation is counted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,6 +47,7 @@ const BOUNDS: &[Bound] = &[
     bound("failed", 2, 10, 24, 14),
     bound("failed-in-place", 2, 9, 21, 14),
     bound("memory", 0, 48, 104, 14),
+    bound("metadata", 0, 80, 168, 14),
 ];
 
 /// The numbers of a recording.
@@ -86,7 +87,8 @@ pub fn of(recording: &Recording) -> Outcome<Counts> {
         marks: BTreeMap::new(),
     };
     let (mut pending, mut row) = (0, String::new());
-    for entry in log.entries.iter().skip(recording.begin as usize) {
+    let is_about = |(index, _): &(usize, &Entry)| recording.is_about(*index);
+    for (_, entry) in log.entries.iter().enumerate().filter(is_about) {
         if entry.flush {
             counts.flushes += 1;
             counts.sync_flushes += usize::from(syncs(&row) > 0);

@@ -32,6 +32,8 @@ pub enum Kind {
     Busy,
     /// Quiet, and its endpoint serves who is paired.
     Paired,
+    /// Quiet, and its keeper changes metadata whenever revisions are listed: nothing else of it does so yet.
+    Noting,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Self::Quiet => "quiet",
             Self::Busy => "busy",
             Self::Paired => "paired",
+            Self::Noting => "noting",
         }
     }
 }
@@ -60,6 +63,9 @@ pub fn make(kit: &Kit, folder: &Path, kind: Kind, control: Control) -> Outcome<P
     let mut words = format!("marks={}:{MARK_SECTOR}", whole_disk(board)?);
     if control != Control::None {
         words += &format!(" {}", control.word());
+    }
+    if kind == Kind::Noting {
+        words += " metadata";
     }
     let mut initrd = cpio::with_file(factory, WORDS, words.as_bytes());
     if kind == Kind::Paired {

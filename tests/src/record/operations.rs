@@ -27,6 +27,11 @@ const OBJECTS: (usize, usize) = (30, 100_000);
 /// Rounds in which two tokens are given and taken back.
 const PAIRINGS: usize = 8;
 
+/// Objects that the revisions of further collections have of their own.
+const ROUNDS: [usize; 4] = [60, 0, 3, 20];
+/// Changes of metadata.
+const CHANGES: usize = 40;
+
 /// One recording.
 #[derive(Clone, Copy)]
 pub struct Case {
@@ -58,6 +63,7 @@ pub const CASES: &[Case] = &[
     quiet("given-up", given_up),
     Case { prepare: with_something_to_collect, ..quiet("collect", collect) },
     Case { kind: Kind::Paired, ..quiet("memory", memory) },
+    Case { kind: Kind::Noting, ..quiet("metadata", metadata) },
     Case { prepare: with_something_to_collect, kind: Kind::Busy, ..quiet("factory-reset", factory_reset) },
     Case { first: true, ..quiet("first-boot", |_| Ok(())) },
     Case { first: true, behind: 32, ..quiet("growth", growth) },
@@ -168,13 +174,34 @@ fn with_something_to_collect(lab: &mut Lab) -> Outcome<()> {
     Ok(())
 }
 
-/// What no kept revision needs is removed.
+/// What no kept revision needs is removed: again and again, of revisions with many objects, some, or none of their own.
 fn collect(take: &mut Take<'_>) -> Outcome<()> {
+    collect_once(take)?;
+    for (round, objects) in ROUNDS.into_iter().enumerate() {
+        take.aside(|take| {
+            (0..objects).try_for_each(|number| {
+                Ok::<_, Failure>(std::fs::write(object(take.lab, number)?, format!("{round} {number}\n"))?)
+            })?;
+            take.update_ends(page(10 + round as u32), "for the next collection", "DONE")?;
+            (0..objects).try_for_each(|number| Ok::<_, Failure>(std::fs::remove_file(object(take.lab, number)?)?))
+        })?;
+        collect_once(take)?;
+    }
+    Ok(())
+}
+
+/// One collection, until the file systems have it in place.
+fn collect_once(take: &Take<'_>) -> Outcome<()> {
     let before = control(take, "steps ls --json")?;
     control(take, "storage gc")?;
     // Nobody is told the end of it.
-    take.rest()?;
+    take.written_back()?;
     ensure(control(take, "steps ls --json")? != before, || format!("nothing was collected of {before}"))
+}
+
+/// The keeper's record of metadata is changed, again and again; a device that is told so does it when revisions are listed.
+fn metadata(take: &mut Take<'_>) -> Outcome<()> {
+    (0..CHANGES).try_for_each(|_| control(take, "steps ls").map(drop))
 }
 
 /// The first start on a larger disk: the last partition, and the file system on it, grow to its end.

@@ -20,6 +20,8 @@ use crate::tour::{Outcome, ensure, fail, wait_for};
 
 /// How long nothing may have been written before a disk is at rest: the guest's file systems write what waits every 5 s.
 const REST: Duration = Duration::from_secs(6);
+/// After this time what was written to a file system is in its place.
+const WRITTEN_BACK: Duration = Duration::from_secs(40);
 
 /// A recording that is being made.
 pub struct Take<'a> {
@@ -78,6 +80,22 @@ impl<'a> Take<'a> {
     pub fn update_ends(&mut self, change: Change, message: &str, status: &str) -> Outcome<()> {
         let ended = self.update(change, message)?;
         ensure(ended.status == status, || format!("it ended as {ended:?}, not {status}"))
+    }
+
+    /// Prepares the next round: what is done is in the log, and no state is made of it.
+    pub fn aside(&mut self, prepare: impl FnOnce(&mut Self) -> Outcome<()>) -> Outcome<()> {
+        let from = self.entries()?;
+        prepare(self)?;
+        self.rest()?;
+        self.recording.asides.push((from, self.entries()?));
+        Ok(())
+    }
+
+    /// Waits until the file systems have written in place what they had only in their journals: the guest's kernel does
+    /// so with what is older than 30 s, and looks every 5 s.
+    pub fn written_back(&self) -> Outcome<()> {
+        std::thread::sleep(WRITTEN_BACK);
+        self.rest()
     }
 
     /// Waits until nothing has been written for a while; a busy device is left to itself for as long.

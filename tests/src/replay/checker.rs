@@ -12,21 +12,24 @@ use std::ffi::CString;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use boards::{Board, env::uboot::Uboot};
-use platform::disk::Volumes;
+use platform::{disk::Volumes, env::BlockRegion};
 use runtime::{
     boot::{self, Choice, Facts, Mode},
+    fault::Code,
+    grow,
     id::RevName,
     journal::{self, Record},
     limits,
-    port::{BootEnv, BootVars, Loaded},
+    port::{BootEnv, BootVars, Loaded, Subject},
     progress::Progress,
     state::{Plan, Spans},
-    store::{self, Scratch},
+    store::{self, Scratch, metadata::Room},
 };
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
@@ -101,6 +104,7 @@ struct Buffers {
     conf: Vec<u8>,
     spans: Box<Spans>,
     plan: Box<Plan>,
+    room: Box<Room>,
 }
 
 struct Checker {
@@ -110,9 +114,11 @@ struct Checker {
     disk: PathBuf,
     /// First byte of what holds the environment.
     env: u64,
-    /// As far as the storage partition may reach, and its number.
+    /// As far as the storage partition may reach, its number, and whether it grows.
     storage: Range,
     number: u8,
+    grows: bool,
+    may_resize: bool,
     folder: PathBuf,
     /// Loop devices of boot and storage.
     devices: [String; 2],
@@ -151,6 +157,7 @@ impl Checker {
             conf: vec![0; limits::LXC_CONF_MAX],
             spans: Box::new(Spans::new()),
             plan: Box::new(Plan::empty(RevName::factory())),
+            room: Box::default(),
         };
         Ok(Self {
             talk: Talk,
@@ -160,6 +167,8 @@ impl Checker {
             env: env.start,
             storage,
             number: board.disk.storage.number,
+            grows: recording.operation == "growth",
+            may_resize: may_resize()?,
             folder: folder.into(),
             devices,
             known: Known::new(),
@@ -186,6 +195,10 @@ impl Checker {
 
         let mut broken = Broken::new();
         let (classes, ending) = self.recovered((loaded, facts), &seen, end, &mut broken)?;
+        if self.grows && !self.may_resize {
+            let ran = Command::new("resize2fs").args(["-f", &self.devices[1]]).stdin(Stdio::null()).output()?;
+            ensure(ran.status.success(), || format!("resize2fs: {}", String::from_utf8_lossy(&ran.stderr).trim()))?;
+        }
         if let Some(ending) = ending {
             let mut late = Broken::new();
             self.at_rest(&ending, loaded.map(|loaded| loaded.vars), end, &mut late)?;
@@ -220,6 +233,10 @@ impl Checker {
         views.at_rest(broken);
         views.reported(&self.reports, end, broken);
         self.recover(&mut volumes, &views, broken)?;
+        self.metadata(&mut volumes, broken);
+        if self.grows {
+            self.grow(&volumes, broken)?;
+        }
         views.booted(facts.and_then(|facts| facts.booted), &choice, broken);
         self.verify(&mut volumes, choice.run, broken);
         let ending = match facts {
@@ -240,7 +257,12 @@ impl Checker {
         let (_, loaded) = loader::load(self.board, self.region())?;
         let (factory, says) = (self.before.factory, self.choose(Some(&ending.facts), record)?.record);
         let views = Views { seen: &seen, boot: &shelves.0, storage: &shelves.1, loaded, record, says, factory };
-        self.fits(broken)?;
+        let left = self.fits(broken)?;
+        if self.grows && left > 0 {
+            broken.push(format!(
+                "growth: after the next start storage's file system leaves {left} bytes to its partition"
+            ));
+        }
         views.at_rest(broken);
         views.promised(&self.reports, end, broken);
         views.booted(ending.facts.booted, &ending.choice, broken);
@@ -256,8 +278,8 @@ impl Checker {
         Ok((boot, Shelf::look(&self.folder.join("storage"), STORAGE, &mut self.known, &mut names)?))
     }
 
-    /// The storage file system is no larger than its partition, as the table in this state has it.
-    fn fits(&self, broken: &mut Broken) -> Outcome<()> {
+    /// The storage file system is no larger than its partition, as the table in this state has it; how much is left.
+    fn fits(&self, broken: &mut Broken) -> Outcome<u64> {
         let disk = File::open(&self.disk)?;
         let number = |at: u64| -> Outcome<u64> {
             let mut bytes = [0; 4];
@@ -272,7 +294,26 @@ impl Checker {
         if start != self.storage.start || length > partition {
             broken.push(format!("storage: a file system of {length} bytes in a partition of {partition} at {start}"));
         }
+        Ok(partition.saturating_sub(length))
+    }
+
+    /// Storage's growth at the next start, by the device's own code; at rest, what a cut left smaller reaches to the end of the disk.
+    fn grow(&self, volumes: &Volumes, broken: &mut Broken) -> Outcome<()> {
+        let disk = File::options().read(true).write(true).open(&self.disk)?;
+        let mut ground = Loop(self.may_resize.then_some(volumes));
+        if let Err(code) = grow::grow(&mut BlockRegion::from(OwnedFd::from(disk)), &mut ground, self.number) {
+            broken.push(format!("growth: at the next start: {code}"));
+        }
         Ok(())
+    }
+
+    /// Both records of metadata can be read.
+    fn metadata(&mut self, volumes: &mut Volumes, broken: &mut Broken) {
+        for subject in [Subject::Device, Subject::User] {
+            if let Err(code) = store::metadata::each(volumes, subject, &mut self.buffers.room, &mut |_, _| {}) {
+                broken.push(format!("metadata: the record of {subject:?}: {code}"));
+            }
+        }
     }
 
     /// What the loader sees of the boot partition, `wanted` at least; equal partitions look the same.
@@ -337,7 +378,7 @@ impl Checker {
     }
 
     fn verify(&mut self, volumes: &mut Volumes, rev: RevName, broken: &mut Broken) {
-        let Buffers { state, marks, conf, spans, plan } = &mut self.buffers;
+        let Buffers { state, marks, conf, spans, plan, .. } = &mut self.buffers;
         if let Err(refusal) = store::verify(volumes, rev, &mut Scratch { state, marks, conf, spans, plan }) {
             broken.push(format!("law 5: {rev} is to run: {refusal}"));
         }
@@ -373,12 +414,7 @@ impl Checker {
         Ok(None)
     }
 
-    fn carry_out(
-        &mut self,
-        volumes: &mut Volumes,
-        journal: &mut platform::env::BlockRegion,
-        choice: &Choice,
-    ) -> Outcome<()> {
+    fn carry_out(&mut self, volumes: &mut Volumes, journal: &mut BlockRegion, choice: &Choice) -> Outcome<()> {
         if let Some(record) = choice.record.filter(|_| choice.write) {
             let progress = Progress::of(&record).map(|progress| progress.to_string());
             store::record(volumes, journal, &record, progress.as_deref())
@@ -388,7 +424,7 @@ impl Checker {
             self.store(&vars)?;
         }
         if choice.mode == Mode::FactoryReset {
-            let Buffers { state, marks, conf, spans, plan } = &mut self.buffers;
+            let Buffers { state, marks, conf, spans, plan, .. } = &mut self.buffers;
             let cleared = store::factory::clear(volumes, journal, &mut Scratch { state, marks, conf, spans, plan });
             cleared.map_err(|refusal| format!("the end of a factory reset: {refusal}"))?;
         }
@@ -440,6 +476,20 @@ pub fn parts_of(disk: &Disk, length: u64) -> [Range; 3] {
     parts
 }
 
+/// What grows with storage's partition: a loop device that reaches to the end of the disk whatever the table says. No
+/// volumes: this machine lets nobody resize what is mounted.
+struct Loop<'a>(Option<&'a Volumes>);
+
+impl grow::Ground for Loop<'_> {
+    fn tell(&mut self, _: u8, _: u64, _: u64) -> Result<(), Code> {
+        Ok(())
+    }
+
+    fn fill(&mut self, length: u64) -> Result<(), Code> {
+        self.0.map_or(Ok(()), |volumes| volumes.grow(length)).map_err(|_| Code::StorageIo)
+    }
+}
+
 /// A mounted file system; unmounted with this value.
 struct Mount(PathBuf);
 
@@ -464,6 +514,13 @@ impl Drop for Mount {
         eprintln!("replay: {} cannot be unmounted", self.0.display());
         std::process::exit(70);
     }
+}
+
+/// Whether this machine lets root resize a mounted file system, as a device does. Some lend a root without that: there
+/// resize2fs does it, of what is not mounted.
+pub fn may_resize() -> Outcome<bool> {
+    let own = rustix::thread::capabilities(None)?;
+    Ok(own.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE))
 }
 
 /// Fails unless everything is there that a replay needs.

@@ -74,6 +74,8 @@ pub struct Recording {
     pub mark_sector: u64,
     /// Entries of the log when the operation began: before, the device started and came to rest.
     pub begin: u64,
+    /// Entries, from one to before another, in which the next round of the operation was prepared: no state is made there.
+    pub asides: Vec<(u64, u64)>,
     /// The committed revision before the operation.
     pub committed: String,
     /// The revisions that were posted, in this order.
@@ -106,6 +108,11 @@ impl Recording {
             control: Control::ALL.into_iter().find(|control| value["control"] == control.word())?,
             mark_sector: value["mark_sector"].as_u64()?,
             begin: value["begin"].as_u64()?,
+            asides: value["asides"]
+                .as_array()?
+                .iter()
+                .map(|aside| Some((aside[0].as_u64()?, aside[1].as_u64()?)))
+                .collect::<Option<_>>()?,
             committed: text("committed")?,
             revisions: value["revisions"]
                 .as_array()?
@@ -121,8 +128,14 @@ impl Recording {
         let told: Vec<Value> = self.told.iter().map(|told| json!({"entry": told.entry, "text": told.text})).collect();
         let value = json!({"name": self.name, "board": self.board, "operation": self.operation,
             "control": self.control.word(), "mark_sector": self.mark_sector, "begin": self.begin,
-            "committed": self.committed, "revisions": self.revisions, "told": told});
+            "asides": self.asides, "committed": self.committed, "revisions": self.revisions, "told": told});
         Ok(std::fs::write(self.folder.join("recording.json"), format!("{value:#}\n"))?)
+    }
+
+    /// Whether an entry belongs to the operation.
+    pub fn is_about(&self, entry: usize) -> bool {
+        let entry = entry as u64;
+        entry >= self.begin && !self.asides.iter().any(|(from, to)| (*from..*to).contains(&entry))
     }
 
     /// The disk before.
@@ -163,12 +176,17 @@ mod tests {
             control: Control::NoSync,
             mark_sector: 2047,
             begin: 7,
+            asides: vec![(20, 30)],
             committed: "0".into(),
             revisions: vec!["locals/a".into()],
             told: vec![Told { entry: 9, text: "ack DONE locals/a".into() }],
         };
         recording.write().unwrap();
         assert_eq!(Recording::read(&folder).unwrap(), recording);
+        assert_eq!(
+            [6, 7, 19, 20, 29, 30].map(|entry| recording.is_about(entry)),
+            [false, true, true, false, false, true]
+        );
         std::fs::write(folder.join("recording.json"), "{\"name\": \"x\"}").unwrap();
         assert!(Recording::read(&folder).is_err());
         std::fs::remove_dir_all(&folder).unwrap();

@@ -29,15 +29,15 @@ pub enum Report {
     Staged(RevName),
     /// `env REV CANDIDATE`: this decision is in force; `None` for no candidate.
     Decision(RevName, Option<RevName>),
-    /// `memory SHA256` and the like: a file of the storage partition holds this.
+    /// `memory SHA256`, `device-meta SHA256` and the like: a file of the storage partition holds this.
     File(&'static str, ObjectId),
     /// A word that says nothing about what is on the disk.
     Other,
 }
 
 /// Files of the storage partition, by what reports call them.
-pub const FILES: [(&str, &str); 4] =
-    [("memory", "endpoint"), ("endpoint", "endpoint"), ("metadata", "metadata"), ("device-meta", "metadata")];
+pub const FILES: [(&str, &str); 3] =
+    [("memory", "endpoint"), ("device-meta", "device-meta"), ("user-meta", "user-meta")];
 
 impl Report {
     /// Reads what stands behind `ack `.
@@ -178,6 +178,7 @@ mod tests {
             ("env locals/a -", Report::Decision(rev, None)),
             ("TESTING locals/a", Report::Other),
             (&format!("memory {hash}"), Report::File("endpoint", ObjectId([0; 32]))),
+            (&format!("user-meta {hash}"), Report::File("user-meta", ObjectId([0; 32]))),
         ];
         for (text, report) in known {
             assert_eq!(Report::read(text), Some(report), "{text}");

@@ -6,7 +6,7 @@
 //! at (`rows`); enough was seen (`judge`). What a sample left out is told.
 //! A violation is told with the log, the state's name, the seed and the one command that looks at that state again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::before::Before;
-use super::checker::{CLASSES, parts_of};
+use super::checker::{CLASSES, may_resize, parts_of};
 use super::crew::{self, Order, Seen};
 use super::judge::{Law, Tally, UNSEEN, complaint};
 use super::layers::{BLOCK, Ground, Layers, Range};
@@ -155,8 +155,8 @@ impl Replay {
     pub fn run(&self, options: &Options, scratch: &Path) -> Outcome<(Row, bool)> {
         let is_mark = |entry: &Entry| is_mark(&self.recording, entry);
         let in_force = |end: usize| self.reports.in_force(end);
-        let walk =
-            || Walk::new(&self.log, self.recording.begin as usize, (options.seed, options.deaf), &is_mark, &in_force);
+        let is_about = |entry: usize| self.recording.is_about(entry);
+        let walk = || Walk::new(&self.log, &is_about, (options.seed, options.deaf), &is_mark, &in_force);
         let share = match (&options.only, options.sample) {
             (None, Some(sample)) => {
                 let mut all = walk();
@@ -176,7 +176,7 @@ impl Replay {
         let begun = Instant::now();
         let law = Law::of(self.recording.control, options.deaf);
         let found = Mutex::new(Found { law, ..Found::default() });
-        let mut counts = Counts::default();
+        let (mut counts, mut media) = (Counts::default(), HashSet::new());
         let make = |give: &mut dyn FnMut(_) -> Outcome<bool>| {
             let mut walk = walk();
             if let Some(name) = &options.only {
@@ -190,7 +190,12 @@ impl Replay {
             walk.all(self.disk.clone(), &mut |state| {
                 number += 1;
                 let drawn = |(sample, of): (u64, u64)| mixed(options.seed ^ mixed(number)) % of.max(1) < sample;
-                if share.is_none_or(drawn) { give(state) } else { Ok(true) }
+                if share.is_none_or(drawn) {
+                    media.insert(state.disk.sums());
+                    give(state)
+                } else {
+                    Ok(true)
+                }
             })?;
             counts = walk.counts.clone();
             Ok(())
@@ -202,7 +207,8 @@ impl Replay {
         let row = Row {
             name: format!("replay {}{}", self.recording.name, if options.deaf { ", flushes not heard" } else { "" }),
             count: found.looked,
-            distinct: found.looked,
+            distinct: media.len() as u64,
+            classes: Some(found.combined.len() as u64),
             violations: found.bad + found.unseen,
             seed: options.seed,
             command: self.command(options),
@@ -253,6 +259,9 @@ impl Replay {
             found.repairs,
             found.forced,
         );
+        if operation == "growth" && !may_resize().unwrap_or(false) {
+            println!("{:<20} no CAP_SYS_RESOURCE here: what the next start grows, resize2fs grew", "");
+        }
         let classes: Vec<String> =
             CLASSES.iter().zip(&found.classes).map(|(class, values)| format!("{class} {}", values.len())).collect();
         println!("{:<20} {} classes: {}", "", found.combined.len(), classes.join(", "));
@@ -278,8 +287,7 @@ impl Replay {
 
     /// The rows that were announced, in their order.
     fn marks(&self) -> Vec<ProtocolRow> {
-        let begin = self.recording.begin as usize;
-        self.reports.rows.iter().filter(|(entry, _)| *entry >= begin).map(|(_, row)| *row).collect()
+        self.reports.rows.iter().filter(|(entry, _)| self.recording.is_about(*entry)).map(|(_, row)| *row).collect()
     }
 
     /// Whether what was found is what the recording must show.

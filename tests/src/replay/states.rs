@@ -198,8 +198,8 @@ pub struct Walk<'a> {
     skip: &'a dyn Fn(&Entry) -> bool,
     /// Reports that were made before an entry; states of equal bytes differ by it.
     reports: &'a dyn Fn(usize) -> usize,
-    /// The first entry of interest.
-    begin: usize,
+    /// Whether states are made where an epoch ends with this entry.
+    is_about: &'a dyn Fn(usize) -> bool,
     seed: u64,
     /// Flushes are not heard: all of the log is one epoch.
     deaf: bool,
@@ -221,16 +221,16 @@ struct Pending {
 }
 
 impl<'a> Walk<'a> {
-    /// The states after entry `begin` of the log. `seed`: where what is drawn begins, and whether flushes are not heard, as by
-    /// a disk that lies about them.
+    /// The states of a log where `is_about` says so. `seed`: where what is drawn begins, and whether flushes are not heard,
+    /// as by a disk that lies about them.
     pub fn new(
         log: &'a Log,
-        begin: usize,
+        is_about: &'a dyn Fn(usize) -> bool,
         (seed, deaf): (u64, bool),
         skip: &'a dyn Fn(&Entry) -> bool,
         reports: &'a dyn Fn(usize) -> usize,
     ) -> Self {
-        Self { log, skip, reports, begin, seed, deaf, seen: HashSet::new(), counts: Counts::default() }
+        Self { log, skip, reports, is_about, seed, deaf, seen: HashSet::new(), counts: Counts::default() }
     }
 
     /// Calls `visit` with each distinct state, from the disk before on, until it says false.
@@ -253,13 +253,16 @@ impl<'a> Walk<'a> {
     /// Calls `visit` at the end of each epoch with the disk as it was durable before, and with what was written since.
     fn epochs(&mut self, mut disk: Layers, visit: &mut AtEnd<'_, Self>) -> Outcome<()> {
         let mut pending: Vec<Pending> = Vec::new();
+        let mut was_about = false;
         for (index, entry) in self.log.entries.iter().enumerate() {
-            if self.deaf && index == self.begin {
+            let is_about = (self.is_about)(index);
+            if self.deaf && is_about && !was_about {
                 settle(&mut disk, &mut pending)?;
             }
+            was_about = is_about;
             let flush = entry.flush && !self.deaf;
             if flush || entry.through {
-                if index >= self.begin && !visit(self, &disk, &pending, index)? {
+                if is_about && !visit(self, &disk, &pending, index)? {
                     return Ok(());
                 }
                 if flush {
@@ -407,7 +410,7 @@ mod tests {
     }
 
     fn all(log: &Log, disk: &Layers, deaf: bool) -> (Vec<State>, Counts) {
-        let mut walk = Walk::new(log, 0, (1, deaf), &|_| false, &|_| 0);
+        let mut walk = Walk::new(log, &|_| true, (1, deaf), &|_| false, &|_| 0);
         let mut states = Vec::new();
         walk.all(disk.clone(), &mut |state| {
             states.push(state);
@@ -429,6 +432,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_asked_about_has_no_state_and_is_there_later() {
+        let (log, disk) = made(&[(0, 1, 0), FLUSH, (8, 1, 0), FLUSH, (16, 1, 0), FLUSH], "aside");
+        let mut walk = Walk::new(&log, &|entry| !(2..4).contains(&entry), (1, false), &|_| false, &|_| 0);
+        let mut states = Vec::new();
+        walk.all(disk, &mut |state| {
+            states.push(state);
+            Ok(true)
+        })
+        .unwrap();
+        // The first write or not; the third or not, and then the second is there.
+        assert_eq!(states.len(), 4);
+        let mut block = [0; 4096];
+        states[2].disk.read(1, &mut block).unwrap();
+        assert!(block[0] != 0 && walk.counts.epochs == 3);
+    }
+
+    #[test]
     fn a_state_is_made_again_by_its_name() {
         let many: Vec<_> = (0..14).map(|number| (2 * number, 2, 0)).chain([FLUSH, (40, 3, 0), (50, 2, 2)]).collect();
         let (log, disk) = made(&many, "names");
@@ -439,14 +459,14 @@ mod tests {
         for state in states {
             let name: Name = state.name.to_string().parse().unwrap();
             assert_eq!(name, state.name);
-            let again = Walk::new(&log, 0, (1, false), &|_| false, &|_| 0).one(disk.clone(), &name).unwrap();
+            let again = Walk::new(&log, &|_| true, (1, false), &|_| false, &|_| 0).one(disk.clone(), &name).unwrap();
             assert_eq!(again.disk.sums(), state.disk.sums(), "{name}");
         }
         for wrong in ["", "1", "1:", "1:lunch=2", "1:torn=2", "x:prefix=1", "1:mask=7"] {
             assert!(wrong.parse::<Name>().is_err(), "{wrong}");
         }
         let missing = "3:prefix=0".parse().unwrap();
-        assert!(Walk::new(&log, 0, (1, false), &|_| false, &|_| 0).one(disk, &missing).is_err());
+        assert!(Walk::new(&log, &|_| true, (1, false), &|_| false, &|_| 0).one(disk, &missing).is_err());
     }
 
     #[test]
@@ -468,7 +488,7 @@ mod tests {
     fn equal_bytes_with_more_reported_are_another_state() {
         let (log, disk) = made(&[(0, 1, 0), FLUSH, FLUSH], "reports");
         let count = |reports: &dyn Fn(usize) -> usize| {
-            let mut walk = Walk::new(&log, 0, (1, false), &|_| false, reports);
+            let mut walk = Walk::new(&log, &|_| true, (1, false), &|_| false, reports);
             walk.all(disk.clone(), &mut |_| Ok(true)).unwrap();
             walk.counts.distinct
         };
