@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::ext4::Ext4;
+use super::ext4::{Ext4, Memo};
 use super::layers::{Layers, Range};
 use super::shown::{FILE, Mounted};
 use super::states::State;
@@ -77,6 +77,8 @@ struct Hand {
     output: BufReader<ChildStdout>,
     mounted: Mounted,
     parts: [Range; 3],
+    /// Of the contents that were named.
+    memo: Memo,
 }
 
 impl Hand {
@@ -90,7 +92,7 @@ impl Hand {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = child.stdin.take();
         let Some(output) = child.stdout.take() else { return fail("a checker without pipes".into()) };
-        Ok(Self { child, input, output: BufReader::new(output), mounted, parts })
+        Ok(Self { child, input, output: BufReader::new(output), mounted, parts, memo: Memo::new() })
     }
 
     fn say(&mut self, value: &Value) -> Outcome<()> {
@@ -120,10 +122,11 @@ impl Hand {
     }
 
     /// What inodes hold; nothing for those that are of a kind that has to be read.
-    fn names(&self, part: Range, inodes: &[Value]) -> Vec<Value> {
+    fn names(&mut self, part: Range, inodes: &[Value]) -> Vec<Value> {
         let mut shown = self.mounted.shown();
         let Ok(mut ext4) = Ext4::open(&mut *shown, part) else { return vec![Value::Null; inodes.len()] };
-        let mut name = |inode: &Value| ext4.content(inode.as_u64()?).ok().map(|id| format!("{id:032x}"));
+        let mut name =
+            |inode: &Value| ext4.content(inode.as_u64()?, &mut self.memo).ok().map(|id| format!("{id:032x}"));
         inodes.iter().map(|inode| name(inode).map_or(Value::Null, Value::from)).collect()
     }
 

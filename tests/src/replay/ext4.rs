@@ -6,6 +6,8 @@
 //! Does not: replay a journal, look at checksums, find files by name. It looks at the medium, so it is asked right after
 //! mounting, before anything is written through the mount.
 
+use std::collections::HashMap;
+
 use sha2::{Digest, Sha256};
 
 use super::layers::{BLOCK, Id, Range};
@@ -17,7 +19,12 @@ pub trait Blocks {
     fn read(&mut self, block: u64, out: &mut [u8; BLOCK]) -> Outcome<()>;
     /// The name of a block's content.
     fn id(&mut self, block: u64) -> Outcome<Id>;
+    /// Whether all these blocks hold what they held when the first state was shown.
+    fn are_as_ever(&self, blocks: Range64) -> bool;
 }
+
+/// Names of contents by where they lie, as long as nothing there has changed: most files are the same in all states.
+pub type Memo = HashMap<Vec<u64>, Id>;
 
 const EXTENTS: u32 = 0x8_0000;
 const INLINE: u32 = 0x1000_0000;
@@ -27,6 +34,9 @@ const DEPTH_MAX: u64 = 5;
 /// More than any file of ours has.
 const EXTENTS_MAX: usize = 65_536;
 const BLOCK64: u64 = BLOCK as u64;
+
+/// Numbers of blocks.
+pub type Range64 = std::ops::Range<u64>;
 
 /// A partition.
 pub struct Ext4<'a, B: Blocks> {
@@ -69,19 +79,41 @@ impl<'a, B: Blocks> Ext4<'a, B> {
     }
 
     /// The name of what an inode holds.
-    pub fn content(&mut self, inode: u64) -> Outcome<Id> {
+    pub fn content(&mut self, inode: u64, memo: &mut Memo) -> Outcome<Id> {
         let (node, length) = self.inode(inode)?;
         let flags = number(&node, 0x20, 4) as u32;
         ensure(flags & INLINE == 0 && flags & EXTENTS != 0, || format!("inode {inode} has no extents"))?;
         let mut runs = Vec::new();
         self.runs(&node[0x28..0x28 + 60], DEPTH_MAX, &mut runs)?;
         runs.sort_by_key(|run| run.logical);
+        let place = self.place(length, &runs);
+        if let Some(name) = place.as_ref().and_then(|place| memo.get(place)) {
+            return Ok(*name);
+        }
         let mut hasher = Sha256::new();
         hasher.update(length.to_le_bytes());
         for run in runs.iter().filter(|run| run.logical < length) {
             self.name(run, length, &mut hasher)?;
         }
-        Ok(hasher.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | Id::from(*byte)))
+        let name = hasher.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | Id::from(*byte));
+        if let Some(place) = place {
+            memo.insert(place, name);
+        }
+        Ok(name)
+    }
+
+    /// Where a content lies, if nothing has changed there.
+    fn place(&self, length: u64, runs: &[Run]) -> Option<Vec<u64>> {
+        let mut place = vec![self.part.start, length];
+        for run in runs {
+            place.extend([run.logical, run.physical.map_or(0, |at| at + 1), run.length]);
+            let Some(physical) = run.physical else { continue };
+            let start = self.part.start + physical;
+            if !self.blocks.are_as_ever(start / BLOCK64..(start + run.length).div_ceil(BLOCK64)) {
+                return None;
+            }
+        }
+        Some(place)
     }
 
     /// Adds what a run contributes: where it stands in the file, and the names of the blocks of the disk that it covers.
@@ -168,7 +200,8 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::process::{Command, Stdio};
 
-    struct Image(File);
+    /// An image, and a block of it that has changed.
+    struct Image(File, Option<u64>);
 
     impl Blocks for Image {
         fn read(&mut self, block: u64, out: &mut [u8; BLOCK]) -> Outcome<()> {
@@ -179,6 +212,10 @@ mod tests {
             let mut bytes = [0; BLOCK];
             self.read(block, &mut bytes)?;
             Ok(id_of(&bytes))
+        }
+
+        fn are_as_ever(&self, blocks: Range64) -> bool {
+            self.1.is_none_or(|changed| !blocks.contains(&changed))
         }
     }
 
@@ -206,14 +243,24 @@ mod tests {
                 let said = String::from_utf8_lossy(&ran.stdout).into_owned();
                 said.split("Inode: ").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap()
             };
-            let mut blocks = Image(File::open(&image).unwrap());
+            let mut blocks = Image(File::open(&image).unwrap(), None);
+            let mut memo = Memo::new();
             let mut ext4 = Ext4::open(&mut blocks, Range { start: 4 << 20, length: 8 << 20 }).unwrap();
-            let names = ["long", "other", "short", "empty"].map(|name| ext4.content(inode(name)).unwrap());
+            let names = ["long", "other", "short", "empty"].map(|name| ext4.content(inode(name), &mut memo).unwrap());
             for (at, name) in names.iter().enumerate() {
                 assert!(!names[at + 1..].contains(name), "{size}");
-                assert_eq!(ext4.content(inode(["long", "other", "short", "empty"][at])).unwrap(), *name);
+                assert_eq!(ext4.content(inode(["long", "other", "short", "empty"][at]), &mut memo).unwrap(), *name);
             }
-            assert!(ext4.content(0).is_err() && ext4.content(1 << 40).is_err());
+            assert!(ext4.content(0, &mut memo).is_err() && ext4.content(1 << 40, &mut memo).is_err());
+            // What is remembered is not asked for again, unless something of it has changed.
+            let (node, _) = ext4.inode(inode("long")).unwrap();
+            let mut runs = Vec::new();
+            ext4.runs(&node[0x28..0x28 + 60], DEPTH_MAX, &mut runs).unwrap();
+            let first = ext4.part.start + runs[0].physical.unwrap();
+            memo.values_mut().for_each(|name| *name = 7);
+            assert_eq!(ext4.content(inode("long"), &mut memo).unwrap(), 7);
+            ext4.blocks.1 = Some(first / BLOCK64);
+            assert_eq!(ext4.content(inode("long"), &mut memo).unwrap(), names[0]);
             assert!(Ext4::open(&mut blocks, Range { start: 0, length: 8 << 20 }).is_err());
             fs::remove_dir_all(&folder).unwrap();
         }

@@ -18,7 +18,7 @@ use fuser::{
     WriteFlags,
 };
 
-use super::ext4::Blocks;
+use super::ext4::{Blocks, Range64};
 use super::layers::{BLOCK, Id, Layers, id_of};
 use crate::tour::Outcome;
 
@@ -33,6 +33,8 @@ const TTL: Duration = Duration::from_secs(3600);
 pub struct Shown {
     disk: Layers,
     written: HashMap<u64, Box<[u8; BLOCK]>>,
+    /// Blocks of the state that are not as on the disk before, in order.
+    changed: Vec<u64>,
     length: u64,
 }
 
@@ -41,6 +43,8 @@ impl Shown {
     fn show(&mut self, disk: Layers) -> io::Result<BTreeSet<u64>> {
         let mut changed = self.disk.differing(&disk)?;
         changed.extend(self.written.drain().map(|(block, _)| block));
+        self.changed = disk.changed().collect();
+        self.changed.sort_unstable();
         self.disk = disk;
         Ok(changed)
     }
@@ -98,6 +102,12 @@ impl Blocks for Shown {
             None => Ok(self.disk.id(block)?),
         }
     }
+
+    fn are_as_ever(&self, blocks: Range64) -> bool {
+        let first = self.changed.partition_point(|block| *block < blocks.start);
+        self.changed.get(first).is_none_or(|block| *block >= blocks.end)
+            && !self.written.keys().any(|block| blocks.contains(block))
+    }
 }
 
 /// The file system; it is there as long as this.
@@ -109,7 +119,7 @@ pub struct Mounted {
 impl Mounted {
     /// Shows `disk` as the file [`FILE`] in `folder`.
     pub fn new(folder: &Path, disk: Layers, length: u64) -> Outcome<Self> {
-        let shown = Arc::new(Mutex::new(Shown { disk, written: HashMap::new(), length }));
+        let shown = Arc::new(Mutex::new(Shown { disk, written: HashMap::new(), changed: Vec::new(), length }));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("switchback-replay".into()), MountOption::NoAtime];
         let files = Files { shown: shown.clone() };
