@@ -33,7 +33,7 @@ use runtime::{
     state::{Defaults, Plan, Spans},
     update::Boot,
 };
-use rustix::{fd::OwnedFd, fs::OFlags, mount::MountFlags, process::Pid};
+use rustix::{fd::OwnedFd, fs::OFlags, io::Errno, mount::MountFlags, process::Pid};
 use std::{
     ffi::CString,
     path::Path,
@@ -92,13 +92,15 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) 
             .ok();
     }
     if boot {
-        disks.journal = BlockRegion::open("/boot/journal")
-            .map_err(|_| Code::StorageIo)
-            .and_then(|mut region| journal::load(&mut region))
-            .unwrap_or_else(|code| {
-                warn!("journal: {code} {}; the last update is not known", code.text());
-                None
-            });
+        let journal = match BlockRegion::open("/boot/journal") {
+            Ok(mut region) => journal::load(&mut region),
+            Err(Errno::NOENT) if board.is_taken_over() => Ok(None), // the keeper makes it
+            Err(_) => Err(Code::StorageIo),
+        };
+        disks.journal = journal.unwrap_or_else(|code| {
+            warn!("journal: {code} {}; the last update is not known", code.text());
+            None
+        });
     }
     (disks, if boot && storage { None } else { Some(Code::StorageDamaged) })
 }
