@@ -1,6 +1,6 @@
 //! From the loader to the machine: disks, environment, journal, the choice, and the revision that runs.
 //!
-//! Invariants: nothing here is written but by `e2fsck` on a file system that does not mount, and once the text of a loader
+//! Invariants: nothing here is written but by the repair of a damaged file system (`repair`), and once the text of a loader
 //! that is taken over; what the choice wants in
 //! journal and environment is done by the machine, in its order. The revision is parsed before anything of it starts.
 //! Whatever can take long (a disk that appears late, mounting, repair) has a bound and feeds the watchdog: it is the
@@ -11,44 +11,34 @@
 
 use crate::{
     config::{Cmdline, Policy},
-    early,
     env::BlockRegion,
     faults,
     kmsg::Why,
-    linux::{Env, name, now},
-    sys,
+    linux::{Env, Settings, name, now},
+    repair, sys,
     watchdog::Watchdog,
     wire::KeepList,
 };
 use boards::Board;
-use core::ffi::CStr;
 use log::{info, warn};
 use runtime::{
     boot::{self, Choice, Facts, Mode},
-    control::InForce,
+    control::{InForce, Storage},
     fault::{Code, Refusal},
     id::RevName,
     journal::{self, Kind, Phase, Record},
     port::{BootEnv, BootVars, Loaded},
-    state::{Defaults, Plan, Spans},
+    state::{Plan, Spans},
     update::Boot,
 };
-use rustix::{fd::OwnedFd, fs::OFlags, io::Errno, mount::MountFlags, process::Pid};
+use rustix::{fd::OwnedFd, fs::OFlags, io::Errno};
 use std::{
-    ffi::CString,
     path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
 /// How long a disk may take to appear after its driver was loaded.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
-/// How long mounting a file system may take: it replays the journal of one that was cut off.
-const MOUNT_PATIENCE: Duration = Duration::from_secs(120);
-/// How long the repair of a file system may take.
-const FSCK_PATIENCE: Duration = Duration::from_secs(600);
-/// Repairs a file system that does not mount, if the image has it.
-const FSCK: &str = "/sbin/e2fsck";
 
 /// What was found on the disks.
 pub struct Disks {
@@ -62,36 +52,38 @@ pub struct Disks {
     journal: Option<Record>,
 }
 
-/// Finds the environment and mounts the two file systems. The code says why there is no storage.
-pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) {
+/// Finds the environment and mounts the two file systems.
+pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Storage) {
     let mut disks = Disks { env: None, growing: None, loaded: Err(Code::EnvInvalid), journal: None };
     let Some(board) = policy.known_board() else {
         warn!("board `{}` is not known; set switchback.board in {}", policy.board, crate::config::POLICY);
-        return (disks, Some(Code::EnvUnsupported));
+        return (disks, Storage::Missing(Code::EnvUnsupported));
     };
     let disk = &board.disk;
     wait_for(&[disk.env.device, disk.boot.device, disk.storage.device], watchdog);
     faults::at_disk();
     let (boot, storage);
     if board.is_taken_over() {
-        storage = mount(disk.storage.device, c"/storage", Some(c"data=ordered"), watchdog);
-        boot = storage && show_boot();
+        storage = repair::mount(disk.storage.device, c"/storage", Some(c"data=ordered"), watchdog);
+        boot = storage.and_then(|_| show_boot());
         disks.loaded = Err(Code::EnvLayout);
-        if boot && take_over(watchdog) {
+        if boot.is_ok() && take_over(watchdog) {
             open_env(board, &mut disks);
         }
     } else {
         open_env(board, &mut disks);
-        boot = mount(disk.boot.device, c"/boot", None, watchdog);
-        storage = mount(disk.storage.device, c"/storage", None, watchdog);
+        boot = repair::mount(disk.boot.device, c"/boot", None, watchdog);
+        storage = repair::mount(disk.storage.device, c"/storage", None, watchdog);
     }
-    if boot && storage && policy.grow && board.may_grow() {
+    repair::forget();
+    let found = found(boot, storage);
+    if found.missing().is_none() && policy.grow && board.may_grow() {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         disks.growing = rustix::fs::open(disk.device, flags, rustix::fs::Mode::empty())
             .inspect_err(|error| warn!("{}: {}; storage does not grow", disk.device, Why(*error)))
             .ok();
     }
-    if boot {
+    if boot.is_ok() {
         let journal = match BlockRegion::open("/boot/journal") {
             Ok(mut region) => journal::load(&mut region),
             Err(Errno::NOENT) if board.is_taken_over() => Ok(None), // the keeper makes it
@@ -102,7 +94,15 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Option<Code>) 
             None
         });
     }
-    (disks, if boot && storage { None } else { Some(Code::StorageDamaged) })
+    (disks, found)
+}
+
+/// Both file systems in one: what is worse counts.
+fn found(boot: Result<Option<Code>, Code>, storage: Result<Option<Code>, Code>) -> Storage {
+    match (storage, boot) {
+        (Err(code), _) | (_, Err(code)) => Storage::Missing(code),
+        (Ok(storage), Ok(boot)) => storage.max(boot).map_or(Storage::Sound, Storage::Mounted),
+    }
 }
 
 /// Opens and reads the environment.
@@ -122,9 +122,11 @@ fn open_env(board: &Board, disks: &mut Disks) {
 }
 
 /// A storage of the original: its folder `boot` is where other devices have a file system of its own.
-fn show_boot() -> bool {
-    let shown = rustix::mount::mount_bind(c"/storage/boot", c"/boot");
-    shown.inspect_err(|error| warn!("/storage/boot is not seen as /boot: {}", Why(*error))).is_ok()
+fn show_boot() -> Result<Option<Code>, Code> {
+    rustix::mount::mount_bind(c"/storage/boot", c"/boot").map(|()| None).map_err(|error| {
+        warn!("/storage/boot is not seen as /boot: {}", Why(error));
+        Code::Unmountable
+    })
 }
 
 /// Makes the text of the original's loader one that we can store to, if it is not; in a child, as a mount.
@@ -141,7 +143,7 @@ fn take_over(watchdog: &mut Watchdog) -> bool {
             1
         }
     });
-    let ended = child.map(|child| watchdog.feed_during(child, MOUNT_PATIENCE));
+    let ended = child.map(|child| watchdog.feed_during(child, repair::MOUNT_PATIENCE));
     matches!(ended, Ok(Some(status)) if status.exit_status() == Some(0))
 }
 
@@ -166,54 +168,6 @@ fn wait_for(devices: &[&str], watchdog: &mut Watchdog) {
             watchdog.feed(now());
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-}
-
-/// Mounts a file system of ours, repairing it if that is needed and possible.
-fn mount(device: &str, at: &CStr, data: Option<&'static CStr>, watchdog: &mut Watchdog) -> bool {
-    early::make_dir(at);
-    let Ok(source) = CString::new(device) else { return false };
-    if mount_once(&source, at, data, watchdog) {
-        return true;
-    }
-    if !Path::new(FSCK).exists() {
-        return false;
-    }
-    repair(device, watchdog);
-    mount_once(&source, at, data, watchdog)
-}
-
-/// Mounts in a child, because only its end can be waited for with the watchdog fed.
-fn mount_once(source: &CStr, at: &CStr, data: Option<&'static CStr>, watchdog: &mut Watchdog) -> bool {
-    let flags = MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOSUID;
-    let data = faults::mount_data().or(data);
-    let child = sys::fork_and(|| match rustix::mount::mount(source, at, c"ext4", flags, data) {
-        Ok(()) => 0,
-        Err(error) => {
-            warn!("{source:?} does not mount on {at:?}: {}", Why(error));
-            1
-        }
-    });
-    match child.map(|child| watchdog.feed_during(child, MOUNT_PATIENCE)) {
-        Ok(Some(status)) => status.exit_status() == Some(0),
-        Ok(None) => {
-            warn!("{source:?} is not mounted on {at:?} after {} s", MOUNT_PATIENCE.as_secs());
-            false
-        }
-        Err(error) => {
-            warn!("{source:?} cannot be mounted: {}", Why(error));
-            false
-        }
-    }
-}
-
-/// Repairs a file system. What it found is logged; whether it helped is seen by mounting.
-fn repair(device: &str, watchdog: &mut Watchdog) {
-    let started = Command::new(FSCK).args(["-fy", device]).spawn();
-    match started.map(|child| watchdog.feed_during(Pid::from_child(&child), FSCK_PATIENCE)) {
-        Ok(Some(status)) => warn!("{FSCK} -fy {device}: {status:?}"),
-        Ok(None) => warn!("{FSCK} -fy {device} has no end after {} s", FSCK_PATIENCE.as_secs()),
-        Err(error) => warn!("{FSCK}: {error}"),
     }
 }
 
@@ -287,7 +241,7 @@ fn is_missing(rev: RevName) -> bool {
 }
 
 /// Reads the revision that is to run into the machine's plan.
-pub fn load(decision: &mut Decision, defaults: &Defaults) -> Box<Plan> {
+pub fn load(decision: &mut Decision, settings: &Settings) -> Box<Plan> {
     let rev = decision.boot.choice.run;
     let mut plan = Box::new(Plan::empty(rev));
     if decision.boot.choice.mode == Mode::Abandon {
@@ -296,9 +250,10 @@ pub fn load(decision: &mut Decision, defaults: &Defaults) -> Box<Plan> {
     let path = format!("/storage/trails/{rev}/.pvr/json");
     let read = std::fs::read(&path).map_err(|error| {
         warn!("{path}: {error}");
-        Refusal::key(Code::StorageDamaged, rev.as_str())
+        Refusal::key(settings.storage.missing().unwrap_or(Code::StorageDamaged), rev.as_str())
     });
-    let parsed = read.and_then(|text| Plan::parse(&text, rev, defaults, &mut plan, &mut Spans::new()).map(drop));
+    let parsed =
+        read.and_then(|text| Plan::parse(&text, rev, &settings.defaults, &mut plan, &mut Spans::new()).map(drop));
     if let Err(refusal) = parsed {
         warn!("revision {rev} cannot run: {refusal}");
         give_up(&mut decision.boot, refusal.code);

@@ -27,6 +27,7 @@ pub mod logs;
 pub mod modules;
 pub mod path;
 pub mod pvcontrol;
+pub mod repair;
 pub mod signals;
 pub mod sockets;
 pub mod start;

@@ -32,7 +32,9 @@ use crate::{
 use boards::{Board, env::Codec};
 use log::{info, warn};
 use runtime::{
-    control::{self, Answer, Caller, Context, Download, Facts, InForce, Memory, Ours, Pace, Process, Request, Route},
+    control::{
+        self, Answer, Caller, Context, Download, Facts, InForce, Memory, Ours, Pace, Process, Request, Route, Storage,
+    },
     fault::{Code, Refusal},
     http::{self, Head, HostRule, media},
     id::{ConnId, ContainerId, RevName},
@@ -84,18 +86,18 @@ pub struct Settings {
     pub defaults: Defaults,
     /// Which board this is; `None`: not one that we know.
     pub board: Option<&'static Board>,
-    /// Why there is no storage: only the control sockets answer.
-    pub rescue: Option<Code>,
+    /// How the file systems were found. Without them only console and control sockets answer.
+    pub storage: Storage,
 }
 
 impl Settings {
     /// From the policy.
-    pub fn new(begun: Millis, policy: &Policy, rescue: Option<Code>) -> Self {
+    pub fn new(begun: Millis, policy: &Policy, storage: Storage) -> Self {
         let defaults = Defaults { goals_timeout_s: policy.goals_timeout_s };
         let board = policy.known_board();
         let access = (policy.access, policy.names);
         let usb = policy.usb.map(|kinds| Sticks { kinds, disks: policy.usb_disks });
-        Self { begun, endpoint: policy.endpoint, access, console: policy.console, usb, defaults, board, rescue }
+        Self { begun, endpoint: policy.endpoint, access, console: policy.console, usb, defaults, board, storage }
     }
 }
 
@@ -240,18 +242,22 @@ impl Linux {
         &mut self.desks[resident as usize]
     }
 
+    fn has_storage(&self) -> bool {
+        self.settings.storage.missing().is_none()
+    }
+
     /// Whether this device has such an errand.
     fn is_wanted(&self, resident: Resident) -> bool {
         match resident {
-            Resident::Keeper => self.settings.rescue.is_none(),
+            Resident::Keeper => self.has_storage(),
             // Its folder may be one that a factory reset removes.
-            Resident::Log => self.settings.rescue.is_none() && self.settled,
+            Resident::Log => self.has_storage() && self.settled,
             Resident::Verify => true,
             // What it recalls, its key and tokens, must not be from before a factory reset that has not ended.
             Resident::Endpoint => self.settings.endpoint.is_some() && self.settled,
             Resident::Console => self.settings.console.is_some(),
             // Nor must what it recalls, nor may an update come before what this boot decided is carried out.
-            Resident::Usb => self.settings.usb.is_some() && self.settings.rescue.is_none() && self.settled,
+            Resident::Usb => self.settings.usb.is_some() && self.has_storage() && self.settled,
         }
     }
 
@@ -793,6 +799,10 @@ impl Facts for Linux {
 
     fn board(&self) -> Option<control::Board<'_>> {
         self.settings.board.map(|board| self.watchdog.facts(board, self.copy))
+    }
+
+    fn storage(&self) -> Storage {
+        self.settings.storage
     }
 
     fn build(&self) -> &str {

@@ -57,10 +57,10 @@ fn init() -> ! {
     let mut watchdog = Watchdog::open(&watchdog::Kernel::default(), policy.known_board(), watchdog::PATIENCE);
     log::info!("{modules} modules; {policy:?}; {loader:?}");
 
-    let (disks, rescue) = boot::disks(&policy, &mut watchdog);
-    let settings = linux::Settings::new(begun, &policy, rescue);
+    let (disks, storage) = boot::disks(&policy, &mut watchdog);
+    let settings = linux::Settings::new(begun, &policy, storage);
     let mut decision = boot::decide(&disks, &loader, &policy, watchdog.made_last_reset());
-    let plan = boot::load(&mut decision, &settings.defaults);
+    let plan = boot::load(&mut decision, &settings);
     early::bound_containers(plan.containers.len());
     let mut machine = Box::new(Machine::new(decision.boot, *plan));
     let mut linux = linux::Linux::new(settings, signals, watchdog, disks, &decision).expect("descriptors for the loop");

@@ -26,7 +26,9 @@ use crate::{
 use core::fmt;
 
 mod guard;
+mod storage;
 pub use guard::{Board, Environment, Guarantee, InForce, Reset, Tries, Watchdog};
+pub use storage::Storage;
 
 /// Who asks; known by the listening socket on which the connection came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -330,6 +332,8 @@ pub trait Facts {
     fn pace(&self) -> Pace;
     /// The board, as it is on this boot; `None`: it is not one that is known.
     fn board(&self) -> Option<Board<'_>>;
+    /// The file systems, as this boot found them.
+    fn storage(&self) -> Storage;
     /// What `/buildinfo` says.
     fn build(&self) -> &str;
 }
@@ -543,6 +547,7 @@ fn write_status(out: &mut Writer<'_>, machine: &Machine, facts: &dyn Facts) -> f
         out.end_object()?;
     }
     write_update(out, machine, now)?;
+    facts.storage().write(out)?;
     if let Some(board) = facts.board() {
         board.write_members(out)?;
     }
@@ -827,6 +832,9 @@ mod tests {
             let (tries, watchdog) = (Tries { counted_by: "l", default: 3 }, Some(watchdog));
             let environment = Environment { kind: "k", copies: 2, copy: Ok(InForce { number: 1, damaged: false }) };
             Some(Board { name: "b", environment, guarantee, tries, watchdog, armed_by_loader: false })
+        }
+        fn storage(&self) -> Storage {
+            Storage::Sound
         }
         fn build(&self) -> &str {
             "switchback test"

@@ -76,6 +76,11 @@ codes! {
     TableUnknown = 1212 "the disk's partition table is not one in which storage can grow" 500;
     MetadataInvalid = 1213 "a key of metadata is empty, too long or not plain, or its value is too long" 422;
     MetadataFull = 1214 "the metadata would be larger than the device keeps" 507;
+    PartitionMissing = 1215 "the disk, or a partition that the board's description names, did not appear" 500;
+    Unmountable = 1216 "a file system of the device does not mount" 500;
+    Repaired = 1217 "a file system of the device was damaged and is repaired; nothing was given up for it" 500;
+    RepairedWithLoss = 1218 "a file system of the device was damaged and is repaired; what could not be kept was given up" 500;
+    StillDamaged = 1219 "a file system of the device is damaged and in use: it was not repaired" 500;
     // 13xx: containers
     ImageInvalid = 1301 "the root image could not be mounted" 500;
     InitMissing = 1302 "the container's init does not exist or cannot be executed" 500;

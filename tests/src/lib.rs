@@ -6,11 +6,12 @@
 //!
 //! Here the real thing is driven: `tour` the emulated device through the host's and the device's own tools, `loader_disk`
 //! the real boot loader, `record` and `replay` the writes of its disk, `developer` the commands of the book's developer page,
-//! `bad_input` what clients and containers do wrong, `bench` the measured rows, `takeover` a device of the original;
-//! `mutation` judges what cargo-mutants left alive.
+//! `bad_input` what clients and containers do wrong, `broken` what a damaged disk leads to, `bench` the measured rows,
+//! `takeover` a device of the original; `mutation` judges what cargo-mutants left alive.
 
 pub mod bad_input;
 pub mod bench;
+pub mod broken;
 pub mod developer;
 pub mod loader_disk;
 pub mod mutation;

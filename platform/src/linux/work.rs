@@ -141,7 +141,7 @@ impl Linux {
     pub(super) fn ask(&mut self, resident: Resident, work: Work) {
         let refused = !self.is_wanted(resident) || self.desk(resident).ask(work).is_err();
         if refused {
-            let code = self.settings.rescue.unwrap_or(Code::Busy);
+            let code = self.settings.storage.missing().unwrap_or(Code::Busy);
             return self.failed(work, code);
         }
         self.pump(resident);

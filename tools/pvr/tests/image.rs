@@ -150,6 +150,29 @@ fn an_initramfs_for_the_board() {
     assert!(wrong.contains("unknown board toaster") && wrong.contains("qemu-arm64"), "{wrong}");
 }
 
+/// It is there if it is asked for, and only one that runs where there are no libraries.
+#[test]
+fn an_initramfs_that_repairs_file_systems() {
+    let place = Place::new();
+    place.repo("r");
+    fake_base(&place);
+    let program: Vec<u8> = b"\x7fELF\x02\x01".iter().copied().chain([0; 58]).collect();
+    place.write("e2fsck.static", &program);
+    let holds = |more: &[&str]| {
+        bsp(&place, more).good();
+        let packed = fs::read(place.path("r/bsp/initrd.img")).unwrap();
+        let mut archive = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed[..]), &mut archive).unwrap();
+        let name = b"sbin/e2fsck\0";
+        archive.windows(name.len()).any(|part| part == name) && archive.windows(64).any(|part| part == program)
+    };
+    assert!(!holds(&[]) && holds(&["--e2fsck", text(&place.path("e2fsck.static"))]));
+    assert!(bsp(&place, &["--e2fsck", "/sbin/e2fsck"]).failed(3).contains("is not a static program"));
+    assert!(bsp(&place, &["--e2fsck", text(&place.path("kernel"))]).failed(3).contains("is not a Linux program"));
+    place.write("e2fsck.cut", &program[..40]);
+    assert!(bsp(&place, &["--e2fsck", text(&place.path("e2fsck.cut"))]).failed(3).contains("is not a Linux program"));
+}
+
 #[test]
 fn a_disk_that_every_tool_finds_in_order() {
     let place = Place::new();

@@ -1,8 +1,8 @@
 //! `pvr image bsp`.
 //!
-//! The initramfs holds nothing but our binary as `/init`, empty mount points, the device policy and the kernel
-//! modules in a flat, ordered list; for a device that is taken over also the name by which its loader starts the first
-//! process. Equal input gives equal bytes.
+//! The initramfs holds nothing but our binary as `/init`, empty mount points, the device policy, the kernel modules in a
+//! flat, ordered list, and `e2fsck` where it is asked for; for a device that is taken over also the name by which its loader
+//! starts the first process. Equal input gives equal bytes.
 
 use crate::{
     commands::Context,
@@ -33,7 +33,7 @@ use std::{
   pvr image bsp --board qemu-arm64 --switchback switchback --kernel Image --modules lib/modules/6.12.1 \\
       --policy PV_UPDATER_COMMIT_DELAY=5 --module dm_verity
   pvr image bsp --board qemu-arm64 --switchback switchback-full --kernel Image --modules lib/modules/6.12.1 --endpoint
-  pvr image bsp --board qemu-arm64-lab --switchback switchback --kernel Image
+  pvr image bsp --board qemu-arm64-lab --switchback switchback --kernel Image --e2fsck sbin/e2fsck.static
   pvr image bsp --board qemu-arm64-taken --switchback switchback --kernel Image
   pvr image bsp --board imx --switchback switchback --kernel zImage --fdt imx6q-sabrelite.dtb --modules lib/modules/6.1")]
 pub(in crate::commands) struct Args {
@@ -52,6 +52,10 @@ pub(in crate::commands) struct Args {
     /// Folder with the kernel's modules [default: none, everything is built into the kernel]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
+    /// A static e2fsck for the board: the device repairs a damaged file system with it before it mounts it. Debian's
+    /// package e2fsck-static has one; it takes no memory once the device has started
+    #[arg(long, value_name = "FILE")]
+    e2fsck: Option<PathBuf>,
     /// A device to develop on: endpoint open to everybody, signatures off, console with pvcontrol. Never ship one
     #[arg(long)]
     dev: bool,
@@ -103,7 +107,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         return Err(Error::input(format!("{} is not a Linux program", args.switchback.display())));
     }
     serves_somebody(&policy, &init)?;
-    let initrd = initrd(board, &init, &policy, &modules);
+    let e2fsck = args.e2fsck.as_deref().map(static_program).transpose()?;
+    let initrd = initrd(board, &init, &policy, &modules, e2fsck.as_deref());
     let bsp = repo.root().join("bsp");
     files::create_dir(&bsp)?;
     files::write_atomic(&bsp.join("kernel.img"), 0o644, &kernel)?;
@@ -223,12 +228,49 @@ fn serves_somebody(policy: &BTreeMap<String, String>, init: &[u8]) -> Result<()>
     Ok(())
 }
 
-fn initrd(board: &Board, init: &[u8], policy: &BTreeMap<String, String>, modules: &[Module]) -> Vec<u8> {
+/// A program that needs no loader of programs: the initramfs has none.
+fn static_program(path: &Path) -> Result<Vec<u8>> {
+    let bytes = files::read(path)?;
+    let hint = "Debian's package e2fsck-static has one, as /sbin/e2fsck.static";
+    match names_interpreter(&bytes) {
+        Some(false) => Ok(bytes),
+        Some(true) => Err(Error::input(format!("{} is not a static program", path.display())).hint(hint)),
+        None => Err(Error::input(format!("{} is not a Linux program", path.display())).hint(hint)),
+    }
+}
+
+/// Whether an ELF file, little endian, names the loader that it wants to be run by; `None`: it is no such file.
+fn names_interpreter(elf: &[u8]) -> Option<bool> {
+    const INTERPRETER: &[u8] = &3_u32.to_le_bytes();
+    let number = |at: usize, length: usize| {
+        let bytes = elf.get(at..at.checked_add(length)?)?;
+        bytes.iter().rev().try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))
+    };
+    let (start, size, count) = match elf.get(..6)? {
+        b"\x7fELF\x02\x01" => (number(32, 8)?, number(54, 2)?, number(56, 2)?),
+        b"\x7fELF\x01\x01" => (number(28, 4)?, number(42, 2)?, number(44, 2)?),
+        _ => return None,
+    };
+    let entry = |index: usize| elf.get(start.checked_add(index * size)?..)?.get(..4);
+    (0..count).map(entry).try_fold(false, |found, kind| Some(found || kind? == INTERPRETER))
+}
+
+fn initrd(
+    board: &Board,
+    init: &[u8],
+    policy: &BTreeMap<String, String>,
+    modules: &[Module],
+    e2fsck: Option<&[u8]>,
+) -> Vec<u8> {
     let mut archive = Archive::default();
     FOLDERS.iter().for_each(|dir| archive.dir(dir));
     if board.is_taken_over() {
         ["usr", "usr/bin"].iter().for_each(|dir| archive.dir(dir));
         archive.link(ORIGINAL, "/init");
+    }
+    if let Some(e2fsck) = e2fsck {
+        archive.dir("sbin");
+        archive.file("sbin/e2fsck", 0o755, e2fsck);
     }
     let config: String = policy.iter().map(|(k, v)| format!("{k}={v}\n")).collect();
     archive.file("etc/pantavisor.config", 0o644, config.as_bytes());
