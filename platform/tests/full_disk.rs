@@ -247,7 +247,7 @@ fn rev(name: &str) -> RevName {
 fn state(name: &str) -> String {
     let [page, kernel, initrd] = ["page", "kernel", "initrd"].map(|what| object(&format!("{name} {what}")));
     format!(
-        r##"{{"#spec":"pantavisor-service-system@1","bsp/initrd":"{initrd}","bsp/kernel":"{kernel}","bsp/run.json":{{"initrd":"initrd","linux":"kernel"}},"web/deep/page":"{page}","web/note.json":{{"a":[1,2]}}}}"##
+        r##"{{"#spec":"pantavisor-service-system@1","bsp/initrd":"{initrd}","bsp/kernel":"{kernel}","bsp/run.json":{{"initrd":"initrd","linux":"kernel","switchback.factory-reset":true}},"web/deep/page":"{page}","web/note.json":{{"a":[1,2]}}}}"##
     )
 }
 
@@ -479,7 +479,7 @@ fn laws(place: &Place, deed: &Deed, at: &str) {
 /// A file of the boot partition for a reader that does not replay its journal.
 fn loader_reads(place: &Place, path: &str) -> Vec<u8> {
     let cat = format!("cat /boot/{path}");
-    Command::new("debugfs").args(["-R", &cat]).arg(place.image()).output().unwrap().stdout
+    Command::new("debugfs").args(["-c", "-R", &cat]).arg(place.image()).output().unwrap().stdout
 }
 
 /// A device with the factory revision, which runs, `locals/old`, whose time is over, and `locals/b`, which is staged.

@@ -9,6 +9,7 @@ use runtime::{
 };
 use simulator::rows::{Fate, fates};
 use std::{fmt::Write, path::Path};
+use tests::stages::{Proof, STAGES, markdown, proofs};
 
 fn page(name: &str, want: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -114,6 +115,25 @@ fn every_row_of_the_protocol_is_listed() {
     }
     want.push('\n');
     part("power-cuts.md", "rows", &want);
+}
+
+/// Every stage with what shows it; no step is in none, and what is named is there.
+#[test]
+fn every_stage_is_shown_to_survive_a_cut() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let missing: Vec<String> =
+        proofs().filter(|proof| !proof.exists(&root)).map(|proof| format!("{proof:?}")).collect();
+    assert!(missing.is_empty(), "named and not there: {missing:?}");
+    assert!(!Proof::Test("tests/tests/book.rs", "nothing").exists(&root) && !Proof::Tour("99").exists(&root));
+    assert!(STAGES.iter().all(|stage| !stage.boots.1.is_empty() && !stage.left.1.is_empty()), "a cell without proof");
+    let ranges = || STAGES.iter().flat_map(|stage| stage.rows);
+    let lost: Vec<&str> = TABLE
+        .iter()
+        .filter(|step| !ranges().any(|(from, to)| (from..=to).contains(&&step.row)))
+        .map(|step| step.id)
+        .collect();
+    assert!(lost.is_empty(), "steps of no stage: {lost:?}");
+    part("power-cuts.md", "stages", &markdown());
 }
 
 fn title(operation: Operation) -> &'static str {

@@ -2,7 +2,7 @@
 //!
 //! Format: a version, the length of an entry, then entries of that length, the last one first: a sha256, how often it was
 //! run, and how often it was being installed when the device or the errand died. A longer entry of a newer release is
-//! read as far as it is known, a shorter one as one that was never being installed.
+//! read as far as it is known, and the rest of it is kept; a shorter one is read as one that was never being installed.
 //! Invariants: it is kept before a revision is installed, and before it is run; so an export whose revision ended somehow
 //! is known here, also when the revision was collected since. At most `STICKS_REMEMBERED_MAX` entries.
 
@@ -35,16 +35,28 @@ impl Standing {
 }
 
 /// An export.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Entry {
     export: ObjectId,
     runs: u8,
     installs: u8,
+    /// What a newer release says besides.
+    more: Vec<u8>,
 }
 
-/// The entries.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Tried(Vec<Entry>);
+/// The entries, and version and length of an entry as a newer release has them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Tried {
+    entries: Vec<Entry>,
+    version: u8,
+    length: usize,
+}
+
+impl Default for Tried {
+    fn default() -> Self {
+        Self { entries: vec![], version: VERSION, length: ENTRY }
+    }
+}
 
 impl Tried {
     /// Nothing is an empty list; what is damaged is an error, for who knows what it said.
@@ -60,21 +72,29 @@ impl Tried {
         let entry = |bytes: &[u8]| {
             let (name, rest) = bytes.split_first_chunk::<32>()?;
             let (runs, installs) = (*rest.first()?, rest.get(1).copied().unwrap_or(0));
-            Some(Entry { export: ObjectId(*name), runs, installs })
+            Some(Entry { export: ObjectId(*name), runs, installs, more: rest.get(2..).unwrap_or_default().into() })
         };
-        entries.chunks(length).map(|bytes| entry(bytes).ok_or(Code::StorageDamaged)).collect::<Result<_, _>>().map(Self)
+        let entries = entries.chunks(length).map(|bytes| entry(bytes).ok_or(Code::StorageDamaged));
+        Ok(Self { entries: entries.collect::<Result<_, _>>()?, version, length: length.max(ENTRY) })
     }
 
     /// As it is kept.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let entries = self.0.iter().flat_map(|entry| entry.export.0.into_iter().chain([entry.runs, entry.installs]));
-        [VERSION, ENTRY as u8].into_iter().chain(entries).collect()
+        let mut out = vec![self.version, self.length as u8];
+        for Entry { export, runs, installs, more } in &self.entries {
+            let end = out.len() + self.length;
+            out.extend_from_slice(&export.0);
+            out.extend_from_slice(&[*runs, *installs]);
+            out.extend_from_slice(more);
+            out.resize(end, 0);
+        }
+        out
     }
 
     /// What is known of it.
     fn entry(&self, export: ObjectId) -> Entry {
-        let known = self.0.iter().find(|entry| entry.export == export).copied();
-        known.unwrap_or(Entry { export, runs: 0, installs: 0 })
+        let known = self.entries.iter().find(|entry| entry.export == export).cloned();
+        known.unwrap_or(Entry { export, runs: 0, installs: 0, more: vec![] })
     }
 
     /// Whether it is to be installed and run.
@@ -97,14 +117,14 @@ impl Tried {
 
     /// With one run more of it. It is installed then.
     pub(super) fn with_run_of(self, export: ObjectId) -> Self {
-        let runs = self.entry(export).runs.saturating_add(1);
-        self.with(Entry { export, runs, installs: 0 })
+        let entry = self.entry(export);
+        self.with(Entry { runs: entry.runs.saturating_add(1), installs: 0, ..entry })
     }
 
     fn with(mut self, entry: Entry) -> Self {
-        self.0.retain(|other| other.export != entry.export);
-        self.0.insert(0, entry);
-        self.0.truncate(limits::STICKS_REMEMBERED_MAX);
+        self.entries.retain(|other| other.export != entry.export);
+        self.entries.insert(0, entry);
+        self.entries.truncate(limits::STICKS_REMEMBERED_MAX);
         self
     }
 }
@@ -137,6 +157,10 @@ mod tests {
         let newer: Vec<u8> = [&[2, 35][..], &[5; 32], &[1, 8, 8], &[6; 32], &[3, 9, 9]].concat();
         let tried = Tried::decode(&newer).unwrap();
         assert_eq!((counts(&tried, 5), counts(&tried, 6)), ((1, 8), (3, 9)));
+        assert_eq!(tried.encode(), newer);
+        let again = tried.with_run_of(export(6)).with_install_of(export(7)).encode();
+        let kept = [&[2, 35][..], &[7; 32], &[0, 1, 0], &[6; 32], &[4, 0, 9], &[5; 32], &[1, 8, 8]].concat();
+        assert_eq!(again, kept, "what this release does not know stays with its entry");
         let older: Vec<u8> = [&[1, 33][..], &[5; 32], &[1], &[6; 32], &[3]].concat();
         let tried = Tried::decode(&older).unwrap();
         assert_eq!((counts(&tried, 5), counts(&tried, 6)), ((1, 0), (3, 0)));
@@ -157,7 +181,7 @@ mod tests {
             tried = tried.with_run_of(export(number as u8));
         }
         assert!(tried.encode().len() <= limits::ENDPOINT_MEMORY_MAX);
-        assert_eq!(tried.0.len(), limits::STICKS_REMEMBERED_MAX);
+        assert_eq!(tried.entries.len(), limits::STICKS_REMEMBERED_MAX);
         let last = limits::STICKS_REMEMBERED_MAX as u8;
         assert_eq!((counts(&tried, 0), counts(&tried, last)), ((0, 0), (1, 0)));
     }

@@ -4,7 +4,8 @@
 //! is an error, never an empty one, so nothing is lost by the next change. What a record holds already is not written again.
 //!
 //! Record, little endian: crc32 of what follows | `SWBM` | version u8 | 0 | length of the entries u32 | entries. Entry: length of the
-//! key u8 | length of the value u16 | key | value. A reader skips what follows the entries, which a newer release may add.
+//! key u8 | length of the value u16 | key | value. A newer release raises the version and adds what follows the entries, with a
+//! sum of its own; a reader skips that, and a change leaves both as they are.
 //!
 //! What it does not do: it does not know what a key means, and it does not speak to a hub.
 
@@ -51,7 +52,8 @@ pub fn set<D: Disk>(
     }
     let Room([before, after]) = room;
     let length = read(disk, Name::Metadata(subject, Stage::Live), before)?;
-    let entries = entries(&before[..length])?;
+    let (entries, newer) = parts(&before[..length])?;
+    let version = before[..length].get(8).map_or(VERSION, |version| VERSION.max(*version));
     if entries.clone().find(|(other, _)| *other == key).map(|(_, value)| value) == value {
         return Ok(());
     }
@@ -67,11 +69,13 @@ pub fn set<D: Disk>(
         end = next;
     }
     after[4..8].copy_from_slice(MAGIC);
-    after[8..10].copy_from_slice(&[VERSION, 0]);
+    after[8..10].copy_from_slice(&[version, 0]);
     after[10..HEAD].copy_from_slice(&((end - HEAD) as u32).to_le_bytes());
     let sum = crc32fast::hash(&after[4..end]);
     after[..4].copy_from_slice(&sum.to_le_bytes());
-    replace(disk, |stage| Name::Metadata(subject, stage), &after[..end])
+    let whole = end + newer.len();
+    after.get_mut(end..whole).ok_or(Code::MetadataFull)?.copy_from_slice(newer);
+    replace(disk, |stage| Name::Metadata(subject, stage), &after[..whole])
 }
 
 /// Calls `each` with every key and its value.
@@ -83,27 +87,28 @@ pub fn each<D: Disk>(
 ) -> Result<(), Code> {
     let Room([record, _]) = room;
     let length = read(disk, Name::Metadata(subject, Stage::Live), record)?;
-    entries(&record[..length])?.for_each(|(key, value)| each(key, value));
+    parts(&record[..length])?.0.for_each(|(key, value)| each(key, value));
     Ok(())
 }
 
-/// The entries of a record; none if nothing is kept. All are checked before the first is given.
-fn entries(record: &[u8]) -> Result<Entries<'_>, Code> {
+/// The entries of a record, none if nothing is kept, and what a newer release has added. All entries are checked before the
+/// first is given.
+fn parts(record: &[u8]) -> Result<(Entries<'_>, &[u8]), Code> {
     if record.is_empty() {
-        return Ok(Entries(&[]));
+        return Ok((Entries(&[]), &[]));
     }
     let damaged = Code::StorageDamaged;
     let (head, rest) = record.split_first_chunk::<HEAD>().ok_or(damaged)?;
     let length = u32::from_le_bytes([head[10], head[11], head[12], head[13]]) as usize;
     let sum = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-    let bytes = rest.get(..length).ok_or(damaged)?;
+    let (bytes, newer) = rest.split_at_checked(length).ok_or(damaged)?;
     // What a newer release adds behind the entries has a sum of its own.
     if &head[4..8] != MAGIC || crc32fast::hash(&record[4..HEAD + length]) != sum {
         return Err(damaged);
     }
     let mut entries = Entries(bytes);
     entries.by_ref().for_each(drop);
-    if entries.0.is_empty() { Ok(Entries(bytes)) } else { Err(damaged) }
+    if entries.0.is_empty() { Ok((Entries(bytes), newer)) } else { Err(damaged) }
 }
 
 /// What is left of the entries; stops at what is none.
@@ -142,9 +147,11 @@ mod tests {
     #[test]
     fn a_record_of_a_newer_release_is_read_and_what_it_adds_is_skipped() {
         let good = record(b"\x01\x02\0avv\x01\0\0b", b"more");
-        let found: std::vec::Vec<_> = entries(&good).unwrap().collect();
+        let (found, newer) = parts(&good).unwrap();
+        let found: std::vec::Vec<_> = found.collect();
+        assert_eq!(newer, b"more");
         assert_eq!(found, [("a", &b"vv"[..]), ("b", b"")]);
-        assert_eq!(entries(&[]).map(|entries| entries.count()), Ok(0));
+        assert_eq!(parts(&[]).map(|(entries, _)| entries.count()), Ok(0));
     }
 
     #[test]
@@ -153,13 +160,13 @@ mod tests {
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(entries(&bad).map(|_| ()), Err(Code::StorageDamaged), "bit {bit}");
+            assert_eq!(parts(&bad).map(|_| ()), Err(Code::StorageDamaged), "bit {bit}");
         }
         for cut in 1..good.len() {
-            assert_eq!(entries(&good[..cut]).map(|_| ()), Err(Code::StorageDamaged), "cut at {cut}");
+            assert_eq!(parts(&good[..cut]).map(|_| ()), Err(Code::StorageDamaged), "cut at {cut}");
         }
         for bad in [&b"\x05\0\0a"[..], b"\x01\x09\0a", b"\x01\0\0\xff", b"\x01"] {
-            assert_eq!(entries(&record(bad, b"")).map(|_| ()), Err(Code::StorageDamaged), "{bad:?}");
+            assert_eq!(parts(&record(bad, b"")).map(|_| ()), Err(Code::StorageDamaged), "{bad:?}");
         }
     }
 }

@@ -18,43 +18,50 @@ const BOOT_S: u64 = 120;
 
 type Step = fn(&Ground, &mut Report) -> Outcome<()>;
 
+const STEADY: [(&str, Step); 9] = [
+    ("http", requests::refuse),
+    ("role", requests::refuse_visitor),
+    ("body", requests::refuse_objects),
+    ("stop", requests::stop_half_way),
+    ("crowd", requests::crowd),
+    ("state", states::refuse),
+    ("run", containers::roll_back),
+    ("disk", containers::fill_the_disk),
+    ("fill", containers::be_filled),
+];
+const HUNGRY: [(&str, Step); 5] = [
+    ("limit", memory::end_at_its_limit),
+    ("grow", memory::end_the_glutton),
+    ("stuff", memory::outlive_files_in_memory),
+    ("breed", memory::outlive_many_processes),
+    ("cling", memory::outlive_what_cannot_be_ended),
+];
+const STICKS: [(&str, Step); 5] = [
+    ("stick", sticks::refuse),
+    ("pull", sticks::pull_out),
+    ("fails", sticks::roll_back),
+    ("cut", sticks::cut),
+    ("again", sticks::go_on),
+];
+
+/// The steps of each device, by name, and the name of its folder.
+const DEVICES: [(Factory, &[(&str, Step)], &str); 4] = [
+    (Factory::Steady, &STEADY, "steady"),
+    (Factory::Hungry, &HUNGRY, "hungry"),
+    (Factory::Sticks, &STICKS, "sticks"),
+    (Factory::Broken, &[("first", containers::live_beside)], "broken"),
+];
+
+/// Whether there is a step of this name.
+pub fn is_step(name: &str) -> bool {
+    DEVICES.iter().any(|(_, steps, _)| steps.iter().any(|(step, _)| *step == name))
+}
+
 /// Does everything, or only the steps of these names; whether all claims held.
 pub fn walk(kit: &Kit, probe: &Path, folder: &Path, only: &[String]) -> Outcome<bool> {
     let _ = std::fs::remove_dir_all(folder);
     let mut report = Report::of("bad input");
-    let steady: [(&str, Step); 9] = [
-        ("http", requests::refuse),
-        ("role", requests::refuse_visitor),
-        ("body", requests::refuse_objects),
-        ("stop", requests::stop_half_way),
-        ("crowd", requests::crowd),
-        ("state", states::refuse),
-        ("run", containers::roll_back),
-        ("disk", containers::fill_the_disk),
-        ("fill", containers::be_filled),
-    ];
-    let hungry: [(&str, Step); 5] = [
-        ("limit", memory::end_at_its_limit),
-        ("grow", memory::end_the_glutton),
-        ("stuff", memory::outlive_files_in_memory),
-        ("breed", memory::outlive_many_processes),
-        ("cling", memory::outlive_what_cannot_be_ended),
-    ];
-    let usb: [(&str, Step); 5] = [
-        ("stick", sticks::refuse),
-        ("pull", sticks::pull_out),
-        ("fails", sticks::roll_back),
-        ("cut", sticks::cut),
-        ("again", sticks::go_on),
-    ];
-    let broken: [(&str, Step); 1] = [("first", containers::live_beside)];
-    let devices = [
-        (Factory::Steady, &steady[..], "steady"),
-        (Factory::Hungry, &hungry, "hungry"),
-        (Factory::Sticks, &usb, "sticks"),
-        (Factory::Broken, &broken, "broken"),
-    ];
-    for (factory, steps, name) in devices {
+    for (factory, steps, name) in DEVICES {
         let wanted = |(step, _): &&(&str, Step)| only.is_empty() || only.iter().any(|word| word == step);
         let steps: Vec<_> = steps.iter().filter(wanted).copied().collect();
         if !steps.is_empty() {

@@ -3,11 +3,15 @@
 
 /// An archive with one regular file, and the folders it needs, as bytes that may follow another archive.
 pub fn archive(path: &str, content: &[u8]) -> Vec<u8> {
+    archive_of(path, 0o100_644, content)
+}
+
+fn archive_of(path: &str, mode: u32, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for (at, _) in path.match_indices('/') {
         entry(&mut out, &path[..at], 0o040_755, &[]);
     }
-    entry(&mut out, path, 0o100_644, content);
+    entry(&mut out, path, mode, content);
     entry(&mut out, "TRAILER!!!", 0, &[]);
     // The kernel looks for the next archive, or the end, on any boundary of four.
     out.resize(out.len().next_multiple_of(512), 0);
@@ -15,9 +19,18 @@ pub fn archive(path: &str, content: &[u8]) -> Vec<u8> {
 }
 
 /// An initramfs with one file more, or another one in its place.
-pub fn with_file(mut initramfs: Vec<u8>, path: &str, content: &[u8]) -> Vec<u8> {
+pub fn with_file(initramfs: Vec<u8>, path: &str, content: &[u8]) -> Vec<u8> {
+    followed_by(initramfs, &archive(path, content))
+}
+
+/// The same with a file that can be executed.
+pub fn with_program(initramfs: Vec<u8>, path: &str, content: &[u8]) -> Vec<u8> {
+    followed_by(initramfs, &archive_of(path, 0o100_755, content))
+}
+
+fn followed_by(mut initramfs: Vec<u8>, archive: &[u8]) -> Vec<u8> {
     initramfs.resize(initramfs.len().next_multiple_of(512), 0);
-    initramfs.extend(archive(path, content));
+    initramfs.extend(archive);
     initramfs
 }
 

@@ -30,27 +30,36 @@ const INITRD: &str = "bsp/initrd.img";
 /// Final statuses of an update: device-formats 3.2.
 const FINAL: [&str; 4] = ["DONE", "UPDATED", "WONTGO", "ERROR"];
 
+/// A step.
+type Step = fn(&mut Tour, &mut Report) -> Outcome<()>;
+
+/// All of them, by name.
+const STEPS: [(&str, Step); 12] = [
+    ("1", Tour::boots),
+    ("2", Tour::changes_one_container),
+    ("3", Tour::changes_the_base),
+    ("4a", Tour::rolls_back_in_place),
+    ("4b", Tour::rolls_back_by_reboot),
+    ("5", Tour::survives_a_dead_kernel),
+    ("5b", Tour::survives_a_hang),
+    ("6a", Tour::cut_while_objects_arrive),
+    ("6b", Tour::installs_thirty_megabytes),
+    ("6c", Tour::cut_during_a_trial),
+    ("7", Tour::refuses),
+    ("8", Tour::goes_back_on_request),
+];
+
+/// Whether there is a step of this name.
+pub fn is_step(name: &str) -> bool {
+    STEPS.iter().any(|(step, _)| *step == name)
+}
+
 /// Walks all steps; whether all held.
 pub fn walk(kit: &Kit, folder: &Path, keep: bool) -> Outcome<bool> {
     let _ = std::fs::remove_dir_all(folder);
     let mut tour = Tour::of(kit.clone(), Device::new(kit, folder)?);
     let mut report = Report::of("the tour");
-    type Step = fn(&mut Tour, &mut Report) -> Outcome<()>;
-    let steps: [(&str, Step); 12] = [
-        ("1", Tour::boots),
-        ("2", Tour::changes_one_container),
-        ("3", Tour::changes_the_base),
-        ("4a", Tour::rolls_back_in_place),
-        ("4b", Tour::rolls_back_by_reboot),
-        ("5", Tour::survives_a_dead_kernel),
-        ("5b", Tour::survives_a_hang),
-        ("6a", Tour::cut_while_objects_arrive),
-        ("6b", Tour::installs_thirty_megabytes),
-        ("6c", Tour::cut_during_a_trial),
-        ("7", Tour::refuses),
-        ("8", Tour::goes_back_on_request),
-    ];
-    for (name, step) in steps {
+    for (name, step) in STEPS {
         let held = report.step(name, |report| step(&mut tour, report));
         if !held {
             println!("      the kernel's log: {}", tour.device.log().display());
