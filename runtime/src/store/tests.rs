@@ -639,6 +639,27 @@ fn a_factory_reset_leaves_revision_0_alone() {
 }
 
 #[test]
+fn a_message_is_replaced_and_a_long_one_or_one_of_nothing_refused() {
+    let (mut device, one) = (Device::new(), new_one());
+    device.stage(&one).unwrap();
+    let longest = "x".repeat(limits::COMMIT_MESSAGE_MAX);
+    for text in ["first", "next", "", &longest] {
+        assert_eq!(message(&mut device.disk, one.rev, text), Ok(()));
+        assert_eq!(device.text(file(one.rev, ".pv/commitmsg")).as_deref(), Some(text));
+        assert!(!device.has(file(one.rev, MESSAGE_NEXT)));
+    }
+    let refused = |device: &mut Device, rev, text: &str| message(&mut device.disk, rev, text).unwrap_err().code;
+    assert_eq!(refused(&mut device, one.rev, &format!("{longest}x")), Code::MessageTooLong);
+    assert_eq!(refused(&mut device, rev("locals/x"), "x"), Code::RevisionUnknown);
+    assert_eq!(device.trails(Volume::Storage, Stage::Live), ["0", "locals/a"]);
+    // What came in may be what could not be made durable.
+    device.arrive(object(ROOT, 9), b"half");
+    device.disk.fuse = Some(4);
+    assert_eq!(refused(&mut device, one.rev, "lost"), Code::StorageIo);
+    assert_eq!(device.objects(Dir::Incoming(Volume::Storage)), []);
+}
+
+#[test]
 fn what_is_kept_is_read_back_for_its_owner_alone() {
     let mut device = Device::new();
     let (disk, mut out) = (&mut device.disk, [0; 8]);
