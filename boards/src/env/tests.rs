@@ -147,3 +147,60 @@ fn kinds_have_their_words_and_their_number_of_copies() {
     }
     assert_eq!(SECOND, 0x100_0000_0000, "no flash reaches it");
 }
+
+/// A text in a file, and the partition with the loader's mark.
+struct Two {
+    text: Vec<u8>,
+    partition: Vec<u8>,
+}
+
+impl Two {
+    fn at(&mut self, offset: u64, length: usize) -> Result<&mut [u8], Code> {
+        let (bytes, at) =
+            if offset < SECOND { (&mut self.text, offset) } else { (&mut self.partition, offset - SECOND) };
+        bytes.get_mut(at as usize..).and_then(|rest| rest.get_mut(..length)).ok_or(Code::StorageIo)
+    }
+}
+
+impl Region for &mut Two {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        out.copy_from_slice(self.at(offset, out.len())?);
+        Ok(())
+    }
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
+        self.at(offset, data.len())?.copy_from_slice(data);
+        Ok(())
+    }
+    fn sync(&mut self) -> Result<(), Code> {
+        Ok(())
+    }
+    fn drop_cache(&mut self) {}
+    fn length(&mut self) -> Option<u64> {
+        Some(self.text.len() as u64)
+    }
+}
+
+#[test]
+fn the_mark_of_an_original_is_found_in_its_partition() {
+    let [one, two] = ["1", "2"].map(|name| RevName::parse(name).unwrap());
+    let armed = BootVars { committed: one, candidate: Some(two), previous: None };
+    let mut text = uboot_txt::initial(&armed).unwrap().to_vec();
+    text.resize(uboot_txt::SIZE, 0);
+    let env = Env::UbootTxt { file: "uboot.txt", mark: "pv.env" };
+    let board = Board { env, ..*crate::find("qemu-arm64").unwrap() };
+    let tried = |partition: Vec<u8>| {
+        let mut region = Two { text: text.clone(), partition };
+        let loaded = board.open(&mut region, &mut []).unwrap().load().unwrap();
+        assert_eq!(loaded.vars, armed);
+        loaded.bootcount
+    };
+    let mark = b"pv_trying=2\n\0";
+    let mut fat = Fat::new(SMALL);
+    assert_eq!(tried(fat.image()), 0, "no mark yet");
+    fat.add(b"PV      ENV", 10, mark.len() as u32);
+    let mut partition = fat.image();
+    let at = partition.len() - 5000 * 2048 + 8 * 2048;
+    partition[at..at + mark.len()].copy_from_slice(mark);
+    assert_eq!(tried(partition), 1);
+    assert_eq!(tried(vec![0; 4096]), 0, "no file system");
+}
