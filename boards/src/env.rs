@@ -116,8 +116,12 @@ impl Board {
         }
         if let Env::UbootTxt { mark, .. } = self.env {
             let text = Span { at: 0, length: region.length().ok_or(Code::EnvLayout)? };
-            // Without a FAT there, or without a file in it, the loader has not made a mark, or never will.
-            let mark = fat::find(&mut Second(&mut region), mark).unwrap_or(None);
+            // Without a FAT there, or without a file in it, the loader has not made a mark, or never will. One that cannot be
+            // read may hold a mark of the next candidate's name, which would then never be tried.
+            let mark = match fat::find(&mut Second(&mut region), mark) {
+                Err(Code::StorageIo) => return Err(Code::StorageIo),
+                found => found.unwrap_or(None),
+            };
             let mark = mark.map(|(at, length)| Span { at: SECOND + at, length: length.into() });
             return UbootTxt::new(region, text, mark).map(Codec::UbootTxt);
         }

@@ -27,12 +27,15 @@ use runtime::{
     fault::{Code, Refusal},
     id::RevName,
     journal::{self, Kind, Phase, Record},
+    limits::STATE_MAX,
     port::{BootEnv, BootVars, Loaded},
     state::{Plan, Spans},
     update::Boot,
 };
 use rustix::{fd::OwnedFd, fs::OFlags, io::Errno};
 use std::{
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     time::{Duration, Instant},
 };
@@ -240,6 +243,18 @@ fn is_missing(rev: RevName) -> bool {
     Path::new("/storage/trails").exists() && !Path::new(&format!("/storage/trails/{rev}")).exists()
 }
 
+/// A revision's state. Nothing else that may stand there under its name: no link, no pipe that waits, nothing longer.
+fn read_state(path: &str) -> std::io::Result<Vec<u8>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::ErrorKind::InvalidData.into());
+    }
+    let mut text = Vec::new();
+    file.take(STATE_MAX as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// Reads the revision that is to run into the machine's plan.
 pub fn load(decision: &mut Decision, settings: &Settings) -> Box<Plan> {
     let rev = decision.boot.choice.run;
@@ -248,7 +263,7 @@ pub fn load(decision: &mut Decision, settings: &Settings) -> Box<Plan> {
         return plan;
     }
     let path = format!("/storage/trails/{rev}/.pvr/json");
-    let read = std::fs::read(&path).map_err(|error| {
+    let read = read_state(&path).map_err(|error| {
         warn!("{path}: {error}");
         Refusal::key(settings.storage.missing().unwrap_or(Code::StorageDamaged), rev.as_str())
     });

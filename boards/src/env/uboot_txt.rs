@@ -42,8 +42,6 @@ pub const GUARANTEE: Guarantee =
 /// On a device whose loader cannot store its mark.
 pub const GUARANTEE_WITHOUT_MARK: Guarantee = Guarantee { tries: 0, ..GUARANTEE };
 
-/// Bytes of a text that we made: a block, so that all of it is written and can be read past the cache.
-pub const SIZE: usize = 4096;
 /// Bytes of the text that are looked at: what the original's reader takes in.
 const WINDOW: usize = 1024;
 /// Variables that a store sets, deletes or drops.
@@ -172,7 +170,7 @@ fn compose(old: &[u8], vars: &BootVars) -> Result<[u8; SECTOR], Code> {
     out.finish(0, 1)
 }
 
-/// The first sector of a new text, which is [`SIZE`] long, with what a text of another size holds. `EnvInvalid` if it names
+/// The first sector of a new text, which `store::taken` makes, with what a text of another size holds. `EnvInvalid` if it names
 /// no revision, `EnvFull` if it does not fit.
 pub fn adopt(old: &[u8]) -> Result<[u8; SECTOR], Code> {
     compose(old, &decision(old)?)

@@ -28,7 +28,7 @@ use crate::{
     state::{BootAssets, State},
 };
 
-/// Bytes of a text that we made: one block of every file system.
+/// Bytes of a text that we made.
 pub const TEXT_SIZE: usize = 4096;
 
 /// Names of boot assets that take the place of others soon.
@@ -54,6 +54,7 @@ pub fn adopt<D: Disk>(
         text[512..TEXT_SIZE].fill(0);
         // 1. Content and name, then what the loader needs to find both.
         disk.step(Row::WriteText);
+        disk.remove(new)?; // of a takeover that was cut, or a name that somebody else gave one of his files
         disk.write(new, &text[..TEXT_SIZE])?;
         disk.step(Row::SyncText);
         disk.sync_file(new)?;
@@ -89,6 +90,7 @@ pub(super) fn build<D: Disk>(
     state: &State<'_>,
     held: impl Fn(&mut D, ObjectId) -> Result<Name<'static>, Code>,
 ) -> Result<(), Refusal> {
+    refuse_fit(state)?;
     let Ok(assets) = state.boot_assets() else { return Ok(()) };
     let file = |key| Name::File(Volume::Storage, Stage::New, rev, key);
     for (key, _, id) in named(&assets) {
@@ -108,7 +110,9 @@ pub(super) fn expose<D: Disk, J: Region>(
     scratch: &mut Scratch<'_>,
 ) -> Result<(), Refusal> {
     let text = read_state(disk, rev, scratch.state)?;
-    let assets = State::read(text, scratch.spans)?.boot_assets()?;
+    let state = State::read(text, scratch.spans)?;
+    refuse_fit(&state)?;
+    let assets = state.boot_assets()?;
     let file = |key| Name::File(Volume::Storage, Stage::Live, rev, key);
     let ready = is_named(disk, rev, &assets)?;
     if !ready {
@@ -139,12 +143,18 @@ pub(super) fn expose<D: Disk, J: Region>(
     disk.checkpoint(Volume::Boot).map_err(|_| Code::CheckpointFailed)?;
     disk.step(Row::DropOldAssets);
     if !ready {
-        // Only spares doing it again, so not before it is done, and not made durable.
-        disk.write(file(NEXT_LIST), asset_list(&assets).as_str().as_bytes())?;
-        disk.rename(file(NEXT_LIST), file(LIST))?;
+        // Only spares doing it again: not before it is done, not made durable, and no error.
+        let _ = disk.write(file(NEXT_LIST), asset_list(&assets).as_str().as_bytes());
+        let _ = disk.rename(file(NEXT_LIST), file(LIST));
     }
     let _ = disk.remove(file(NEXT)); // what is left of it is removed by whoever prepares or collects the revision
     Ok(())
+}
+
+/// The original's script boots a FIT image before anything else if there is one of this name, whatever `run.json` says.
+fn refuse_fit(state: &State<'_>) -> Result<(), Refusal> {
+    const FIT: &str = "bsp/pantavisor.fit";
+    if state.get(FIT).is_some() { Err(Refusal::key(Code::BspInvalid, FIT)) } else { Ok(()) }
 }
 
 /// Which objects the boot assets of a revision are.
