@@ -185,7 +185,7 @@ fn the_mark_of_an_original_is_found_in_its_partition() {
     let [one, two] = ["1", "2"].map(|name| RevName::parse(name).unwrap());
     let armed = BootVars { committed: one, candidate: Some(two), previous: None };
     let mut text = uboot_txt::initial(&armed).unwrap().to_vec();
-    text.resize(uboot_txt::SIZE, 0);
+    text.resize(runtime::store::taken::TEXT_SIZE, 0);
     let env = Env::UbootTxt { file: "uboot.txt", mark: "pv.env" };
     let board = Board { env, ..*crate::find("qemu-arm64").unwrap() };
     let tried = |partition: Vec<u8>| {

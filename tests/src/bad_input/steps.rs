@@ -44,8 +44,11 @@ const STICKS: [(&str, Step); 5] = [
     ("again", sticks::go_on),
 ];
 
+/// A step and the name by which it is asked for.
+type Named = (&'static str, Step);
+
 /// The steps of each device, by name, and the name of its folder.
-const DEVICES: [(Factory, &[(&str, Step)], &str); 4] = [
+const DEVICES: [(Factory, &[Named], &str); 4] = [
     (Factory::Steady, &STEADY, "steady"),
     (Factory::Hungry, &HUNGRY, "hungry"),
     (Factory::Sticks, &STICKS, "sticks"),
