@@ -209,6 +209,15 @@ pub const STAGES: &[Stage] = &[
         left: Cell("The text of before or the new one: they say the same, and each is whole.", &[FATES]),
     },
     Stage {
+        cut: "the growth of storage",
+        rows: &[(Row::WriteTable, Row::GrowFiles)],
+        boots: Cell("The committed revision.", &[FATES, Proof::Replay("growth")]),
+        left: Cell(
+            "The partition and its file system of before, or longer ones; the next start ends what was begun.",
+            &[FATES, Proof::Replay("growth")],
+        ),
+    },
+    Stage {
         cut: "a factory reset",
         rows: &[(Row::Intend, Row::SyncEnd)],
         boots: Cell(
