@@ -60,6 +60,10 @@ fn a_block_is_read_as_grub_reads_it() {
     // A backslash makes the next byte an ordinary one, the end of a line too.
     assert_eq!(read("x=\\\npv_rev=1\n"), Err(Code::EnvInvalid));
     assert_eq!(read("pv_rev=\\1\\2\n"), Ok((vars("12", None, None), 0)));
+    assert_eq!(read("=x\npv_rev=1\n"), Ok((vars("1", None, None), 0)));
+    // What is longer than any name is none, and not its beginning.
+    let long = format!("pv_rev=1\npv_prev=locals/{}\n", "n".repeat(65));
+    assert_eq!(read(&long), Ok((vars("1", None, None), 0)));
     // A name goes on until its `=`.
     assert_eq!(read("junk\npv_rev=1\n"), Err(Code::EnvInvalid));
     assert_eq!(read("pv_rev=2\npv_rev=1"), Ok((vars("2", None, None), 0)), "a line without an end is none");
@@ -117,9 +121,49 @@ fn w2_w4_a_transition_is_one_sector_whatever_the_block_looks_like() {
     assert!(stored > 200 && full > 20, "{stored} {full}");
 }
 
+/// Where these bytes stand in the first sector after a store of `vars`.
+fn place(before: &[u8; SIZE], vars: &BootVars, text: &str) -> Result<Option<usize>, Code> {
+    let mut medium = Medium::new(before);
+    open(&mut medium).store(vars)?;
+    assert_eq!(loaded(&mut medium).vars, *vars);
+    Ok(medium.bytes[..SECTOR].windows(text.len()).position(|bytes| bytes == text.as_bytes()))
+}
+
+#[test]
+fn what_others_have_stands_behind_room_for_the_longest_of_ours_while_there_is_room() {
+    let next = vars("2", None, Some("1"));
+    let behind_ours = ours(&next).used();
+    let ending = |length: usize| format!("z={}\n", "y".repeat(length - 3));
+    let short = |length: usize| block(&format!("pv_rev=1\n{}", ending(length)));
+    for length in [4, 20, SECTOR - OURS_END - 1] {
+        assert_eq!(place(&short(length), &next, &ending(length)), Ok(Some(OURS_END)), "{length}");
+    }
+    // No room for both: nothing is kept free, and nothing refused.
+    for length in [SECTOR - OURS_END, SECTOR - OURS_END + 1] {
+        assert_eq!(place(&short(length), &next, &ending(length)), Ok(Some(behind_ours)), "{length}");
+    }
+    // Nobody adds behind what goes on in the second sector.
+    let goes_on = block(&format!("pv_rev=1\nz=y\n{}\nlast=z\n", "#".repeat(SECTOR)));
+    assert_eq!(place(&goes_on, &next, "z=y\n"), Ok(Some(behind_ours)));
+}
+
+#[test]
+fn a_text_ends_where_grub_stops_to_read() {
+    let next = vars("2", None, Some("1"));
+    // A comment at the end makes way, a rest without a value is in the way.
+    assert_eq!(place(&block("pv_rev=1\n# a note\n"), &next, "# a note\n"), Ok(Some(OURS_END)));
+    assert_eq!(place(&block("pv_rev=1\nleft over\n"), &next, "left over\n"), Err(Code::EnvFull));
+    // A line that ends with the sector stays there.
+    let room = "#".repeat(200);
+    let head = format!("pv_rev=1\n{room}\n");
+    let last = format!("z={}\n", "y".repeat(SECTOR - HEADER.len() - head.len() - 3));
+    let full = block(&format!("{head}{last}more=1\n"));
+    assert_eq!(place(&full, &next, &last), Ok(Some(SECTOR - last.len())));
+}
+
 #[test]
 fn variables_of_ours_in_the_second_sector_are_refused_and_adopted() {
-    let before = block(&format!("x={}\npv_rev=1\npv_try=2\nupgrade_available=1\n", "y".repeat(500)));
+    let before = block(&format!("a=b\nx={}\npv_rev=1\npv_try=2\nupgrade_available=1\n", "y".repeat(496)));
     let mut medium = Medium::new(&before);
     assert_eq!(loaded(&mut medium).vars, vars("1", Some("2"), None));
     assert_eq!(open(&mut medium).store(&vars("2", None, Some("1"))), Err(Code::EnvLayout));
