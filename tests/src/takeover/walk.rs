@@ -244,7 +244,7 @@ fn goes_back(kit: &Kit, folder: &Path, report: &mut Report) -> Outcome<()> {
     untouched(&device.disk, &folder.join("dies"))?;
     report.held(
         "7",
-        "our base died in the original's update: its loader went back to the original's revision, untouched",
+        "our base died at once in the original's update: its loader went back to the original's revision",
     );
     Ok(())
 }
