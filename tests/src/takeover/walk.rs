@@ -242,10 +242,7 @@ fn goes_back(kit: &Kit, folder: &Path, report: &mut Report) -> Outcome<()> {
     let found = device.disk.env()?;
     ensure(found == env("0", "1", ""), || format!("uboot.txt says {found:?}"))?;
     untouched(&device.disk, &folder.join("dies"))?;
-    report.held(
-        "7",
-        "our base died at once in the original's update: its loader went back to the original's revision",
-    );
+    report.held("7", "our base died at once in the original's update: its loader went back to the original's revision");
     Ok(())
 }
 
