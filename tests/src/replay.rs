@@ -4,9 +4,11 @@
 //! Reading order: `recording` (what is replayed), `log` (the writes), `states` (what a cut may leave of them), `laws` (what
 //! must hold), `checker` (how a state is looked at), `run` (a recording, gone through). Below that: `layers` and `shown`
 //! make a state a disk at the cost of what differs; `ext4` names contents; `volume` and `loader` are the two views;
-//! `reports` is what was promised (`before`: by the disk before), `rows` and `judge` what must be seen; `crew` are the processes.
+//! `reports` is what was promised (`before`: by the disk before), `rows` and `judge` what must be seen; `crew` are the
+//! processes; `book` is the table that the book shows.
 
 pub mod before;
+pub mod book;
 pub mod checker;
 pub mod crew;
 pub mod ext4;

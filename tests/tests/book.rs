@@ -136,6 +136,16 @@ fn every_stage_is_shown_to_survive_a_cut() {
     part("power-cuts.md", "stages", &markdown());
 }
 
+/// The table of what the replay of real disks has shown: as a run of `ci/evidence replay` writes it.
+#[test]
+fn the_table_of_the_replay_is_that_of_a_run_that_held() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/power-cuts.md");
+    let text = std::fs::read_to_string(page).expect("a page of the book");
+    if let Err(error) = tests::replay::book::check(&text) {
+        panic!("docs/power-cuts.md: {error}; `ci/evidence replay` writes the table");
+    }
+}
+
 fn title(operation: Operation) -> &'static str {
     match operation {
         Operation::Install => "Installation",

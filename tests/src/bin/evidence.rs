@@ -1,22 +1,28 @@
-//! evidence PAGE ROWS...: writes the matrix of these observations of `rollback --rows` into the book's page, between
-//! its two marks. `ci/evidence` runs it; nobody fills cells in by hand.
+//! evidence PAGE ROWS...: writes what these rows say into the book's page, between its two marks: the matrix of
+//! `rollback --rows`, or into power-cuts.md the table of `replay --rows`. `ci/evidence` runs it; nobody fills cells in by hand.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use tests::rollback::table;
+use tests::{replay::book, rollback::table};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [page, rows @ ..] = &words[..] else {
-        eprintln!("usage: evidence PAGE ROWS...");
-        return ExitCode::from(2);
+    let (page, rows) = match &words[..] {
+        [page, rows @ ..] if !rows.is_empty() => (Path::new(page), rows.iter().map(Path::new).collect::<Vec<_>>()),
+        _ => {
+            eprintln!("usage: evidence PAGE ROWS...");
+            return ExitCode::from(2);
+        }
     };
-    let rows: Vec<&Path> = rows.iter().map(Path::new).collect();
-    match table::publish(Path::new(page), &rows) {
+    let published = match rows[..] {
+        [rows] if page.ends_with("power-cuts.md") => book::publish(page, rows),
+        _ => table::publish(page, &rows),
+    };
+    match published {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("evidence: {error}");
+            eprintln!("evidence: {}: {error}", page.display());
             ExitCode::FAILURE
         }
     }
