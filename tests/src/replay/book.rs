@@ -1,7 +1,7 @@
 //! The table of the replay in the book: written from the rows of a run, and held to what is claimed of it.
 //!
-//! Invariants: one line for each recording, in the order in which they are recorded, none by hand. A run that left out a
-//! recording or a state, or that did not hold, is not published.
+//! Invariants: one line for each recording of which every state was looked at, in the order in which they are recorded, none
+//! by hand. Those of which not are named below the table. What did not hold is not published.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ struct Line {
 
 /// Writes the table of the rows in `file` into the book's page.
 pub fn publish(page: &Path, file: &Path) -> Outcome<()> {
-    let lines = lines(&evidence_rows::read(file)?)?;
+    let lines = lines(&evidence_rows::read(file)?);
     hold(&lines)?;
     let text = std::fs::read_to_string(page)?;
     let (head, _, tail) = parts(&text)?;
@@ -36,7 +36,7 @@ pub fn publish(page: &Path, file: &Path) -> Outcome<()> {
 pub fn check(text: &str) -> Outcome<()> {
     let (_, table_there, _) = parts(text)?;
     let rows: Option<Vec<Row>> = table_there.lines().filter(|line| line.starts_with("| `")).map(row).collect();
-    let lines = lines(&rows.ok_or("a line of the table has no name or lacks a number")?)?;
+    let lines = lines(&rows.ok_or("a line of the table has no name or lacks a number")?);
     hold(&lines)?;
     ensure(table(&lines) == table_there, || "the table was not written by a run".into())
 }
@@ -47,17 +47,14 @@ fn parts(text: &str) -> Outcome<(&str, &str, &str)> {
     Ok((head, table, tail))
 }
 
-fn lines(rows: &[Row]) -> Outcome<Vec<Line>> {
+/// Of the rows that are of all states of a recording.
+fn lines(rows: &[Row]) -> Vec<Line> {
     let line = |case: &'static Case| {
-        let name = format!("replay {}", case.name);
-        let row = rows.iter().find(|row| row.name == name).ok_or_else(|| format!("there is no row `{name}`"))?;
-        let whole = format!("ci/evidence {name}");
-        ensure(row.command == whole, || format!("`{}` is not the whole of `{whole}`", row.command))?;
-        let Row { count, distinct, violations, .. } = *row;
-        let classes = row.classes.ok_or_else(|| format!("{name}: its classes were not counted"))?;
-        Ok(Line { case, states: count, distinct, classes, violations })
+        let whole = format!("ci/evidence replay {}", case.name);
+        let Row { count, distinct, classes, violations, .. } = *rows.iter().find(|row| row.command == whole)?;
+        Some(Line { case, states: count, distinct, classes: classes?, violations })
     };
-    CASES.iter().map(line).collect()
+    CASES.iter().filter_map(line).collect()
 }
 
 /// What is claimed.
@@ -72,7 +69,7 @@ fn hold(lines: &[Line]) -> Outcome<()> {
         ensure(line.violations > 0, || format!("{}: nothing is broken", line.case.name))?;
     }
     let all: u64 = lines.iter().filter(|line| !is_control(line)).map(|line| line.states).sum();
-    ensure(all >= ALL_STATES_MIN, || format!("{all} states in all, not {ALL_STATES_MIN}"))
+    ensure(all >= ALL_STATES_MIN || lines.len() < CASES.len(), || format!("{all} states in all, not {ALL_STATES_MIN}"))
 }
 
 fn table(lines: &[Line]) -> String {
@@ -85,7 +82,13 @@ fn table(lines: &[Line]) -> String {
             all = [all[0] + states, all[1] + violations];
         }
     }
-    text + &format!("| all but what must break | {} | | | {} |\n", all[0], all[1])
+    text += &format!("| all but what must break | {} | | | {} |\n", all[0], all[1]);
+    let is_missing = |case: &&Case| !lines.iter().any(|line| line.case.name == case.name);
+    let missing: Vec<String> = CASES.iter().filter(is_missing).map(|case| format!("`{}`", case.name)).collect();
+    if !missing.is_empty() {
+        text += &format!("\nNo run has gone through all states of these yet: {}.\n", missing.join(", "));
+    }
+    text
 }
 
 /// The row that a line of the table was made of.
@@ -124,26 +127,34 @@ mod tests {
     fn fails(change: impl FnOnce(&mut Vec<Row>)) -> bool {
         let mut rows = rows();
         change(&mut rows);
-        lines(&rows).and_then(|lines| hold(&lines)).is_err()
+        hold(&lines(&rows)).is_err()
     }
 
     #[test]
     fn what_is_less_than_claimed_is_not_published() {
         let control = CASES.iter().position(|case| case.control != Control::None).unwrap();
         assert!(!fails(|_| ()));
-        assert!(fails(|rows| drop(rows.remove(3))));
         assert!(fails(|rows| rows[0].count = STATES_MIN - 1));
         assert!(fails(|rows| rows[0].violations = 1));
         assert!(fails(|rows| rows[control].violations = 0));
-        assert!(fails(|rows| rows[0].command += " --sample 500"));
         assert!(fails(|rows| rows.iter_mut().for_each(|row| row.count = STATES_MIN)));
+    }
+
+    #[test]
+    fn what_was_not_gone_through_as_a_whole_is_named() {
+        let mut rows = rows();
+        rows[0].command += " --sample 500";
+        let few = table(&lines(&rows));
+        let name = CASES[0].name;
+        assert!(!few.contains(&format!("| `{name}` |")) && few.ends_with(&format!("yet: `{name}`.\n")), "{few}");
     }
 
     #[test]
     fn a_page_is_held_to_what_a_run_wrote() {
         let page = |table: &str| format!("before\n{}{table}{}after\n", MARKS[0], MARKS[1]);
-        let good = table(&lines(&rows()).unwrap());
+        let good = table(&lines(&rows()));
         check(&page(&good)).unwrap();
+        check(&page(&table(&lines(&rows()[..3])))).unwrap();
         assert!(check(&good).is_err() && check(&page("")).is_err());
         let more = good.replacen("2000", "2001", 1);
         assert!(check(&page(&more)).is_err(), "the sum is another one");
