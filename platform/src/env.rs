@@ -97,11 +97,11 @@ impl<D> Pair<D> {
         })
     }
 
-    /// The device that an offset means, and the offset in it.
+    /// The device that an offset means, and the offset in it. `EnvLayout` if there is no such device, which is no damage.
     fn at(&mut self, offset: u64) -> Result<(&mut D, u64), Code> {
         match offset.checked_sub(SECOND) {
             None => Ok((&mut self.first, offset)),
-            Some(offset) => self.second.as_mut().map(|second| (second, offset)).ok_or(Code::StorageIo),
+            Some(offset) => self.second.as_mut().map(|second| (second, offset)).ok_or(Code::EnvLayout),
         }
     }
 }

@@ -195,6 +195,9 @@ impl Region for Memory {
         panic!("the locator never syncs")
     }
     fn drop_cache(&mut self) {}
+    fn length(&mut self) -> Option<u64> {
+        Some(self.0.len() as u64)
+    }
 }
 
 /// A sector of noise with a valid signature, many times.

@@ -37,7 +37,11 @@ impl<R: Region> Sectors<'_, R> {
         let number = offset / SECTOR as u64;
         if self.held != Some(number) {
             self.held = None;
-            self.region.read_at(number * SECTOR as u64, &mut self.bytes).map_err(|_| Code::EnvLayout)?;
+            let (start, end) = (number * SECTOR as u64, (number + 1) * SECTOR as u64);
+            if self.region.length().is_some_and(|length| length < end) {
+                return Err(Code::EnvLayout); // the boot sector says more than there is
+            }
+            self.region.read_at(start, &mut self.bytes)?;
             self.held = Some(number);
         }
         Ok((&self.bytes, (offset % SECTOR as u64) as usize))
@@ -86,7 +90,8 @@ struct Found {
     size: u32,
 }
 
-/// The byte offsets of the files in `region`, which is the partition. `EnvLayout` if anything is not as it must be.
+/// The byte offsets of the files in `region`, which is the partition. `EnvLayout` if anything is not as it must be, and what
+/// the region says if it cannot be read.
 pub fn locate<R: Region>(region: &mut R, files: Copies<&str>, size: u32) -> Result<Copies<u64>, Code> {
     let mut disk = Sectors { region, held: None, bytes: [0; SECTOR] };
     let geometry = geometry(&mut disk)?;
@@ -102,7 +107,8 @@ pub fn locate<R: Region>(region: &mut R, files: Copies<&str>, size: u32) -> Resu
     }
 }
 
-/// Byte offset and size of one file that has something in it, whatever its size; `None` if there is no such file.
+/// Byte offset and size of one file that has something in it, whatever its size; `None` if there is no such file. Errors as
+/// of [`locate`].
 pub fn find<R: Region>(region: &mut R, file: &str) -> Result<Option<(u64, u32)>, Code> {
     let mut disk = Sectors { region, held: None, bytes: [0; SECTOR] };
     let geometry = geometry(&mut disk)?;

@@ -203,4 +203,7 @@ fn the_mark_of_an_original_is_found_in_its_partition() {
     partition[at..at + mark.len()].copy_from_slice(mark);
     assert_eq!(tried(partition), 1);
     assert_eq!(tried(vec![0; 4096]), 0, "no file system");
+    // One that cannot be read may hold the mark of the next candidate's name.
+    let mut region = Two { text: text.clone(), partition: vec![] };
+    assert_eq!(board.open(&mut region, &mut []).err(), Some(Code::StorageIo));
 }
