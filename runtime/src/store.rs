@@ -452,14 +452,24 @@ fn asset_list(assets: &BootAssets) -> Text<255> {
 
 fn is_prepared<D: Disk>(disk: &mut D, rev: RevName, assets: &BootAssets) -> Result<bool, Code> {
     let file = |name| Name::File(Volume::Boot, Stage::Live, rev, name);
+    are_there(disk, assets, file(ASSETS_FILE), named(assets).map(|(name, _)| file(name)))
+}
+
+/// Whether `list_file` says that we have named these assets, and each of the names is there.
+fn are_there<D: Disk>(
+    disk: &mut D,
+    assets: &BootAssets,
+    list_file: Name<'_>,
+    names: impl Iterator<Item = Name<'static>>,
+) -> Result<bool, Code> {
     let mut list = [0u8; 256];
-    match disk.read(file(ASSETS_FILE), &mut list) {
+    match disk.read(list_file, &mut list) {
         Ok(length) if list[..length] == *asset_list(assets).as_str().as_bytes() => {}
         Ok(_) | Err(Code::RevisionUnknown | Code::StorageDamaged) => return Ok(false),
         Err(code) => return Err(code),
     }
-    for (name, _) in named(assets) {
-        if !disk.exists(file(name))? {
+    for name in names {
+        if !disk.exists(name)? {
             return Ok(false);
         }
     }

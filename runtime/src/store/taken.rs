@@ -17,7 +17,7 @@
 //!
 //! What it does not do: what the text says is the board's to know; the original's objects are not hashed here.
 
-use super::{Scratch, asset_list, read_state};
+use super::{Scratch, are_there, asset_list, read_state};
 use crate::{
     fault::{Code, Refusal},
     id::{ObjectId, RevName},
@@ -164,16 +164,5 @@ const NEXT_LIST: &str = ".pv/.next/assets";
 /// Whether we have named these assets in the revision.
 fn is_named<D: Disk>(disk: &mut D, rev: RevName, assets: &BootAssets) -> Result<bool, Code> {
     let file = |key| Name::File(Volume::Storage, Stage::Live, rev, key);
-    let mut list = [0u8; 256];
-    match disk.read(file(LIST), &mut list) {
-        Ok(length) if list[..length] == *asset_list(assets).as_str().as_bytes() => {}
-        Ok(_) | Err(Code::RevisionUnknown | Code::StorageDamaged) => return Ok(false),
-        Err(code) => return Err(code),
-    }
-    for (key, ..) in named(assets) {
-        if !disk.exists(file(key))? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    are_there(disk, assets, file(LIST), named(assets).map(|(key, ..)| file(key)))
 }

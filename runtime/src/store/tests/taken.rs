@@ -29,6 +29,22 @@ fn a_revision_that_we_stage_has_its_boot_assets_and_nothing_is_done_again() {
 }
 
 #[test]
+fn a_fit_image_that_the_original_would_boot_is_refused() {
+    let (mut device, one) = (device(), new_one());
+    let key = "bsp/pantavisor.fit";
+    device.arrive_all(&one);
+    let with_fit = one.state.replacen('{', &format!(r#"{{"{key}":"{}","#, one.objects[0]), 1);
+    let refusal = device.stage_as(one.rev, &with_fit, "", &[]).unwrap_err();
+    assert_eq!((refusal.code, refusal.key.as_str()), (Code::BspInvalid, key));
+    assert_eq!(device.trails(Volume::Storage, Stage::Live), ["0"]);
+    // One that the original has left is not armed.
+    device.stage(&one).unwrap();
+    device.disk.write(file(one.rev, ".pvr/json"), with_fit.as_bytes()).unwrap();
+    let (refused, changes) = device.changes(|device| device.prepare(&one));
+    assert_eq!((refused, changes), (Err(Code::BspInvalid), vec![]));
+}
+
+#[test]
 fn boot_assets_that_are_not_ours_or_not_all_there_are_named_anew() {
     let one = new_one();
     let change = |what: &str, device: &mut Device| {
