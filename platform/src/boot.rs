@@ -126,6 +126,11 @@ fn open_env(board: &Board, disks: &mut Disks) {
 
 /// A storage of the original: its folder `boot` is where other devices have a file system of its own.
 fn show_boot() -> Result<Option<Code>, Code> {
+    // A link would lead out of storage.
+    if !std::fs::symlink_metadata("/storage/boot").is_ok_and(|boot| boot.is_dir()) {
+        warn!("/storage/boot is no folder");
+        return Err(Code::Unmountable);
+    }
     rustix::mount::mount_bind(c"/storage/boot", c"/boot").map(|()| None).map_err(|error| {
         warn!("/storage/boot is not seen as /boot: {}", Why(error));
         Code::Unmountable
