@@ -411,7 +411,7 @@ impl runtime::grow::Ground for Ground<'_> {
 }
 
 /// The buffers of one request.
-struct Space {
+pub struct Space {
     state: Vec<u8>,
     marks: Vec<u64>,
     conf: Vec<u8>,
@@ -420,7 +420,9 @@ struct Space {
 }
 
 impl Space {
-    fn new() -> Self {
+    /// As large as the procedures need them.
+    #[allow(clippy::new_without_default)] // too large to be had by accident
+    pub fn new() -> Self {
         Self {
             state: vec![0; limits::STATE_MAX],
             marks: vec![0; limits::KEPT_MAX * limits::STATE_ENTRIES_MAX],
@@ -430,7 +432,8 @@ impl Space {
         }
     }
 
-    fn scratch(&mut self) -> Scratch<'_> {
+    /// What the procedures take.
+    pub fn scratch(&mut self) -> Scratch<'_> {
         let Self { state, marks, conf, spans, plan } = self;
         Scratch { state, marks, conf, spans, plan }
     }

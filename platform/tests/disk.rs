@@ -1,14 +1,12 @@
 //! The Linux `Disk` on real file systems: a plain folder, and ext4 on loop devices (needs root), where what a
 //! loader would see is read from the image without replaying its journal.
 
-use platform::disk::Volumes;
+use platform::{disk::Volumes, keeper::Space};
 use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
     journal::{self, Kind, Phase, Record},
-    limits,
     port::{Dir, Disk, Name, Owner, Stage, Volume},
-    state::{Plan, Spans},
     store::{self, Scratch, Step},
 };
 use std::{
@@ -142,13 +140,7 @@ fn stage(disk: &mut Volumes, name: &str, state: &str, protected: &[RevName]) -> 
 }
 
 fn scratch() -> Scratch<'static> {
-    Scratch {
-        state: vec![0; limits::STATE_MAX].leak(),
-        marks: vec![0; limits::KEPT_MAX * limits::STATE_ENTRIES_MAX].leak(),
-        conf: vec![0; limits::LXC_CONF_MAX].leak(),
-        spans: Box::leak(Box::new(Spans::new())),
-        plan: Box::leak(Box::new(Plan::empty(RevName::factory()))),
-    }
+    Box::leak(Box::new(Space::new())).scratch()
 }
 
 fn armed(name: &str) -> Record {

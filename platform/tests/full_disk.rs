@@ -6,7 +6,7 @@
 //! Does not: cut the power (the simulator and the replay do); the environment, whose files were given their sectors when the
 //! image was made.
 
-use platform::{disk::Volumes, env::BlockRegion};
+use platform::{disk::Volumes, env::BlockRegion, keeper::Space};
 use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
@@ -14,7 +14,6 @@ use runtime::{
     limits,
     port::{Dir, Disk, Name, Owner, Stage, Subject, Volume},
     protocol::{Operation, Row, TABLE},
-    state::{Plan, Spans},
     store::{self, Scratch, Step, metadata},
 };
 use sha2::{Digest, Sha256};
@@ -259,13 +258,7 @@ fn arrive(place: &Place, name: &str) {
 }
 
 fn scratch() -> Scratch<'static> {
-    Scratch {
-        state: vec![0; limits::STATE_MAX].leak(),
-        marks: vec![0; limits::KEPT_MAX * limits::STATE_ENTRIES_MAX].leak(),
-        conf: vec![0; limits::LXC_CONF_MAX].leak(),
-        spans: Box::leak(Box::new(Spans::new())),
-        plan: Box::leak(Box::new(Plan::empty(RevName::factory()))),
-    }
+    Box::leak(Box::new(Space::new())).scratch()
 }
 
 fn stage(disk: &mut impl Disk, name: &str, of: &str) -> Result<(), Code> {

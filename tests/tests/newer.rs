@@ -7,7 +7,7 @@
 //! (`platform/src/usb/tried.rs`), variables of the environment (`boards/src/env/uboot/tests.rs`). A real older release on a real
 //! disk: `ci/evidence older`.
 
-use platform::{config::Policy, disk::Volumes, env::BlockRegion};
+use platform::{config::Policy, disk::Volumes, env::BlockRegion, keeper::Space};
 use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
@@ -192,11 +192,5 @@ fn a_policy() {
 }
 
 fn scratch() -> Scratch<'static> {
-    Scratch {
-        state: vec![0; limits::STATE_MAX].leak(),
-        marks: vec![0; limits::KEPT_MAX * limits::STATE_ENTRIES_MAX].leak(),
-        conf: vec![0; limits::LXC_CONF_MAX].leak(),
-        spans: Box::leak(Box::new(Spans::new())),
-        plan: Box::leak(Box::new(Plan::empty(RevName::factory()))),
-    }
+    Box::leak(Box::new(Space::new())).scratch()
 }
