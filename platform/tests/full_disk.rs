@@ -319,6 +319,18 @@ const DEEDS: &[Deed] = &[
         },
     },
     Deed {
+        name: "prepare again",
+        prepare: |place| {
+            prepare(&mut place.open(), &mut place.open().journal().unwrap(), &armed("locals/b")).unwrap();
+            fs::remove_file(place.at("boot/trails/locals/b/assets")).unwrap();
+        },
+        run: |disk, journal| prepare(disk, journal, &armed("locals/b").with(Phase::Trial { tries: 1 })),
+        is_done: |place, _, journal| {
+            let is_listed = place.at("boot/trails/locals/b/assets").exists();
+            is_listed && newest(journal) == armed("locals/b").with(Phase::Trial { tries: 1 })
+        },
+    },
+    Deed {
         name: "trial",
         prepare: |_| (),
         run: |disk, journal| store::record(disk, journal, &armed("locals/b").with(Phase::Trial { tries: 1 }), None),

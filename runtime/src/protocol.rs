@@ -118,6 +118,8 @@ steps! {
             => "The record of before, or the new one: then it says that an update was interrupted before it was armed.";
         SyncAssets = "P3": "The boot volume is synced: assets, folder, record. If that fails, what was built is removed."
             => "As P1 and P2, durable.";
+        ShowAssets = "P3a": "Where the loader may be reading what these names are of already: the file system's journal is written back before."
+            => "As P3, also for a loader that does not replay the journal.";
         NameAssets = "P4": "Assets and folder get their final names; a folder that stands there changes places with the new one."
             => "The folder is there or not, and if it is, it is whole: nothing names it yet, or it did before.";
         Checkpoint = "P5": "The boot volume's file system journal is written back: the loader, which does not replay it, sees the names."

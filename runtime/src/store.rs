@@ -13,8 +13,8 @@
 //! Fault model: that of `port`. Every procedure may be cut after each effect; `recover` at the next start leaves
 //! either the old or the new state.
 //!
-//! Syncs of a whole update, whatever its number of objects: `stage` 4 (volume, `objects/`, `trails/` and `trails/locals/`), `prepare` 2 (volume, checkpoint), the
-//! environment's arm 1, `record` of the trial 1 (not in place), the environment's commit 1, `record` of the end 1.
+//! Syncs of a whole update, whatever its number of objects: `stage` 4 (volume, `objects/`, `trails/` and `trails/locals/`),
+//! `prepare` 2 (volume, checkpoint; one more where it replaces what the loader may be reading), the environment's arm 1, `record` of the trial 1 (not in place), the environment's commit 1, `record` of the end 1.
 //! That is 10, and two environment stores; `message`, if there is one, takes 2 more. `tests/sim/tests/power_cut.rs` counts them.
 //!
 //! What it does not do: it does not download or hash, and it decides nothing about updates.
@@ -195,7 +195,15 @@ fn expose<D: Disk, J: Region>(
         abandon_boot(disk, rev, &assets)?;
         return Err(code.into());
     }
-    // 2. Names. Each file has a name in the folder already, so neither of the two waits for the other.
+    // 2. Another state of this name that `stage` replaced, or a factory image that does not say what it is of: the
+    //    environment may name it. A checkpoint writes back one block after the other, the new name maybe first: a
+    //    loader must find there what it names, and for that it must be at its place before.
+    let replaces = !ready && disk.exists(live)?;
+    if replaces {
+        disk.step(Row::ShowAssets);
+        disk.checkpoint(Volume::Boot).map_err(|_| Code::CheckpointFailed)?;
+    }
+    // 3. Names. Each file has a name in the folder already, so neither of the two waits for the other.
     if !ready {
         disk.step(Row::NameAssets);
         for (_, id) in named(&assets) {
@@ -203,11 +211,10 @@ fn expose<D: Disk, J: Region>(
                 disk.rename(Name::Incoming(Volume::Boot, id), Name::Object(Volume::Boot, id))?;
             }
         }
-        // Another state of this name that `stage` replaced, or a factory image that does not say what it is of: the
-        // environment may name it, so it is never gone.
-        if disk.exists(live)? { disk.exchange(new, live)? } else { disk.rename(new, live)? }
+        // What stands there changes places: it is never gone.
+        if replaces { disk.exchange(new, live)? } else { disk.rename(new, live)? }
     }
-    // 3. The loader reads the medium, not the file system's journal.
+    // 4. The loader reads the medium, not the file system's journal.
     disk.step(Row::Checkpoint);
     disk.checkpoint(Volume::Boot).map_err(|_| Code::CheckpointFailed)?;
     disk.step(Row::DropOldAssets);

@@ -129,6 +129,7 @@ pub(super) fn expose<D: Disk, J: Region>(
     disk.sync_volume(Volume::Boot)?; // a folder of storage
     if !ready {
         // The loader may be reading this revision: what it is to find must be there before its name is.
+        disk.step(Row::ShowAssets);
         disk.checkpoint(Volume::Boot).map_err(|_| Code::CheckpointFailed)?;
         disk.step(Row::NameAssets);
         for (key, next, _) in named(&assets) {

@@ -17,9 +17,6 @@ const SWEPT: &str = "it only gives space back: what is left is swept at the next
 const SWEPT_LATER: &str = "nothing before the first installation rests on it; first, so that space is free early";
 const FREE_ORDER: &str = "P3 syncs both, and nobody looks at either before P4";
 
-const INODES: &str =
-    "the simulator's loader finds an inode as soon as it is durable; on ext4 only this writes it where a loader looks";
-
 /// Row by row.
 pub const FATES: &[(Row, [Fate; 3])] = &[
     (Row::Arrive, [Killed(Undisturbed, 0), Killed(Undisturbed, 0), Killed(Undisturbed, 1)]),
@@ -32,7 +29,8 @@ pub const FATES: &[(Row, [Fate; 3])] = &[
     (Row::DropReplaced, [Harmless(SWEPT), Meaningless(NO_NEXT), Harmless(SWEPT)]),
     (Row::BuildAssets, [Killed(Undisturbed, 0), Harmless(FREE_ORDER), Killed(PrepareAgain, 1)]),
     (Row::WriteIntent, [Killed(Cut(Good, 0), 4), Killed(Cut(Good, 0), 4), Killed(Cut(Good, 0), 4)]),
-    (Row::SyncAssets, [Killed(Undisturbed, 1), Killed(PrepareAgain, 1), Killed(Undisturbed, 1)]),
+    (Row::SyncAssets, [Killed(Undisturbed, 1), Killed(Cut(Good, 1), 1), Killed(Undisturbed, 1)]),
+    (Row::ShowAssets, [Killed(PrepareAgain, 1), Killed(PrepareAgain, 1), Killed(PrepareAgain, 1)]),
     (Row::NameAssets, [Killed(Undisturbed, 1), Killed(Undisturbed, 1), Killed(Undisturbed, 1)]),
     (Row::Checkpoint, [Killed(Undisturbed, 1), Killed(PrepareAgain, 1), Killed(Undisturbed, 1)]),
     (Row::DropOldAssets, [Harmless(SWEPT), Meaningless(NO_NEXT), Harmless(SWEPT)]),
@@ -95,8 +93,8 @@ pub const FATES: &[(Row, [Fate; 3])] = &[
     (Row::WriteEnd, [Killed(Clear, 4), Killed(Clear, 4), Killed(Clear, 4)]),
     (Row::SyncEnd, [Killed(Clear, 4), Meaningless(NO_NEXT), Killed(Clear, 4)]),
     (Row::WriteText, [Killed(TakeOver, 0), Killed(TakeOver, 0), Killed(TakeOver, 1)]),
-    (Row::SyncText, [Killed(TakeOver, 1), Harmless(INODES), Killed(TakeOver, 1)]),
-    (Row::SyncView, [Harmless(INODES), Harmless(INODES), Harmless(INODES)]),
+    (Row::SyncText, [Killed(TakeOver, 1), Killed(TakeOver, 1), Killed(TakeOver, 1)]),
+    (Row::SyncView, [Killed(TakeOver, 1), Killed(TakeOver, 1), Killed(TakeOver, 1)]),
     (Row::SwapTexts, [Killed(TakeOver, 4), Killed(TakeOver, 4), Killed(TakeOver, 4)]),
     (Row::SyncSwap, [Killed(TakeOver, 4), Killed(TakeOver, 4), Killed(TakeOver, 4)]),
     (Row::DropText, [Harmless(SWEPT), Meaningless(NO_NEXT), Harmless(SWEPT)]),

@@ -8,7 +8,12 @@
 //! some sectors have reached the medium); names stay pending.
 //! The loader sees the names of the last checkpoint (or mount); of what became durable since, what the file system
 //! happened to write to its place: nothing, everything, one name. And the content of a file only while that file has
-//! a durable name: what was deleted may have been overwritten.
+//! a durable name (what was deleted may have been overwritten), and if that file has its blocks since the last checkpoint: a
+//! name may be written back before the inode that it names. A checkpoint is two things, and the power may go between:
+//! what it covers is durable, then it is where the loader looks.
+//!
+//! A device that was taken over has one file system for all of it: what is said of boot volume and storage is then said of
+//! the same one. Its environment is a file there, of which one sector is overwritten in place, and the loader's mark.
 //!
 //! What it does not model: the file system's own metadata, and damage to it.
 
@@ -21,7 +26,7 @@ mod model;
 
 pub use cells::Cells;
 pub use damage::{Damage, Lie};
-pub use doors::{Bench, Raw};
+pub use doors::{Bench, MARK_AT, Raw};
 pub use fates::Bounds;
 pub use model::Model;
 
@@ -129,8 +134,9 @@ impl Reach {
 #[derive(Clone, Debug)]
 pub struct Hardware {
     storage: Files,
-    boot: Files,
-    /// The loader's environment.
+    /// None: it is a folder of storage.
+    boot: Option<Files>,
+    /// The loader's environment; with one volume, its mark.
     pub env: Cells,
     journal: Cells,
     /// Effects before which the power goes; counted down.
@@ -162,7 +168,7 @@ impl Hardware {
     pub fn new(env_size: usize) -> Self {
         Self {
             storage: Files::new(64 << 20),
-            boot: Files::new(16 << 20),
+            boot: Some(Files::new(16 << 20)),
             env: Cells::new(env_size),
             journal: Cells::new(journal::SIZE),
             fuse: None,
@@ -179,11 +185,34 @@ impl Hardware {
         }
     }
 
+    /// An empty medium with one file system, and a sector for the loader's mark.
+    pub fn one() -> Self {
+        Self { boot: None, ..Self::new(SECTOR) }
+    }
+
+    /// Whether storage is also what the loader reads.
+    pub fn is_one(&self) -> bool {
+        self.boot.is_none()
+    }
+
     fn files(&mut self, volume: Volume) -> &mut Files {
-        match volume {
-            Volume::Storage => &mut self.storage,
-            Volume::Boot => &mut self.boot,
+        match (volume, &mut self.boot) {
+            (Volume::Boot, Some(boot)) => boot,
+            _ => &mut self.storage,
         }
+    }
+
+    /// The same, to look at.
+    fn volume(&self, volume: Volume) -> &Files {
+        match (volume, &self.boot) {
+            (Volume::Boot, Some(boot)) => boot,
+            _ => &self.storage,
+        }
+    }
+
+    /// Each file system.
+    fn all_files(&mut self) -> impl Iterator<Item = &mut Files> {
+        [&mut self.storage].into_iter().chain(&mut self.boot)
     }
 
     /// Bytes that a volume holds.
@@ -205,8 +234,9 @@ impl Hardware {
     /// Of each unit that a cut now would decide about, how many fates it has.
     fn effect_units(&self) -> Vec<usize> {
         let mut units = vec![];
-        self.storage.units(&mut units);
-        self.boot.units(&mut units);
+        for files in [&self.storage].into_iter().chain(&self.boot) {
+            files.units(&mut units);
+        }
         units.extend(self.journal.pending.iter().chain(&self.env.pending).map(|_| 2));
         units
     }
@@ -214,7 +244,7 @@ impl Hardware {
     /// The same, and what the loader sees of the names on the boot volume.
     fn units(&self) -> Vec<usize> {
         let mut units = self.effect_units();
-        units.extend(self.boot.views());
+        units.extend(self.volume(Volume::Boot).views());
         units
     }
 
@@ -255,11 +285,12 @@ impl Hardware {
     fn lose(&mut self, fates: Vec<usize>) {
         let effects = self.effect_units().len();
         if let Some(fate) = fates.get(effects) {
-            self.boot.write_back(*fate);
+            self.files(Volume::Boot).write_back(*fate);
         }
         let mut fates = fates.into_iter();
-        self.storage.cut(&mut fates);
-        self.boot.cut(&mut fates);
+        for files in self.all_files() {
+            files.cut(&mut fates);
+        }
         self.journal.cut(&mut fates);
         self.env.cut(&mut fates);
         self.dead = false;
@@ -270,24 +301,20 @@ impl Hardware {
     /// What the medium holds, in one number: equal for states that no reader can tell apart.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.storage.digest(&mut hasher);
-        self.boot.digest(&mut hasher);
+        self.storage.digest(self.is_one(), &mut hasher);
+        self.boot.iter().for_each(|boot| boot.digest(true, &mut hasher));
         (self.env.durable(), self.journal.durable()).hash(&mut hasher);
         hasher.finish()
     }
 
     /// Linux mounts both volumes: their journals are replayed, which is a checkpoint.
     pub fn mount(&mut self) {
-        for files in [&mut self.storage, &mut self.boot] {
-            files.loader = files.durable.clone();
-        }
+        self.all_files().for_each(Files::show);
     }
 
     /// Everything written so far is durable and seen: how a device leaves the factory.
     pub fn settle(&mut self) {
-        for files in [&mut self.storage, &mut self.boot] {
-            files.flush(|_| true);
-        }
+        self.all_files().for_each(|files| files.flush(|_| true));
         self.env.sync();
         self.journal.sync();
         self.mount();
@@ -295,7 +322,7 @@ impl Hardware {
 
     /// A file of a revision as a power cut now would leave it at the least.
     pub fn durable_file(&self, volume: Volume, rev: RevName, key: &str) -> Option<&[u8]> {
-        let files = if volume == Volume::Boot { &self.boot } else { &self.storage };
+        let files = self.volume(volume);
         let folder = files.durable.get(&(Folder::Trails, Label::Trail(Stage::Live, rev)))?;
         let inode = files.durable.get(&(Folder::Of(*folder), Label::Key(key.into())))?;
         Some(&files.inodes[*inode as usize].durable)
@@ -308,14 +335,14 @@ impl Hardware {
 
     /// A durable object.
     pub fn durable_object(&self, volume: Volume, id: ObjectId) -> Option<&[u8]> {
-        let files = if volume == Volume::Boot { &self.boot } else { &self.storage };
+        let files = self.volume(volume);
         let inode = files.durable.get(&(Folder::Objects, Label::Object(id)))?;
         Some(&files.inodes[*inode as usize].durable)
     }
 
     /// All durable objects under their final names.
     pub fn durable_objects(&self, volume: Volume) -> Vec<(ObjectId, &[u8])> {
-        let files = if volume == Volume::Boot { &self.boot } else { &self.storage };
+        let files = self.volume(volume);
         let object = |(entry, inode): (&Entry, &u32)| match entry {
             (Folder::Objects, Label::Object(id)) => Some((*id, &*files.inodes[*inode as usize].durable)),
             _ => None,
@@ -332,29 +359,32 @@ impl Hardware {
     /// What a device at rest does not change: environment and journal.
     pub fn settled(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
+        self.loader_text().hash(&mut hasher);
         (self.env.durable(), self.journal.durable()).hash(&mut hasher);
         hasher.finish()
     }
 
     /// A boot file of a revision as the loader reads it.
     pub fn loader_file(&self, rev: RevName, name: &str) -> Option<&[u8]> {
-        let folder = self.boot.loader.get(&(Folder::Trails, Label::Trail(Stage::Live, rev)))?;
-        self.loader_content(&(Folder::Of(*folder), Label::Key(name.into())))
+        let folder = self.volume(Volume::Boot).loader.get(&(Folder::Trails, Label::Trail(Stage::Live, rev)))?;
+        let key = if self.is_one() { format!(".pv/{name}") } else { name.into() };
+        self.loader_content(&(Folder::Of(*folder), Label::Key(key.into())))
     }
 
     /// `last` as the loader reads it.
     pub fn loader_last(&self) -> Option<&[u8]> {
-        self.loader_content(&(Folder::Root, Label::Last))
+        self.loader_content(&(Folder::Boot, Label::Last))
     }
 
     /// The text of a device that was taken over as its loader reads it.
     pub fn loader_text(&self) -> Option<&[u8]> {
-        self.loader_content(&(Folder::Root, Label::LoaderText(Stage::Live)))
+        self.loader_content(&(Folder::Boot, Label::LoaderText(Stage::Live)))
     }
 
     fn loader_content(&self, entry: &Entry) -> Option<&[u8]> {
-        let inode = self.boot.loader.get(entry)?;
-        self.boot.is_named(*inode).then(|| &*self.boot.inodes[*inode as usize].durable)
+        let files = self.volume(Volume::Boot);
+        let inode = files.loader.get(entry)?;
+        (files.is_named(*inode) && !files.is_hidden(*inode)).then(|| &*files.inodes[*inode as usize].durable)
     }
 
     /// Writes a line of the trace.
@@ -454,7 +484,10 @@ impl Hardware {
 
     fn sync_all(&mut self, volume: Volume) -> Result<(), Code> {
         self.sync(volume, "sync", |_| true)?;
-        if volume == Volume::Boot && self.mutant != Some(Mutant::NoFileSync) && self.lie != Some(Lie::Drops) {
+        if (volume == Volume::Boot || self.is_one())
+            && self.mutant != Some(Mutant::NoFileSync)
+            && self.lie != Some(Lie::Drops)
+        {
             self.journal.sync();
         }
         Ok(())

@@ -282,6 +282,10 @@ impl Disk for Door {
         self.announced(row);
     }
 
+    fn loader_reads(&self) -> Volume {
+        self.bench.loader_reads()
+    }
+
     fn exists(&mut self, name: Name<'_>) -> Result<bool, Code> {
         self.bench.exists(name)
     }

@@ -11,8 +11,9 @@ use runtime::protocol::{Operation as O, Row};
 
 use crate::tour::{Outcome, fail};
 
-/// Rows that no device of ours with a disk can reach: its environment is not in flash; nothing announces the loader's.
-const NEVER: &[Row] = &[Row::RetireCopy, Row::LoaderCounts];
+/// Rows that no operation below reaches: the environment is not in flash; nothing announces the loader's; nobody goes back
+/// to a revision whose boot assets have to be named again.
+const NEVER: &[Row] = &[Row::RetireCopy, Row::LoaderCounts, Row::ShowAssets];
 
 /// Rows that wait for a medium and find nothing to wait for: no state is theirs.
 const IDLE: &[(&str, Row)] = &[
@@ -78,6 +79,7 @@ pub fn waits(row: Row) -> usize {
         Row::SyncTrails => 2,  // `trails/` and `trails/locals/`
         Row::SyncCleared => 2, // both volumes
         Row::SyncContents | Row::SyncObjects | Row::SyncAssets | Row::Checkpoint | Row::SyncCopy | Row::SyncRecord => 1,
+        Row::ShowAssets => 1,
         Row::SyncMessage | Row::SyncMessages => 1,
         Row::SyncUnnamed | Row::SyncMemory | Row::SyncRoot | Row::SyncLast | Row::SyncEnd => 1,
         Row::SyncText | Row::SyncView | Row::SyncSwap | Row::SyncTable => 1,

@@ -1,7 +1,7 @@
 //! The doors to the hardware: `runtime::port`'s traits over it, call by call and effect by effect.
 
 use crate::medium::{
-    Hardware, Lie, Mutant, Reach, SECTOR,
+    Hardware, Lie, Model, Mutant, Reach, SECTOR,
     cells::Cells,
     files::{Content, Effect, Folder, Label},
 };
@@ -35,12 +35,12 @@ impl Bench {
 
     /// The environment's bytes.
     pub fn env(&self) -> Raw {
-        Raw { bench: self.clone(), journal: false }
+        Raw { bench: self.clone(), place: Place::Environment }
     }
 
     /// The journal's bytes.
     pub fn journal(&self) -> Raw {
-        Raw { bench: self.clone(), journal: true }
+        Raw { bench: self.clone(), place: Place::Journal }
     }
 
     /// An object arrives: whole in the running system, not durable.
@@ -66,6 +66,10 @@ fn volume_of(name: Name<'_>) -> Volume {
 impl Disk for Bench {
     fn step(&mut self, row: Row) {
         self.with(|hw| hw.step(row));
+    }
+
+    fn loader_reads(&self) -> Volume {
+        if self.with(|hw| hw.is_one()) { Volume::Storage } else { Volume::Boot }
     }
 
     fn exists(&mut self, name: Name<'_>) -> Result<bool, Code> {
@@ -159,6 +163,7 @@ impl Disk for Bench {
         let entries = match name {
             Name::AllIncoming(_) => files.below(Folder::Incoming),
             Name::Others => files.below(Folder::Root),
+            Name::File(..) => files.with_below(name),
             _ => files.entry(name).filter(|entry| files.live.contains_key(entry)).into_iter().collect(),
         };
         if entries.is_empty() {
@@ -205,8 +210,9 @@ impl Disk for Bench {
     fn checkpoint(&mut self, volume: Volume) -> Result<(), Code> {
         let hw = &mut *self.0.borrow_mut();
         hw.sync(volume, "checkpoint", |effect| !matches!(effect, Effect::Data { .. }))?;
-        let files = hw.files(volume);
-        files.loader = files.durable.clone();
+        // Two things: what the file system's journal holds then is written to its place one block after the other.
+        hw.effect(|| format!("{volume:?} written back"))?;
+        hw.files(volume).show();
         Ok(())
     }
 
@@ -254,16 +260,47 @@ impl Disk for Bench {
     }
 }
 
+/// What bytes at fixed places are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// The loader's environment: raw bytes; on a device that was taken over its text, and from `MARK_AT` its mark.
+    Environment,
+    /// The slots of the journal.
+    Journal,
+}
+
+/// Where the mark of the original's loader is seen, beside its text.
+pub const MARK_AT: u64 = 1 << 16;
+
 /// Bytes at fixed places.
 #[derive(Clone)]
 pub struct Raw {
     bench: Bench,
-    journal: bool,
+    place: Place,
 }
 
 impl Raw {
     fn cells<'h>(&self, hw: &'h mut Hardware) -> &'h mut Cells {
-        if self.journal { &mut hw.journal } else { &mut hw.env }
+        if self.place == Place::Journal { &mut hw.journal } else { &mut hw.env }
+    }
+
+    fn word(&self) -> &'static str {
+        if self.place == Place::Journal { "journal" } else { "environment" }
+    }
+
+    /// The file that is the environment, if it is one.
+    fn text(&self, hw: &mut Hardware) -> Option<u32> {
+        let is_text = self.place == Place::Environment && hw.is_one();
+        if is_text { hw.storage.find(Name::LoaderText(Stage::Live)) } else { None }
+    }
+
+    /// The file that an offset is in, or where in the cells it is.
+    fn at(&self, hw: &mut Hardware, offset: u64) -> Result<u32, usize> {
+        match self.text(hw) {
+            Some(text) if offset < MARK_AT => Ok(text),
+            Some(_) => Err((offset - MARK_AT) as usize),
+            None => Err(offset as usize),
+        }
     }
 }
 
@@ -275,48 +312,63 @@ impl Region for Raw {
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
         let hw = &mut *self.bench.0.borrow_mut();
         hw.call()?;
-        out.copy_from_slice(&self.cells(hw).live[offset as usize..][..out.len()]);
+        let bytes = match self.at(hw, offset) {
+            Ok(text) => &hw.storage.inodes[text as usize].live[offset as usize..],
+            Err(at) => &self.cells(hw).live[at..],
+        };
+        out.copy_from_slice(&bytes[..out.len()]);
         Ok(())
     }
 
     fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
         let hw = &mut *self.bench.0.borrow_mut();
         let (answer, reach) = hw.attempt_in_part()?;
-        hw.effect(|| format!("write {} at {offset}", if self.journal { "journal" } else { "environment" }))?;
+        hw.effect(|| format!("write {} at {offset}", self.word()))?;
         let length = reach.of(data.len() / SECTOR) * SECTOR + if reach == Reach::All { data.len() % SECTOR } else { 0 };
-        self.cells(hw).write(offset as usize, &data[..length]);
+        match self.at(hw, offset) {
+            Ok(_) if length == 0 => {}
+            Ok(text) => hw.storage.overwrite(text, &data[..length]),
+            Err(at) => self.cells(hw).write(at, &data[..length]),
+        }
         answer
     }
 
     fn sync(&mut self) -> Result<(), Code> {
         let hw = &mut *self.bench.0.borrow_mut();
         let (answer, reach) = hw.attempt_sync()?;
-        hw.effect(|| format!("sync {}", if self.journal { "journal" } else { "environment" }))?;
+        hw.effect(|| format!("sync {}", self.word()))?;
         hw.syncs += 1;
-        let mutant = hw.mutant;
-        let calls = hw.calls as usize;
-        let lie = hw.lie;
-        let cells = self.cells(hw);
-        match lie {
-            Some(Lie::Drops) => return Ok(()),
-            Some(Lie::Forgets) => {
-                cells.fail(Reach::Nothing, calls);
-                return Ok(());
+        let (mutant, calls) = (hw.mutant, hw.calls as usize);
+        let failed = match (hw.lie, &answer) {
+            (Some(Lie::Drops), _) => return Ok(()),
+            (Some(Lie::Forgets), _) => Some(Reach::Nothing),
+            (None, Err(_)) => Some(reach),
+            (None, Ok(())) => None,
+        };
+        let is_skipped = self.place == Place::Environment && mutant == Some(Mutant::NoEnvironmentSync);
+        let text = self.text(hw);
+        match failed {
+            Some(reach) => self.cells(hw).fail(reach, calls),
+            None if is_skipped => {}
+            None => self.cells(hw).sync(),
+        }
+        if let Some(text) = text {
+            let ordered = hw.storage.model == Model::Ext4Ordered;
+            let is_its = |effect: &Effect| matches!(effect, Effect::Data { inode, .. } if *inode == text);
+            match failed {
+                Some(reach) => hw.storage.fail(reach, is_its),
+                None if is_skipped => {}
+                None => hw.storage.flush(|effect| is_its(effect) || ordered && effect.is_name()),
             }
-            None => {}
         }
-        if answer.is_err() {
-            cells.fail(reach, calls);
-            return if mutant == Some(Mutant::UncheckedSync) { Ok(()) } else { answer };
-        }
-        if self.journal || mutant != Some(Mutant::NoEnvironmentSync) {
-            cells.sync();
-        }
-        Ok(())
+        if mutant == Some(Mutant::UncheckedSync) || hw.lie.is_some() { Ok(()) } else { answer }
     }
 
     fn drop_cache(&mut self) {
         let hw = &mut *self.bench.0.borrow_mut();
         self.cells(hw).drop_cache();
+        if let Some(text) = self.text(hw) {
+            hw.storage.drop_cache(text);
+        }
     }
 }

@@ -54,6 +54,8 @@ impl std::ops::Deref for Content {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Folder {
     Root,
+    /// What has a file system of its own, or is a folder of storage.
+    Boot,
     Objects,
     Incoming,
     Trails,
@@ -78,15 +80,22 @@ pub(super) type Names = BTreeMap<Entry, u32>;
 pub(super) struct Inode {
     pub(super) live: Content,
     pub(super) durable: Content,
+    /// Where its blocks are: another number after each write that was not in place.
+    pub(super) blocks: u32,
+    /// What of that is written where a loader looks. If it is another number, the loader reads anything.
+    pub(super) shown: u32,
+    /// The last number that was given.
+    given: u32,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
-    /// New content. `whole`: one sector, never torn.
+    /// New content. `whole`: one sector, never torn. `blocks`: in new ones; none: in place.
     Data {
         inode: u32,
         content: Content,
         whole: bool,
+        blocks: Option<u32>,
     },
     Set {
         entry: Entry,
@@ -133,8 +142,8 @@ impl Files {
             Name::AllIncoming(_) => unreachable!("a folder of the layout"),
             Name::Trail(_, stage, rev) => (Folder::Trails, Label::Trail(stage, rev)),
             Name::File(_, stage, rev, key) => (self.folder_of(stage, rev)?, Label::Key(key.into())),
-            Name::Last => (Folder::Root, Label::Last),
-            Name::LoaderText(stage) => (Folder::Root, Label::LoaderText(stage)),
+            Name::Last => (Folder::Boot, Label::Last),
+            Name::LoaderText(stage) => (Folder::Boot, Label::LoaderText(stage)),
             Name::Memory(owner, stage) => (Folder::Root, Label::Memory(owner, stage)),
             Name::Metadata(subject, stage) => (Folder::Root, Label::Metadata(subject, stage)),
             Name::Others => unreachable!("many names"),
@@ -147,7 +156,7 @@ impl Files {
 
     pub(super) fn new_inode(&mut self) -> u32 {
         let empty = Content::new(&[]);
-        self.inodes.push(Inode { live: empty.clone(), durable: empty });
+        self.inodes.push(Inode { live: empty.clone(), durable: empty, blocks: 0, shown: 0, given: 0 });
         self.inodes.len() as u32 - 1
     }
 
@@ -177,6 +186,16 @@ impl Files {
         }
     }
 
+    /// A file of a revision, and if it is a folder in it, all that is in that.
+    pub(super) fn with_below(&self, name: Name<'_>) -> Vec<Entry> {
+        let Some((folder, Label::Key(key))) = self.entry(name) else { return vec![] };
+        let in_it =
+            |other: &str| other.strip_prefix(&*key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let mut entries = self.below(folder);
+        entries.retain(|(_, label)| matches!(label, Label::Key(other) if in_it(other)));
+        entries
+    }
+
     pub(super) fn below(&self, folder: Folder) -> Vec<Entry> {
         in_folder(&self.live, folder).map(|(entry, _)| entry.clone()).collect()
     }
@@ -191,8 +210,39 @@ impl Files {
                 inode
             }
         };
-        self.inodes[inode as usize].live = content.clone();
-        self.pending.push(Effect::Data { inode, content, whole });
+        let file = &mut self.inodes[inode as usize];
+        let in_place = whole && !file.live.is_empty();
+        file.given += u32::from(!in_place);
+        let blocks = (!in_place).then_some(file.given);
+        file.live = content.clone();
+        self.pending.push(Effect::Data { inode, content, whole, blocks });
+    }
+
+    /// The first sector of a file is overwritten in place.
+    pub(super) fn overwrite(&mut self, inode: u32, sector: &[u8]) {
+        let file = &mut self.inodes[inode as usize];
+        let mut bytes = file.live.to_vec();
+        bytes[..sector.len()].copy_from_slice(sector);
+        file.live = Content::new(&bytes);
+        self.pending.push(Effect::Data { inode, content: file.live.clone(), whole: true, blocks: None });
+    }
+
+    /// Forgets what is clean of a file; what is still to be written stays.
+    pub(super) fn drop_cache(&mut self, inode: u32) {
+        let pending = self.pending.iter().rev().find_map(|effect| match effect {
+            Effect::Data { inode: other, content, .. } if *other == inode => Some(content.clone()),
+            _ => None,
+        });
+        let file = &mut self.inodes[inode as usize];
+        file.live = pending.unwrap_or_else(|| file.durable.clone());
+    }
+
+    /// Everything durable is written where a loader looks.
+    pub(super) fn show(&mut self) {
+        self.loader = self.durable.clone();
+        for file in &mut self.inodes {
+            file.shown = file.blocks;
+        }
     }
 
     /// A name changes its place; what had the new name has none any more.
@@ -227,7 +277,10 @@ impl Files {
     pub(super) fn keep(&mut self, effect: Effect) {
         let durable = Rc::make_mut(&mut self.durable);
         match effect {
-            Effect::Data { inode, content, .. } => self.inodes[inode as usize].durable = content,
+            Effect::Data { inode, content, blocks, .. } => {
+                let file = &mut self.inodes[inode as usize];
+                (file.durable, file.blocks) = (content, blocks.unwrap_or(file.blocks));
+            }
             Effect::Set { entry, inode } => {
                 durable.insert(entry, inode);
             }
@@ -275,7 +328,7 @@ impl Files {
         }
         for effect in &self.pending {
             match effect {
-                Effect::Data { inode, content, whole } => units.push(self.fates(*inode, content, *whole)),
+                Effect::Data { inode, content, whole, .. } => units.push(self.fates(*inode, content, *whole)),
                 _ if self.model == Model::Ext4Ordered => {}
                 _ => units.push(2),
             }
@@ -329,13 +382,14 @@ impl Files {
         let mut names = if ordered && pending.iter().any(Effect::is_name) { fate() } else { 0 };
         for effect in pending {
             match effect {
-                Effect::Data { inode, content, whole } => {
+                Effect::Data { inode, content, whole, blocks } => {
                     let last = self.fates(inode, &content, whole) - 1;
-                    self.inodes[inode as usize].durable = match fate() {
+                    let left = match fate() {
                         0 => continue,
                         fate if fate == last => content,
                         fate => self.part(inode, &content, fate),
                     };
+                    self.keep(Effect::Data { inode, content: left, whole, blocks });
                 }
                 name if ordered => {
                     if names > 0 {
@@ -356,10 +410,12 @@ impl Files {
         }
     }
 
-    /// Names that are durable and that a loader without the journal may not see yet.
+    /// Names that are durable and that a loader without the journal may not see yet, of those that it looks at.
     fn lag(&self) -> Vec<(Entry, Option<u32>)> {
         let changed = self.durable.iter().filter(|(entry, inode)| self.loader.get(entry) != Some(inode));
+        let changed = changed.filter(|((_, label), _)| label.is_looked_at());
         let gone = self.loader.keys().filter(|entry| !self.durable.contains_key(entry));
+        let gone = gone.filter(|(_, label)| label.is_looked_at());
         changed
             .map(|(entry, inode)| (entry.clone(), Some(*inode)))
             .chain(gone.map(|entry| (entry.clone(), None)))
@@ -368,18 +424,25 @@ impl Files {
 
     /// If the loader may not see all that is durable, how many views it may have.
     pub(super) fn views(&self) -> Option<usize> {
+        let hidden = || self.loader.iter().any(|((_, label), inode)| label.is_looked_at() && self.is_hidden(*inode));
         match self.lag().len() {
-            0 => None,
-            1 => Some(2),
+            0 => hidden().then_some(2),
             names => Some(names + 2),
         }
     }
 
-    /// The file system wrote some of its names to their place by itself: none (0), all (the last view), or one of `lag`.
+    /// Whether a file's blocks are not where a loader would look for them.
+    pub(super) fn is_hidden(&self, inode: u32) -> bool {
+        let file = &self.inodes[inode as usize];
+        file.blocks != file.shown
+    }
+
+    /// The file system wrote some of what is durable to its place by itself: nothing (0), all (the last view), or one name of
+    /// `lag`, without the file that it names.
     pub(super) fn write_back(&mut self, view: usize) {
         let views = self.views().expect("there is something to write back");
         if view == views - 1 {
-            self.loader = self.durable.clone();
+            self.show();
         } else if view > 0 {
             let (entry, inode) = self.lag().swap_remove(view - 1);
             let loader = Rc::make_mut(&mut self.loader);
@@ -391,17 +454,45 @@ impl Files {
     }
 
     /// What a power cut leaves, in the same words for the same state: names, and what can be read below them.
-    pub(super) fn digest(&self, hasher: &mut impl Hasher) {
-        for names in [&self.durable, &self.loader] {
+    /// `loader`: one reads this file system.
+    pub(super) fn digest(&self, loader: bool, hasher: &mut impl Hasher) {
+        for (names, by_loader) in [(&self.durable, false), (&self.loader, true)] {
+            if by_loader && !loader {
+                continue;
+            }
             let mut seen = BTreeMap::new();
-            for folder in [Folder::Root, Folder::Objects, Folder::Incoming, Folder::Trails] {
-                self.digest_below(names, folder, &mut seen, hasher);
+            for folder in [Folder::Root, Folder::Boot, Folder::Objects, Folder::Incoming, Folder::Trails] {
+                self.digest_below(names, folder, by_loader, &mut seen, hasher);
+            }
+        }
+        if loader {
+            self.digest_hidden(hasher);
+        }
+    }
+
+    /// Which of the files that a loader may come to look at are not where it would look.
+    fn digest_hidden(&self, hasher: &mut impl Hasher) {
+        let mut seen = BTreeMap::new();
+        for ((_, label), inode) in self.durable.iter() {
+            let next = seen.len();
+            let number = *seen.entry(*inode).or_insert(next);
+            if label.is_looked_at() && self.is_hidden(*inode) {
+                label.digest(hasher);
+                number.hash(hasher);
             }
         }
     }
 
-    fn digest_below(&self, names: &Names, folder: Folder, seen: &mut BTreeMap<u32, usize>, hasher: &mut impl Hasher) {
-        for ((_, label), inode) in in_folder(names, folder) {
+    fn digest_below(
+        &self,
+        names: &Names,
+        folder: Folder,
+        by_loader: bool,
+        seen: &mut BTreeMap<u32, usize>,
+        hasher: &mut impl Hasher,
+    ) {
+        for ((_, label), inode) in in_folder(names, folder).filter(|((_, label), _)| !by_loader || label.is_looked_at())
+        {
             label.digest(hasher);
             let fresh = seen.len();
             match seen.get(inode) {
@@ -410,7 +501,7 @@ impl Files {
                     seen.insert(*inode, fresh);
                     let reachable = Rc::ptr_eq(&self.durable, &self.loader) || self.is_named(*inode);
                     (fresh, reachable.then(|| self.inodes[*inode as usize].durable.0.0)).hash(hasher);
-                    self.digest_below(names, Folder::Of(*inode), seen, hasher);
+                    self.digest_below(names, Folder::Of(*inode), by_loader, seen, hasher);
                 }
             }
         }
@@ -442,6 +533,15 @@ impl Effect {
 }
 
 impl Label {
+    /// Whether a loader looks for this name.
+    fn is_looked_at(&self) -> bool {
+        match self {
+            Label::Last | Label::LoaderText(Stage::Live) | Label::Trail(Stage::Live, _) => true,
+            Label::Key(key) => key.starts_with("pv-") || key.starts_with(".pv/pv-"),
+            _ => false,
+        }
+    }
+
     fn digest(&self, hasher: &mut impl Hasher) {
         match self {
             Label::Last => 0u8.hash(hasher),
