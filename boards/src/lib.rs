@@ -91,7 +91,7 @@ pub enum Env {
     /// What the original's boot script reads: a text that names the revisions, which we write, and a mark of the
     /// revision on trial, which the loader writes.
     UbootTxt {
-        /// Our text, a file on the boot file system.
+        /// Our text, a file in storage's folder `boot`.
         file: &'static str,
         /// The loader's mark, in the FAT partition.
         mark: &'static str,
@@ -215,7 +215,12 @@ impl Board {
     /// Whether the device was taken over from the original: one file system for everything, which the loader reads, and a
     /// boot script that is not ours and says no version.
     pub fn is_taken_over(&self) -> bool {
-        matches!(self.env, Env::UbootTxt { .. })
+        self.loader_text().is_some()
+    }
+
+    /// On such a device, the name of the loader's text in storage's folder `boot`.
+    pub fn loader_text(&self) -> Option<&'static str> {
+        if let Env::UbootTxt { file, .. } = self.env { Some(file) } else { None }
     }
 
     /// Whether storage may grow to the end of its disk: it is a partition of it, no loader reads it, and no copy of the

@@ -60,18 +60,19 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Storage) {
     let mut disks = Disks { env: None, growing: None, loaded: Err(Code::EnvInvalid), journal: None };
     let Some(board) = policy.known_board() else {
         warn!("board `{}` is not known; set switchback.board in {}", policy.board, crate::config::POLICY);
+        disks.loaded = Err(Code::EnvUnsupported);
         return (disks, Storage::Missing(Code::EnvUnsupported));
     };
     let disk = &board.disk;
     wait_for(&[disk.env.device, disk.boot.device, disk.storage.device], watchdog);
     faults::at_disk();
     let (boot, storage);
-    if board.is_taken_over() {
+    if let Some(text) = board.loader_text() {
         storage = repair::mount(disk.storage.device, c"/storage", Some(c"data=ordered"), watchdog);
         boot = storage.and_then(|_| show_boot());
-        disks.loaded = Err(Code::EnvLayout);
-        if boot.is_ok() && take_over(watchdog) {
-            open_env(board, &mut disks);
+        match boot.and_then(|_| take_over(text, watchdog)) {
+            Ok(()) => open_env(board, &mut disks),
+            Err(code) => disks.loaded = Err(code),
         }
     } else {
         open_env(board, &mut disks);
@@ -137,22 +138,37 @@ fn show_boot() -> Result<Option<Code>, Code> {
     })
 }
 
-/// Makes the text of the original's loader one that we can store to, if it is not; in a child, as a mount.
-fn take_over(watchdog: &mut Watchdog) -> bool {
-    let child = sys::fork_and(|| match crate::env::take_over("/storage", "/boot") {
+/// Makes the text of the original's loader one that we can store to, if it is not; in a child, as a mount. Or why it cannot be.
+fn take_over(text: &'static str, watchdog: &mut Watchdog) -> Result<(), Code> {
+    let child = sys::fork_and(|| match crate::env::take_over("/storage", "/boot", text) {
         Ok(anew) => {
             if anew {
-                info!("uboot.txt: written anew, to be overwritten in place from now on");
+                info!("{text}: written anew, to be overwritten in place from now on");
             }
             0
         }
-        Err(code) => {
-            warn!("uboot.txt cannot be taken over: {code} {}", code.text());
-            1
-        }
+        Err(code) => exit_for(code),
     });
-    let ended = child.map(|child| watchdog.feed_during(child, repair::MOUNT_PATIENCE));
-    matches!(ended, Ok(Some(status)) if status.exit_status() == Some(0))
+    let taken = match child.map(|child| watchdog.feed_during(child, repair::MOUNT_PATIENCE)) {
+        Ok(Some(status)) => match status.exit_status() {
+            Some(0) => Ok(()),
+            exit => Err(exit.and_then(code_of).unwrap_or(Code::ErrandDied)),
+        },
+        Ok(None) => Err(Code::ErrandTimeout),
+        Err(_) => Err(Code::ErrandDied),
+    };
+    taken.inspect_err(|code| warn!("{text} cannot be taken over: {code} {}", code.text()))
+}
+
+/// A code as the exit status of a child, which has eight bits: its place in the table, from 1.
+fn exit_for(code: Code) -> u8 {
+    const { assert!(Code::ALL.len() < 0xff) };
+    1 + Code::ALL.iter().position(|known| *known == code).unwrap_or(0xfe) as u8
+}
+
+/// The code of such an exit status.
+fn code_of(exit: i32) -> Option<Code> {
+    Code::ALL.get(usize::try_from(exit).ok()?.checked_sub(1)?).copied()
 }
 
 /// Says what is wrong with the environment, if something is.
@@ -194,7 +210,9 @@ pub struct Decision {
 /// Decides which revision runs, and how. `watchdog`: it made the last reset.
 pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy, watchdog: bool) -> Decision {
     // A copy that is whole and commits to no name at all is an owner's: the loader went on to `last`, past any candidate.
-    let owners = disks.loaded == Err(Code::EnvInvalid) && loader.booted != loader.candidate;
+    // One that could not even be opened says nothing.
+    let is_open = disks.env.is_some();
+    let owners = is_open && disks.loaded == Err(Code::EnvInvalid) && loader.booted != loader.candidate;
     let facts = Facts {
         booted: loader.booted,
         candidate: loader.candidate.filter(|_| !owners),
@@ -219,15 +237,20 @@ pub fn decide(disks: &Disks, loader: &Cmdline, policy: &Policy, watchdog: bool) 
         crate::linux::keep(&mut named, rev);
     }
     name(&mut named, &vars);
+    let may_arm = match disks.loaded {
+        Err(code) if !is_open => Err(code), // there is nothing that could be stored to
+        // The original's boot script says no version: the board does, by its kind of environment.
+        _ if policy.known_board().is_some_and(Board::is_taken_over) => Ok(()),
+        _ => boot::may_arm(&facts),
+    };
     let boot = Boot {
         choice,
         vars,
-        // The original's boot script says no version: the board does, by its kind of environment.
-        may_arm: if policy.known_board().is_some_and(Board::is_taken_over) { Ok(()) } else { boot::may_arm(&facts) },
+        may_arm,
         degraded: choice.is_degraded(),
         commit_delay_ms: u64::from(policy.commit_delay_s) * 1000,
     };
-    let complete = disks.loaded.map_or_else(|code| code == Code::EnvInvalid, |loaded| loaded.complete);
+    let complete = disks.loaded.map_or_else(|code| is_open && code == Code::EnvInvalid, |loaded| loaded.complete);
     let copy = disks.loaded.map(|loaded| InForce { number: loaded.active, damaged: loaded.damaged });
     Decision { boot, named, complete, copy }
 }
@@ -299,6 +322,40 @@ fn give_up(boot: &mut Boot, code: Code) {
             boot.degraded = true;
             // Nothing runs, so nothing can show that the falls before are over.
             boot.choice.record = record.map(|record| Record { falls: 0, ..record });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_fits_into_an_exit_status() {
+        for code in Code::ALL {
+            let exit = exit_for(*code);
+            assert!(exit != 0);
+            assert_eq!(code_of(exit.into()), Some(*code));
+        }
+        assert_eq!((code_of(0), code_of(0xff), code_of(-1)), (None, None, None));
+    }
+
+    /// The text of a loader that cannot be taken over: what it says is not ours to know, and nothing is armed or collected.
+    #[test]
+    fn what_cannot_be_taken_over_is_told_by_its_code_and_takes_no_update() {
+        let policy = Policy::parse("switchback.board=qemu-arm64-taken\n");
+        assert!(policy.known_board().is_some_and(Board::is_taken_over));
+        for code in [Code::EnvFull, Code::EnvInvalid, Code::CheckpointFailed] {
+            let disks = Disks { env: None, growing: None, loaded: Err(code), journal: None };
+            let decide = |words| decide(&disks, &Cmdline::parse(words), &policy, false);
+            let committed = decide("pv_try= pv_rev=0");
+            assert_eq!((committed.boot.may_arm, committed.copy, committed.complete), (Err(code), Err(code), false));
+            assert_eq!((committed.boot.choice.run, committed.boot.choice.mode), (RevName::factory(), Mode::Steady));
+            // A candidate goes back; one that the loader gave up is left to it.
+            let trial = decide("pv_try=1 pv_rev=1").boot.choice;
+            assert_eq!((trial.mode, trial.store), (Mode::Abandon, None));
+            let back = decide("pv_try=1 pv_rev=0").boot.choice;
+            assert_eq!((back.run, back.mode, back.store), (RevName::factory(), Mode::Steady, None));
         }
     }
 }

@@ -30,8 +30,6 @@ type Path = heapless::String<384>;
 const INCOMING: &str = "objects/.incoming";
 const NEW: &str = ".new-";
 const DEAD: &str = ".del-";
-/// The text of the original's loader.
-pub const LOADER_TEXT: &str = "uboot.txt";
 /// What `Name::Others` is not: folders of ours, what a loader may read, what belongs to the file system.
 const NOT_OTHERS: [&CStr; 4] = [c"objects", c"trails", c"boot", c"lost+found"];
 /// Folders that both volumes have.
@@ -41,22 +39,38 @@ const FOLDERS: [&str; 4] = ["objects", INCOMING, "trails", "trails/locals"];
 pub struct Volumes {
     storage: OwnedFd,
     boot: OwnedFd,
-    /// The second is a folder of the first, on a device that was taken over.
-    is_one: bool,
+    /// On a device that was taken over, the name of its loader's text; the second root is a folder of the first then.
+    loader_text: Option<&'static str>,
     syncs: u64,
 }
 
 impl Volumes {
     /// Opens both roots, and makes their folders where they are missing.
     pub fn open(storage: &str, boot: &str) -> Result<Self, Errno> {
-        let volumes = Self { storage: root(storage)?, boot: root(boot)?, is_one: false, syncs: 0 };
-        volumes.make_folders()?;
-        Ok(volumes)
+        Self::with(storage, boot, None)
     }
 
-    /// Opens a storage of the original, with what a loader reads in its folder `boot`, wherever that is seen.
-    pub fn open_taken(storage: &str, boot: &str) -> Result<Self, Errno> {
-        let volumes = Self { storage: root(storage)?, boot: root(boot)?, is_one: true, syncs: 0 };
+    /// Opens a storage of the original: in its folder `boot`, wherever that is seen, a loader reads `text`.
+    pub fn open_taken(storage: &str, boot: &str, text: &'static str) -> Result<Self, Errno> {
+        Self::with(storage, boot, Some(text))
+    }
+
+    /// As a board is described: `text` is [`boards::Board::loader_text`]. `XDEV` if what is mounted contradicts that: with a text
+    /// the second root is the first one's folder `boot`, without one it is on another file system.
+    pub fn open_described(storage: &str, boot: &str, text: Option<&'static str>) -> Result<Self, Errno> {
+        let [one, other] = [fs::stat(storage)?, fs::stat(boot)?];
+        let is_as_described = match text {
+            None => one.st_dev != other.st_dev,
+            Some(_) => {
+                let inside = fs::statat(root(storage)?, "boot", AtFlags::SYMLINK_NOFOLLOW)?;
+                (inside.st_dev, inside.st_ino) == (other.st_dev, other.st_ino)
+            }
+        };
+        if is_as_described { Self::with(storage, boot, text) } else { Err(Errno::XDEV) }
+    }
+
+    fn with(storage: &str, boot: &str, loader_text: Option<&'static str>) -> Result<Self, Errno> {
+        let volumes = Self { storage: root(storage)?, boot: root(boot)?, loader_text, syncs: 0 };
         volumes.make_folders()?;
         Ok(volumes)
     }
@@ -64,7 +78,7 @@ impl Volumes {
     /// Makes what every volume with objects and revisions has.
     fn make_folders(&self) -> Result<(), Errno> {
         let both = [&self.storage, &self.boot];
-        for root in if self.is_one { &both[..1] } else { &both[..] } {
+        for root in if self.loader_text.is_some() { &both[..1] } else { &both[..] } {
             let mut made = false;
             for folder in FOLDERS {
                 made |= make_folder(root.as_fd(), folder)?;
@@ -105,7 +119,7 @@ impl Volumes {
     }
 
     fn at(&self, name: Name<'_>) -> Result<(BorrowedFd<'_>, Path), Code> {
-        let (volume, path) = locate(name)?;
+        let (volume, path) = locate(name, self.loader_text)?;
         Ok((self.root(volume), path))
     }
 
@@ -153,7 +167,7 @@ impl Disk for Volumes {
     }
 
     fn loader_reads(&self) -> Volume {
-        if self.is_one { Volume::Storage } else { Volume::Boot }
+        if self.loader_text.is_some() { Volume::Storage } else { Volume::Boot }
     }
 
     fn exists(&mut self, name: Name<'_>) -> Result<bool, Code> {
@@ -330,7 +344,7 @@ impl Disk for Volumes {
 // ---- the layout ---------------------------------------------------------------------------------------------------
 
 /// Where a name lies: its volume and the path below the root.
-fn locate(name: Name<'_>) -> Result<(Volume, Path), Code> {
+fn locate(name: Name<'_>, loader_text: Option<&str>) -> Result<(Volume, Path), Code> {
     let mut path = Path::new();
     let (volume, done) = match name {
         Name::Object(volume, id) => (volume, write!(path, "objects/{id}")),
@@ -341,7 +355,10 @@ fn locate(name: Name<'_>) -> Result<(Volume, Path), Code> {
             (volume, write_trail(&mut path, stage, rev).and_then(|()| write!(path, "/{key}")))
         }
         Name::Last => (Volume::Boot, path.write_str("last")),
-        Name::LoaderText(stage) => (Volume::Boot, write!(path, "{}{LOADER_TEXT}", prefix(stage))),
+        Name::LoaderText(stage) => {
+            let text = loader_text.ok_or(Code::Internal)?; // only `store::taken` asks for it
+            (Volume::Boot, write!(path, "{}{text}", prefix(stage)))
+        }
         Name::Memory(owner, stage) => {
             let file = match owner {
                 Owner::Endpoint => "endpoint",

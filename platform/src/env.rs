@@ -12,10 +12,7 @@ pub use block::{ALIGN, BlockRegion};
 pub use mtd::{Chip, MtdChip, Nor};
 pub use ubi::Volume;
 
-use crate::{
-    disk::{LOADER_TEXT, Volumes},
-    faults,
-};
+use crate::{disk::Volumes, faults};
 use boards::{
     Board, Env, Flash, Medium,
     env::{Codec, SECOND, uboot::Copies, uboot_txt},
@@ -53,8 +50,8 @@ pub fn open_on(board: &Board, device: &str) -> Result<Codec<'static, EnvRegion>,
         Env::Uboot { medium: Medium::Ubi { device: ubi, volumes }, .. } => {
             EnvRegion::Ubi(Pair::open(volumes, |name| Volume::find(ubi, name, half))?)
         }
-        Env::UbootTxt { .. } => {
-            let first = BlockRegion::direct(&text_file()).map_err(|_| Code::StorageIo)?;
+        Env::UbootTxt { file, .. } => {
+            let first = BlockRegion::direct(&format!("/boot/{file}")).map_err(|_| Code::StorageIo)?;
             // Without the partition no mark is seen: it only explains.
             EnvRegion::Files(Pair { first, second: BlockRegion::direct(device).ok() })
         }
@@ -63,15 +60,10 @@ pub fn open_on(board: &Board, device: &str) -> Result<Codec<'static, EnvRegion>,
     board.open(region, room(board.env.work()))
 }
 
-/// Where the text of a device that was taken over is seen.
-fn text_file() -> String {
-    format!("/boot/{LOADER_TEXT}")
-}
-
-/// Makes the text of a device that was taken over one that a store can overwrite: `store::taken::adopt`. Before `open`,
-/// with both file systems mounted.
-pub fn take_over(storage: &str, boot: &str) -> Result<bool, Code> {
-    let mut volumes = Volumes::open_taken(storage, boot).map_err(|_| Code::StorageIo)?;
+/// Makes the text (`file`) of a device that was taken over one that a store can overwrite: `store::taken::adopt`. Before
+/// `open`, with both file systems mounted.
+pub fn take_over(storage: &str, boot: &str, file: &'static str) -> Result<bool, Code> {
+    let mut volumes = Volumes::open_taken(storage, boot, file).map_err(|_| Code::StorageIo)?;
     let mut text = Box::new([0; LOADER_TEXT_MAX]);
     adopt(&mut volumes, &mut text, uboot_txt::adopt)
 }

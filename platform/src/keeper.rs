@@ -9,6 +9,7 @@
 //! Not here: hashing (`verify`; but for `intend`), receiving (`fetch`), which revisions are kept (PID 1 says so).
 
 use crate::{
+    config::Policy,
     confine,
     disk::Volumes,
     env::BlockRegion,
@@ -17,6 +18,7 @@ use crate::{
     sys, verify,
     wire::{Buffer, Channel, KeepList, MEMORY_MAX, Message, WireError},
 };
+use boards::Board;
 use log::warn;
 use runtime::{
     fault::{Code, Refusal},
@@ -50,8 +52,9 @@ const PER_REVISION: [&str; 2] = ["/storage/logs", "/storage/disks/rev"];
 /// Serves requests until PID 1 closes the channel.
 pub fn run(channel: &Channel) -> Result<(), WireError> {
     faults::at_disk();
+    let board = Policy::load().known_board();
     confine::seclude(&FOLDERS)?;
-    let mut keeper = Keeper::open()?;
+    let mut keeper = Keeper::open(board)?;
     let files = CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER | CapabilitySet::CHOWN;
     let marked = CapabilitySet::LINUX_IMMUTABLE; // for what a container marked and nobody else could remove
     // for the checkpoint; and both for growth
@@ -116,11 +119,14 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    fn open() -> io::Result<Self> {
+    fn open(board: Option<&Board>) -> io::Result<Self> {
         let [storage, boot] = FOLDERS;
-        // On a device that was taken over the second is a folder of the first (`boot::disks`).
-        let is_one = fs::stat(storage)?.st_dev == fs::stat(boot)?.st_dev;
-        let volumes = if is_one { Volumes::open_taken(storage, boot)? } else { Volumes::open(storage, boot)? };
+        let volumes =
+            Volumes::open_described(storage, boot, board.and_then(Board::loader_text)).inspect_err(|errno| {
+                if *errno == Errno::XDEV {
+                    warn!("{boot} is mounted otherwise than the board's description says; nothing is written");
+                }
+            })?;
         let journal = volumes.journal()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let incoming = fs::openat(CWD, INCOMING, flags, Mode::empty())?;

@@ -644,7 +644,7 @@ impl Linux {
     // Boot.
 
     fn store(&mut self, transition: Transition, vars: BootVars) -> Result<(), Code> {
-        let Some(env) = &mut self.env else { return Err(Code::EnvInvalid) };
+        let Some(env) = &mut self.env else { return Err(self.copy.err().unwrap_or(Code::EnvInvalid)) };
         let copies = self.settings.board.map_or(1, |board| board.env.copies());
         let stored = match env.store(&vars) {
             Err(Code::EnvInvalid) if transition == Transition::Settle => env.rebuild(&vars),

@@ -16,6 +16,9 @@ use std::{
     process::Command,
 };
 
+/// The name of the original's text.
+const TEXT: &str = "uboot.txt";
+
 /// A folder that goes away with its test.
 struct Temp(PathBuf);
 
@@ -95,8 +98,8 @@ impl Mounted {
     fn taken(&self) -> Volumes {
         let path = |name: &str| self.0.0.join(name).to_str().unwrap().to_string();
         let (storage, boot) = (path("storage"), path("storage/boot"));
-        platform::env::take_over(&storage, &boot).unwrap();
-        Volumes::open_taken(&storage, &boot).unwrap()
+        platform::env::take_over(&storage, &boot, TEXT).unwrap();
+        Volumes::open_taken(&storage, &boot, TEXT).unwrap()
     }
 }
 
@@ -450,7 +453,7 @@ fn the_text_of_the_originals_loader_becomes_one_block() {
     let long = [&b"pv_rev=0\0"[..], b"x=", &[b'y'; 600], b"\0\0"].concat();
     let file = mounted.original(&long).join("boot/uboot.txt");
     let path = |name: &str| mounted.0.0.join(name).to_str().unwrap().to_string();
-    let refused = |code| assert_eq!(platform::env::take_over(&path("storage"), &path("storage/boot")), Err(code));
+    let refused = |code| assert_eq!(platform::env::take_over(&path("storage"), &path("storage/boot"), TEXT), Err(code));
     refused(Code::EnvFull);
     assert_eq!(fs::read(&file).unwrap(), long);
     fs::write(&file, "pv_rex=0\0\0").unwrap();
@@ -458,6 +461,26 @@ fn the_text_of_the_originals_loader_becomes_one_block() {
     fs::remove_file(&file).unwrap();
     refused(Code::EnvInvalid);
     assert_eq!(names(mounted.0.0.join("storage/boot")), [""; 0]);
+}
+
+/// Whether boot is a folder of storage is the board's to say; mounted otherwise, nothing is written.
+#[test]
+fn what_is_mounted_is_as_the_board_says() {
+    let mounted = Mounted::new("described");
+    mounted.original(b"pv_rev=0\0\0");
+    let path = |name: &str| mounted.0.0.join(name).to_str().unwrap().to_string();
+    let open =
+        |boot: &str, text| Volumes::open_described(&path("storage"), &path(boot), text).map(|disk| disk.loader_reads());
+    fs::create_dir(path("storage/another")).unwrap();
+    for (boot, text) in
+        [("boot", Some(TEXT)), ("storage/another", Some(TEXT)), ("storage/boot", None), ("storage", None)]
+    {
+        assert_eq!(open(boot, text).err(), Some(rustix::io::Errno::XDEV), "{boot} {text:?}");
+    }
+    assert_eq!(names(path("boot").into()), ["lost+found"]);
+    assert!(!Path::new(&path("storage/objects/.incoming")).exists());
+    assert_eq!(open("storage/boot", Some(TEXT)), Ok(Volume::Storage));
+    assert_eq!(open("boot", None), Ok(Volume::Boot));
 }
 
 /// A whole update where the loader reads storage: its assets are names in the revision, seen by it once it was prepared.

@@ -154,9 +154,31 @@ impl Environment<'_> {
                 out.key("code")?;
                 out.display(&code)?;
                 out.text_member("reason", code.text())?;
+                out.text_member("next", next(code))?;
             }
         }
         out.end_object()
+    }
+}
+
+/// What a person does about an environment of which no copy is in force.
+fn next(code: Code) -> &'static str {
+    match code {
+        Code::EnvInvalid => {
+            "name a revision that is on this device as pv_rev (in boot/uboot.txt, or with fw_setenv), and restart; no update is \
+             taken until then"
+        }
+        Code::EnvFull => {
+            "take out of the loader's environment what it does not need (of boot/uboot.txt at most 512 bytes are used), and \
+             restart; no update is taken until then"
+        }
+        Code::EnvLayout => {
+            "compare files, sizes and offsets with the board's description; if this is another board, set switchback.board in the \
+             device policy"
+        }
+        Code::EnvUnsupported => "set switchback.board in the device policy to a board that this release knows",
+        Code::NoSpace => "make room on storage, and restart",
+        _ => "read the kernel's log, and restart; if it comes again, the medium is failing",
     }
 }
 
@@ -231,12 +253,29 @@ mod tests {
         let environment = Environment { copy: Err(Code::EnvInvalid), ..environment };
         let text = text(Board { environment, guarantee: none, watchdog: None, ..board });
         assert!(text.contains(r#""copies":2,"code":"SB1408","reason":"both copies"#), "{text}");
+        assert!(text.contains(r#","next":"name a revision"#), "{text}");
         assert!(text.contains(r#""watchdog":null,"tries":"#) && text.contains(r#"{"torn_write":false,"#), "{text}");
         assert!(
             text.contains(r#"["a power cut while"#) && text.contains(r#""a candidate whose PID 1 hangs:"#),
             "{text}"
         );
         assert!(!text.contains("kernel hangs:") && !text.contains("before Linux"), "{text}");
+    }
+
+    #[test]
+    fn each_reason_for_having_no_environment_has_its_own_next_step() {
+        let codes = [
+            Code::EnvInvalid,
+            Code::EnvFull,
+            Code::EnvLayout,
+            Code::EnvUnsupported,
+            Code::NoSpace,
+            Code::StorageIo, // and all others
+        ];
+        let mut told = codes.map(next);
+        told.sort_unstable();
+        assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");
+        assert_eq!(next(Code::CheckpointFailed), next(Code::StorageIo));
     }
 
     #[test]

@@ -8,6 +8,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use runtime::fault::Code;
+
 use super::original::{self, Revision, SBIN, UNTOUCHED, hash};
 use crate::rollback::candidates::told_to;
 use crate::rollback::lab::{Change, INITRD, KERNEL, Lab};
@@ -270,11 +272,16 @@ fn left_alone(kit: &Kit, folder: &Path, report: &mut Report) -> Outcome<()> {
     let text = original::text(&format!("pv_rev=0 board={}", "x".repeat(600)));
     original::make(folder, &[Revision::of(kit, "0")?], &text, &image)?;
     let mut lab = Lab::with(kit, Device::with_disk(kit, &folder.join("long"), &image)?)?;
-    lab.starts()?;
+    let status = lab.starts()?;
+    let (environment, code) = (&status["environment"], Code::EnvFull.to_string());
+    ensure(environment["code"] == code.as_str() && environment["next"].is_string(), || {
+        format!("the status does not say {code} and what to do: {environment}")
+    })?;
     lab.take_copy()?;
-    let rev = lab.install(page(1), "cannot be armed")?;
-    let ended = lab.ended(&rev)?;
-    ensure(ended.status == "ERROR", || format!("{rev} ended as {ended:?}"))?;
+    let refused = lab.install(page(1), "cannot be armed").err().map(|error| error.to_string());
+    ensure(refused.as_ref().is_some_and(|said| said.contains(&code)), || {
+        format!("not refused with {code}: {refused:?}")
+    })?;
     lab.ready()?;
     lab.device.frozen(|disk, scratch| {
         ensure(disk.env_bytes()? == text, || "uboot.txt was changed".into())?;
@@ -282,7 +289,7 @@ fn left_alone(kit: &Kit, folder: &Path, report: &mut Report) -> Outcome<()> {
     })?;
     report.held(
         "9",
-        &format!("a text that does not fit was left alone; revision 0 runs, and an update ends with {}", ended.code),
+        &format!("a text that does not fit was left alone; revision 0 runs, status and refused update say {code}"),
     );
     Ok(())
 }
