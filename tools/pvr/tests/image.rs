@@ -150,6 +150,27 @@ fn an_initramfs_for_the_board() {
     assert!(wrong.contains("unknown board toaster") && wrong.contains("qemu-arm64"), "{wrong}");
 }
 
+/// A device that is taken over had a policy of its own: what the new one gives up is said, and to nobody else.
+#[test]
+fn a_base_for_a_device_that_is_taken_over_says_that_signatures_are_not_checked() {
+    let place = Place::new();
+    place.repo("r");
+    fake_base(&place);
+    let warned = |board: &str, more: &[&str]| {
+        let said = bsp_of(&place, board, more);
+        let err = said.err.clone();
+        said.good();
+        err
+    };
+    assert_eq!(warned("qemu-arm64-lab", &[]), "");
+    for (more, mode) in [(&[][..], "disabled"), (&["--policy", "PV_SECUREBOOT_MODE=strict", "--json"], "strict")] {
+        let err = warned("qemu-arm64-taken", more);
+        assert!(err.starts_with("SIGNATURES ARE NOT CHECKED") && err.contains(&format!(": {mode})")), "{err}");
+    }
+    let both = warned("qemu-arm64-taken", &["--dev"]);
+    assert!(both.starts_with("DEVELOPMENT DEVICE") && both.contains("\nSIGNATURES ARE NOT CHECKED"), "{both}");
+}
+
 /// It is there if it is asked for, and only one that runs where there are no libraries.
 #[test]
 fn an_initramfs_that_repairs_file_systems() {

@@ -137,7 +137,19 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     if args.dev {
         context.warn(super::disk::DEV_WARNING);
     }
+    if board.is_taken_over() {
+        context.warn(&unsigned_warning(&policy));
+    }
     Ok(())
+}
+
+/// The device had a policy before this one, and may have asked for signatures.
+fn unsigned_warning(policy: &BTreeMap<String, String>) -> String {
+    let mode = policy.get("PV_SECUREBOOT_MODE").map_or("nothing", String::as_str);
+    format!(
+        "SIGNATURES ARE NOT CHECKED by this release, whatever the device's policy has asked for until now (this one says of \
+         PV_SECUREBOOT_MODE: {mode}). Once this base is committed, the device takes revisions that nobody has signed."
+    )
 }
 
 /// Name of the device tree in bsp/.
