@@ -15,7 +15,7 @@ use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
     journal,
-    port::{Dir, Disk, Name, Owner, Stage, Subject, Volume},
+    port::{Dir, Disk, Name, Names, Owner, Stage, Subject, Volume},
     protocol::Row,
 };
 use rustix::{
@@ -329,6 +329,11 @@ impl Disk for Volumes {
         Ok(())
     }
 
+    fn trail_names(&mut self) -> Result<[Option<Names>; 2], Code> {
+        let names = |folder| names_in(self.storage.as_fd(), folder).map_err(code);
+        Ok([names("trails")?, names("trails/locals")?])
+    }
+
     fn free(&mut self, volume: Volume) -> Result<u64, Code> {
         let space = fs::fstatvfs(self.root(volume)).map_err(code)?;
         Ok(space.f_bavail * space.f_frsize)
@@ -489,6 +494,20 @@ fn each_name(root: BorrowedFd<'_>, folder: &str, each: &mut dyn FnMut(&str)) -> 
         }
     }
     Ok(())
+}
+
+/// The names in a folder, its own two among them; `None` if it is longer than a block.
+fn names_in(root: BorrowedFd<'_>, folder: &str) -> Result<Option<Names>, Errno> {
+    let folder = open_folder(root, folder)?;
+    let block = fs::fstatvfs(&folder)?.f_bsize;
+    if fs::fstat(&folder)?.st_size as u64 > block {
+        return Ok(None);
+    }
+    let mut names = Names::in_block(block as usize);
+    for entry in fs::Dir::read_from(folder)? {
+        names.add(entry?.file_name().count_bytes());
+    }
+    Ok(Some(names))
 }
 
 #[cfg(test)]

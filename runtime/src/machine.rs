@@ -470,9 +470,9 @@ impl Machine {
         self.make_room(code.err());
     }
 
-    /// After a full disk, so that whoever tries again finds room.
+    /// After a full disk or folder, so that whoever tries again finds room.
     fn make_room(&mut self, failed: Option<Code>) {
-        if failed == Some(Code::NoSpace) {
+        if let Some(Code::NoSpace | Code::TrailsFull) = failed {
             self.emit(Action::Keep(Job::Collect));
         }
     }

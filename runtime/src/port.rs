@@ -99,6 +99,46 @@ pub enum Name<'a> {
     Others,
 }
 
+/// The names in a folder of one block, as ext4 keeps them.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Names {
+    /// How many there are, the folder's own two (`.`, `..`) among them.
+    pub count: usize,
+    /// Bytes that they take.
+    pub bytes: usize,
+    /// Bytes of the longest one's text.
+    pub longest: usize,
+    /// Bytes that there are for names.
+    pub room: usize,
+}
+
+impl Names {
+    /// Bytes at the end of a block that hold its checksum, on a file system that has one.
+    const TAIL: usize = 12;
+
+    /// None yet, in a block of this size.
+    pub fn in_block(size: usize) -> Self {
+        Self { room: size.saturating_sub(Self::TAIL), ..Self::default() }
+    }
+
+    /// Bytes that a name of this length takes.
+    pub fn size_of(length: usize) -> usize {
+        (8 + length).next_multiple_of(4)
+    }
+
+    /// One of this length more.
+    pub fn add(&mut self, length: usize) {
+        self.count += 1;
+        self.bytes += Self::size_of(length);
+        self.longest = self.longest.max(length);
+    }
+
+    /// Whether a name that takes `size` bytes finds a gap, however the names lie.
+    pub fn has_gap(&self, size: usize) -> bool {
+        self.room.saturating_sub(self.bytes) >= self.count * size
+    }
+}
+
 /// Files and folders below the two roots.
 pub trait Disk {
     /// The effects of this row come next. Nothing on a device: for those who watch.
@@ -141,6 +181,11 @@ pub trait Disk {
     fn each_object(&mut self, dir: Dir, each: &mut dyn FnMut(ObjectId)) -> Result<(), Code>;
     /// Calls `each` with every revision of a volume at this stage.
     fn each_trail(&mut self, volume: Volume, stage: Stage, each: &mut dyn FnMut(RevName)) -> Result<(), Code>;
+    /// The names in `trails/` of storage, and those in its folder of local revisions; `None` for one that is longer than a block.
+    /// Asked only where the loader reads storage.
+    fn trail_names(&mut self) -> Result<[Option<Names>; 2], Code> {
+        Ok([None; 2])
+    }
     /// Free bytes of a volume.
     fn free(&mut self, volume: Volume) -> Result<u64, Code>;
     /// The size of a file in bytes.

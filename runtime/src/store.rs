@@ -32,6 +32,7 @@ use crate::{
 use core::fmt::Write;
 
 pub mod factory;
+mod folder;
 mod memory;
 mod message;
 pub mod metadata;
@@ -114,6 +115,9 @@ pub fn stage<D: Disk>(
         return Err(Code::RevisionInUse.into());
     }
     room(disk, &state, step.state)?;
+    if disk.loader_reads() == Volume::Storage {
+        folder::room(disk, rev)?;
+    }
     disk.step(Row::Build);
     if let Err(refusal) = build(disk, &step, &state) {
         disk.remove(Name::Trail(Volume::Storage, Stage::New, rev))?;

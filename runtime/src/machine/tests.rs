@@ -896,6 +896,9 @@ fn a_full_disk_is_answered_and_then_cleared() {
     device.pending.clear();
     device.event(&mut machine, Event::Kept(Job::Collect, Err(Code::NoSpace.into())));
     assert!(device.pending.is_empty(), "clearing is not tried for ever");
+    // And so is a folder of revisions that would grow.
+    device.event(&mut machine, Event::Kept(Job::Stage(Slot(0), rev_name("locals/new")), Err(Code::TrailsFull.into())));
+    assert!(device.pending.contains(&Event::Kept(Job::Collect, Ok(()))));
 }
 
 // ---- storms

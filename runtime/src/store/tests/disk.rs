@@ -5,7 +5,7 @@ use crate::{
     fault::Code,
     id::{ObjectId, RevName},
     journal,
-    port::{Dir, Disk, Name, Region, Stage, Volume},
+    port::{Dir, Disk, Name, Names, Region, Stage, Volume},
 };
 use std::{collections::BTreeMap, mem};
 
@@ -206,6 +206,20 @@ impl Disk for Memory {
         names.dedup();
         names.into_iter().for_each(|name| each(RevName::parse(name).unwrap()));
         Ok(())
+    }
+
+    fn trail_names(&mut self) -> Result<[Option<Names>; 2], Code> {
+        let mut folders = [Names::in_block(4096); 2];
+        folders.iter_mut().for_each(|folder| [1, 2].into_iter().for_each(|dots| folder.add(dots)));
+        folders[0].add("locals".len());
+        for stage in [Stage::New, Stage::Live, Stage::Dead] {
+            self.each_trail(Volume::Storage, stage, &mut |rev| match (stage, rev.as_str().strip_prefix("locals/")) {
+                (Stage::Live, Some(name)) => folders[1].add(name.len()),
+                (Stage::Live, None) => folders[0].add(rev.as_str().len()),
+                _ => folders[0].add(".new-".len() + rev.as_str().len()),
+            })?;
+        }
+        Ok(folders.map(Some))
     }
 
     fn free(&mut self, volume: Volume) -> Result<u64, Code> {

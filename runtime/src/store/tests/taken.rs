@@ -72,6 +72,27 @@ fn boot_assets_that_are_not_ours_or_not_all_there_are_named_anew() {
 }
 
 #[test]
+fn a_revision_for_which_the_folder_might_grow_is_refused_until_others_are_collected() {
+    let (mut device, one) = (device(), new_one());
+    let name = |number: usize| RevName::parse(&format!("locals/{number:x>64}")).unwrap();
+    device.arrive_all(&one);
+    let stage = |device: &mut Device, number| device.stage_as(name(number), &one.state, "", &[]);
+    let refused = (0..).find_map(|number| Some((number, stage(&mut device, number).err()?)));
+    let (count, refusal) = refused.unwrap();
+    assert_eq!((count, refusal), (17, Refusal::key(Code::TrailsFull, name(17).as_str())));
+    let (again, changes) = device.changes(|device| stage(device, 17));
+    assert_eq!((again, changes), (Err(refusal), vec![]));
+    assert_eq!(stage(&mut device, 3), Ok(()), "it is there already");
+    device.collect(&[name(3)]).unwrap();
+    device.arrive_all(&one);
+    assert_eq!(stage(&mut device, 17), Ok(()));
+    // Where the loader has a file system of its own, no name is refused.
+    let mut device = Device::new();
+    device.arrive_all(&one);
+    (0..50).for_each(|number| assert_eq!(stage(&mut device, number), Ok(())));
+}
+
+#[test]
 fn there_is_one_volume_to_sweep_and_to_collect() {
     let (mut device, one) = (device(), new_one());
     device.stage(&one).unwrap();
