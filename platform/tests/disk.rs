@@ -48,11 +48,15 @@ struct Mounted(Temp);
 
 impl Mounted {
     fn new(name: &str) -> Self {
+        Self::with_blocks(name, 4096)
+    }
+
+    fn with_blocks(name: &str, size: u64) -> Self {
         let temp = Temp::new(name);
         for volume in ["storage", "boot"] {
             let image = temp.0.join(format!("{volume}.img"));
             fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
-            run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-b", "4096"]).arg(&image));
+            run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-b", &size.to_string()]).arg(&image));
             run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(temp.0.join(volume)));
         }
         Self(temp)
@@ -487,39 +491,42 @@ fn what_is_mounted_is_as_the_board_says() {
 /// and longer ones have to find the gaps.
 #[test]
 fn folders_that_a_loader_reads_stay_one_block() {
-    let mounted = Mounted::new("one-block");
-    let storage = mounted.original(b"pv_rev=0\0\0");
-    let mut disk = mounted.taken();
-    let blocks = || ["trails", "trails/locals"].map(|folder| fs::metadata(storage.join(folder)).unwrap().len() / 4096);
-    arrive(&mounted.0, id(1));
-    let mut number = 0;
-    for _ in 0..4 {
-        let mut staged = vec![];
-        let refused = loop {
-            number += 1;
-            let name = match number % 3 {
-                0 => format!("{number}"),
-                _ => format!("locals/{number:x>0$}", 4 + number * 7 % 61),
+    for (size, longest) in [(4096, 64), (1024, 20)] {
+        let mounted = Mounted::with_blocks(&format!("one-block-{size}"), size);
+        let storage = mounted.original(b"pv_rev=0\0\0");
+        let mut disk = mounted.taken();
+        let blocks =
+            || ["trails", "trails/locals"].map(|folder| fs::metadata(storage.join(folder)).unwrap().len() / size);
+        arrive(&mounted.0, id(1));
+        let mut number = 0;
+        for _ in 0..4 {
+            let mut staged = vec![];
+            let (code, refused) = loop {
+                number += 1;
+                let name = match number % 3 {
+                    0 => format!("{number}"),
+                    _ => format!("locals/{number:x>0$}", 4 + number * 7 % (longest - 3)),
+                };
+                match stage(&mut disk, &name, &state(1, 98), &[]) {
+                    Ok(()) => staged.push(rev(&name)),
+                    Err(code) => break (code, name),
+                }
             };
-            match stage(&mut disk, &name, &state(1, 98), &[]) {
-                Ok(()) => staged.push(rev(&name)),
-                Err(code) => break (code, name),
-            }
-        };
-        assert_eq!(refused.0, Code::TrailsFull);
-        assert!(staged.len() >= 8, "{} were staged before {}", staged.len(), refused.1);
-        assert!(!storage.join("trails").join(&refused.1).exists());
-        assert_eq!(names(storage.join("trails")).iter().filter(|name| name.starts_with(".new-")).count(), 0);
-        let kept: Vec<_> = staged.into_iter().step_by(2).take(7).collect();
-        store::collect(&mut disk, &kept, &mut scratch()).unwrap();
-        assert_eq!(blocks(), [1, 1]);
+            assert_eq!(code, Code::TrailsFull);
+            assert!(staged.len() >= 4, "{size}: {} were staged before {refused}", staged.len());
+            assert!(!storage.join("trails").join(&refused).exists());
+            assert!(names(storage.join("trails")).iter().all(|name| !name.starts_with(".new-")));
+            let kept: Vec<_> = staged.into_iter().step_by(2).take(7).collect();
+            store::collect(&mut disk, &kept, &mut scratch()).unwrap();
+            assert_eq!(blocks(), [1, 1], "{size}");
+        }
+        // One that is longer already cannot be made shorter: nothing is refused for it.
+        for name in 0..60 {
+            fs::create_dir(storage.join(format!("trails/{name:y>80}"))).unwrap();
+        }
+        assert!(blocks()[0] > 1);
+        stage(&mut disk, "77", &state(1, 98), &[]).unwrap();
     }
-    // One that is longer already cannot be made shorter: nothing is refused for it.
-    for name in 0..60 {
-        fs::create_dir(storage.join(format!("trails/{name:y>80}"))).unwrap();
-    }
-    assert!(blocks()[0] > 1);
-    stage(&mut disk, "77", &state(1, 98), &[]).unwrap();
 }
 
 /// A whole update where the loader reads storage: its assets are names in the revision, seen by it once it was prepared.

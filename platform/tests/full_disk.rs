@@ -12,7 +12,7 @@ use runtime::{
     id::{ObjectId, RevName},
     journal::{self, Kind, Phase, Record},
     limits,
-    port::{Dir, Disk, Name, Owner, Stage, Subject, Volume},
+    port::{Dir, Disk, Name, Names, Owner, Stage, Subject, Volume},
     protocol::{Operation, Row, TABLE},
     store::{self, Scratch, Step, metadata},
 };
@@ -196,6 +196,9 @@ impl Disk for Filling<'_> {
     }
     fn each_trail(&mut self, volume: Volume, stage: Stage, each: &mut dyn FnMut(RevName)) -> Result<(), Code> {
         self.disk.each_trail(volume, stage, each)
+    }
+    fn trail_names(&mut self) -> Result<[Option<Names>; 2], Code> {
+        self.disk.trail_names()
     }
     fn free(&mut self, volume: Volume) -> Result<u64, Code> {
         self.disk.free(volume)

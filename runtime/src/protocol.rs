@@ -218,7 +218,7 @@ steps! {
     Collect {
         Mark = "G1": "The states of all revisions to keep are read: those that either copy of the environment names, the running one, the factory's, that of `last`. Only reads."
             => "Nothing went.";
-        UnnameRevisions = "G2": "On storage, then on the boot volume (G2 to G5 for each): every other revision is renamed to a name that nobody looks at."
+        UnnameRevisions = "G2": "On storage, then on the boot volume (G2 to G5 for each; where the loader reads storage, G2 to G4 for each revision): every other revision is renamed to a name that nobody looks at."
             => "Revisions are there whole or not at all. None of them is named by anybody.";
         SyncUnnamed = "G3": "The folder `trails/` is synced."
             => "As G2, durable.";

@@ -269,24 +269,33 @@ pub fn collect<D: Disk>(disk: &mut D, keep: &[RevName], scratch: &mut Scratch<'_
     // Marks first: while a kept state cannot be read, nothing goes.
     let marks = mark(disk, kept, scratch)?;
     let mut bytes = 0;
+    // A folder that the loader reads must not grow by names on their way out: one at a time.
+    let at_once = if disk.loader_reads() == Volume::Storage { 1 } else { usize::MAX };
     for &volume in volumes(disk) {
-        // 1. Names of revisions.
-        disk.step(Row::UnnameRevisions);
-        let mut gone = false;
-        while let Some(rev) = find_trail(disk, volume, Stage::Live, |rev| !kept(rev))? {
-            let dead = Name::Trail(volume, Stage::Dead, rev);
-            disk.remove(dead)?;
-            disk.rename(Name::Trail(volume, Stage::Live, rev), dead)?;
-            gone = true;
-        }
-        if gone {
-            disk.step(Row::SyncUnnamed);
-            disk.sync_dir(Dir::Trails(volume))?;
-        }
-        // 2. What they consisted of.
-        disk.step(Row::DropRevisions);
-        while let Some(rev) = find_trail(disk, volume, Stage::Dead, |_| true)? {
-            disk.remove(Name::Trail(volume, Stage::Dead, rev))?;
+        loop {
+            // 1. Names of revisions.
+            disk.step(Row::UnnameRevisions);
+            let mut gone = 0;
+            while gone < at_once
+                && let Some(rev) = find_trail(disk, volume, Stage::Live, |rev| !kept(rev))?
+            {
+                let dead = Name::Trail(volume, Stage::Dead, rev);
+                disk.remove(dead)?;
+                disk.rename(Name::Trail(volume, Stage::Live, rev), dead)?;
+                gone += 1;
+            }
+            if gone > 0 {
+                disk.step(Row::SyncUnnamed);
+                disk.sync_dir(Dir::Trails(volume))?;
+            }
+            // 2. What they consisted of.
+            disk.step(Row::DropRevisions);
+            while let Some(rev) = find_trail(disk, volume, Stage::Dead, |_| true)? {
+                disk.remove(Name::Trail(volume, Stage::Dead, rev))?;
+            }
+            if gone < at_once {
+                break;
+            }
         }
         // 3. Objects that no revision names.
         disk.step(Row::DropObjects);

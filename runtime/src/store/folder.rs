@@ -21,10 +21,9 @@ use crate::{
 const PREFIX: usize = 5;
 /// Before a local revision's name in `trails/`.
 const LOCALS: &str = "locals/";
-/// More that a name takes with the prefix.
-const LONGER: usize = 8;
-/// Names besides those of revisions that come and stay or go: `current`, and the one that takes its place.
-const CURRENT: usize = 2;
+/// Names besides those of revisions that are there or come, and stay or go, until another revision is refused: the folder
+/// of the new one while it is built, `current` and the one that takes its place, and one that a collection was cut in.
+const COMING: usize = 4;
 
 /// Refuses a revision for whose name there may be too little room.
 pub(super) fn room<D: Disk>(disk: &mut D, rev: RevName) -> Result<(), Refusal> {
@@ -40,14 +39,11 @@ fn holds(trails: Option<Names>, locals: Option<Names>, rev: &str) -> bool {
         _ => true,
     };
     let Some(mut trails) = trails else { return in_locals };
-    let locals = locals.unwrap_or_default();
-    // Whatever comes next until another is refused: this one's folder, `current`, and a collection that takes every revision's
-    // name out of the way before it removes the first. Local ones come up from their own folder for that.
-    let longest = rev.len().max(trails.longest).max(LOCALS.len() + locals.longest);
-    let name = Names::size_of(PREFIX + longest);
-    let coming = 1 + CURRENT + locals.count;
-    trails.bytes += LONGER * trails.count + name * coming;
-    trails.count += coming;
+    // A collection takes one name after the other out of the way; local ones come up from their own folder for that.
+    let locals = locals.map_or(0, |locals| LOCALS.len() + locals.longest);
+    let name = Names::size_of(PREFIX + rev.len().max(trails.longest).max(locals));
+    trails.bytes += COMING * name;
+    trails.count += COMING;
     in_locals && trails.has_gap(name)
 }
 
@@ -92,9 +88,9 @@ mod tests {
         let name = format!("locals/{}", "x".repeat(64));
         // What a collection keeps always finds room for one more, whatever the names.
         assert!(held(limits::KEPT_MAX, &long(limits::KEPT_MAX), &name));
-        assert_eq!(most(&|count| held(count, &[], "77")), 84);
-        assert_eq!(most(&|count| held(9, &long(count), &name)), 12);
-        assert_eq!(most(&|count| held(9, &vec!["pvr-0123abcd".into(); count], "locals/pvr-0123abcd")), 49);
+        assert_eq!(most(&|count| held(count, &[], "77")), 104);
+        assert_eq!(most(&|count| held(9, &long(count), &name)), 28);
+        assert_eq!(most(&|count| held(9, &vec!["pvr-0123abcd".into(); count], "locals/pvr-0123abcd")), 101);
     }
 
     #[test]

@@ -79,13 +79,19 @@ fn a_revision_for_which_the_folder_might_grow_is_refused_until_others_are_collec
     let stage = |device: &mut Device, number| device.stage_as(name(number), &one.state, "", &[]);
     let refused = (0..).find_map(|number| Some((number, stage(&mut device, number).err()?)));
     let (count, refusal) = refused.unwrap();
-    assert_eq!((count, refusal), (17, Refusal::key(Code::TrailsFull, name(17).as_str())));
-    let (again, changes) = device.changes(|device| stage(device, 17));
+    assert_eq!((count, refusal), (28, Refusal::key(Code::TrailsFull, name(28).as_str())));
+    let (again, changes) = device.changes(|device| stage(device, 28));
     assert_eq!((again, changes), (Err(refusal), vec![]));
     assert_eq!(stage(&mut device, 3), Ok(()), "it is there already");
-    device.collect(&[name(3)]).unwrap();
+    // Collecting makes no two names at a time either.
+    let (collected, changes) = device.changes(|device| device.collect(&[name(3)]));
+    assert!(collected.is_ok());
+    let is_out = |change: &String| change.starts_with("rename") && change.contains("Dead");
+    let outs: Vec<usize> = (0..changes.len()).filter(|at| is_out(&changes[*at])).collect();
+    assert_eq!(outs.len(), 27);
+    assert!(outs.iter().all(|at| changes[at + 1].starts_with("remove Trail(Storage, Dead")), "{changes:#?}");
     device.arrive_all(&one);
-    assert_eq!(stage(&mut device, 17), Ok(()));
+    assert_eq!(stage(&mut device, 28), Ok(()));
     // Where the loader has a file system of its own, no name is refused.
     let mut device = Device::new();
     device.arrive_all(&one);
