@@ -44,6 +44,7 @@ pub struct Stage {
 const POWER_CUT: &str = "tests/sim/tests/power_cut.rs";
 const FATES: Proof = Proof::Test("tests/sim/tests/rows.rs", "every_mutant_of_a_row_has_its_fate");
 const SCRIPT: &str = "tests/tests/boot_script.rs";
+const ONE_VOLUME: &str = "tests/sim/tests/one_volume.rs";
 const RESET: &str = "tests/sim/tests/factory_reset.rs";
 const FULL: Proof = Proof::Test("platform/tests/full_disk.rs", "no_step_without_space_breaks_a_law");
 
@@ -205,8 +206,14 @@ pub const STAGES: &[Stage] = &[
     Stage {
         cut: "the takeover of an original's loader text",
         rows: &[(Row::WriteText, Row::DropText)],
-        boots: Cell("The committed revision.", &[FATES]),
-        left: Cell("The text of before or the new one: they say the same, and each is whole.", &[FATES]),
+        boots: Cell(
+            "The committed revision: the original's, in a trial that took over; ours, as it is.",
+            &[cut("one_cut_in_the_trial_of_a_takeover"), cut("one_cut_after_a_takeover")],
+        ),
+        left: Cell(
+            "The text of before or the new one: they say the same, and each is whole.",
+            &[FATES, Proof::Test(ONE_VOLUME, "every_row_of_the_takeover_is_missed_by_a_device_in_its_trial")],
+        ),
     },
     Stage {
         cut: "the growth of storage",

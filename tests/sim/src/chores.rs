@@ -4,6 +4,7 @@ use crate::{
     device::{Voyage, first},
     fleet::{Quality, Revision},
     suite::several,
+    taken::Origin,
 };
 
 impl Chore {
@@ -11,7 +12,7 @@ impl Chore {
     pub fn revision(self) -> Option<usize> {
         match self {
             Chore::Update(number) | Chore::Run(number) | Chore::Stage(number) => Some(number),
-            Chore::Describe(number) | Chore::Try(number) => Some(number),
+            Chore::Describe(number) | Chore::Try(number) | Chore::TakeOver(number) => Some(number),
             Chore::Collect | Chore::Reset => None,
         }
     }
@@ -30,6 +31,8 @@ pub enum Chore {
     Describe(usize),
     /// What is staged is run; how that ends is not waited for: what follows comes while it is on trial.
     Try(usize),
+    /// What the original has armed is waited for; if that ends in the original, it is armed there again.
+    TakeOver(usize),
     /// A collection is asked for.
     Collect,
     /// A factory reset is asked for.
@@ -79,11 +82,21 @@ impl Operation {
 
 /// A sequence as a voyage.
 pub fn voyage(operations: &[Operation]) -> Voyage {
-    let mut plan = Plan { fleet: vec![], chores: vec![], staged: None, armed: None, base: 0 };
+    voyage_of(Origin::Factory, operations)
+}
+
+/// The same on a device that comes from somewhere else.
+pub fn voyage_of(origin: Origin, operations: &[Operation]) -> Voyage {
+    let mut plan = Plan { fleet: origin.fleet().split_off(1), chores: vec![], staged: None, armed: None, base: 0 };
+    if origin == Origin::ByUpdate {
+        plan.chores.push(Chore::TakeOver(1));
+        plan.base = plan.fleet[0].assets[0].0[1];
+    }
     for (at, operation) in operations.iter().enumerate() {
         plan.add(*operation, operations.get(at + 1).copied());
     }
-    Voyage { chores: plan.chores, ..several(plan.fleet) }
+    let fleet = origin.fleet().into_iter().take(1).chain(plan.fleet).collect();
+    Voyage { chores: plan.chores, origin, fleet, ..several(vec![]) }
 }
 
 /// What was asked for so far, if all went undisturbed.

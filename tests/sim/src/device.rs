@@ -8,10 +8,14 @@ use crate::{
     loader::{self, LAYOUT, OFFSETS, Skill},
     medium::{Bench, Bounds, Damage, Fault, Hardware, Lie, Model, Mutant, SECTOR},
     saboteur::{Door, Mark},
+    taken::{self, Origin, original_runs, take_over},
     user::User,
     world::{Copies, Sea, load},
 };
-use boards::env::uboot::{self, Uboot};
+use boards::env::{
+    Codec,
+    uboot::{self, Uboot},
+};
 use runtime::{
     boot::{self, Mode},
     fault::Code,
@@ -45,6 +49,8 @@ pub struct Voyage {
     pub fleet: Vec<Revision>,
     /// What its user does with them.
     pub chores: Vec<Chore>,
+    /// Where it comes from.
+    pub origin: Origin,
     /// How well the loader does its part.
     pub skill: Skill,
     /// After so many effects the power goes; then after so many more; and so on.
@@ -199,13 +205,25 @@ pub(super) fn power_on(
     }
 
     // Linux is up.
+    let is_one = bench.with(|hardware| hardware.is_one());
+    if is_one && bench.with(|hardware| hardware.faulted) {
+        laws.three.cut(); // the mark may not be there, and its script does not look
+    }
     bench.with(|hardware| hardware.mount());
     door.over();
+    if quality(&voyage.fleet, booted) == Quality::Original {
+        return original_runs(bench, voyage, laws, user);
+    }
     let mut disk = door.clone();
+    let has_env = !is_one || take_over(door).is_ok();
     let _ = store::recover(&mut disk);
     door.over();
     let mut work = vec![0; 2 * LAYOUT.size];
-    let loaded = Uboot::new(bench.env(), LAYOUT, TEXT, &mut work).expect("the layout is good").load().ok();
+    let loaded = match is_one {
+        true if !has_env => None,
+        true => taken::codec(bench, bench.env()).load().ok(),
+        false => Uboot::new(bench.env(), LAYOUT, TEXT, &mut work).expect("the layout is good").load().ok(),
+    };
     let journal = journal::load(&mut bench.journal()).ok().flatten();
     let journal = match voyage.mutant {
         Some(Mutant::OnlyTheLoaderCounts) => journal.map(|record| record.with(Phase::Armed)),
@@ -236,13 +254,22 @@ pub(super) fn power_on(
         candidate: None,
         previous: None,
     });
-    let boot =
-        Boot { choice, vars, may_arm: boot::may_arm(&facts), degraded: choice.is_degraded(), commit_delay_ms: 1000 };
+    let boot = Boot {
+        choice,
+        vars,
+        may_arm: if is_one { Ok(()) } else { boot::may_arm(&facts) },
+        degraded: choice.is_degraded(),
+        commit_delay_ms: 1000,
+    };
     let mut machine = Machine::new(boot, plan);
     let swapped = voyage.mutant == Some(Mutant::ActiveCopyOverwritten);
     let swap = Rc::new(Cell::new(false));
     let copies = Copies { raw: door.env(), swapped, swap: swap.clone() };
     let mut room = vec![0; 2 * LAYOUT.size];
+    let codec = match is_one {
+        true => Codec::UbootTxt(taken::codec(bench, copies)),
+        false => Codec::Uboot(Uboot::new(copies, LAYOUT, TEXT, &mut room).expect("the layout is good")),
+    };
     let mut sea = Sea {
         bench,
         door,
@@ -260,7 +287,7 @@ pub(super) fn power_on(
         broken: None,
         postponed: None,
         env: loaded.is_some(),
-        codec: Uboot::new(copies, LAYOUT, TEXT, &mut room).expect("the layout is good"),
+        codec: has_env.then_some(codec),
         swap,
     };
     sea.days(&mut machine, matches!(choice.mode, Mode::Trial { .. }), end)

@@ -5,12 +5,13 @@
 //! user still wants decide all that follows, and it has followed already. Both numbers are counted.
 
 use crate::{
-    device::{Buffers, End, Voyage, factory, first},
+    device::{Buffers, End, Voyage},
     r#gen::Gen,
     laws::Broken,
     life::Life,
     medium::{Bounds, Fault, Hardware, Model, Reach},
     repeat,
+    taken::Origin,
 };
 use runtime::fault::Code;
 use std::{cell::RefCell, collections::HashSet, rc::Rc};
@@ -57,7 +58,8 @@ pub struct Violation {
 
 /// A device fresh from the factory, and the buffers to run it in.
 pub struct Yard {
-    fresh: Hardware,
+    /// By `Origin::ALL`.
+    fresh: [Hardware; 3],
     buffers: Buffers,
     seen: HashSet<u64>,
     /// The power goes only after so many effects of the hardware.
@@ -111,7 +113,7 @@ impl Yard {
     pub fn new() -> Self {
         let mut buffers = Buffers::new();
         Self {
-            fresh: factory(&first(), &mut buffers),
+            fresh: Origin::ALL.map(|origin| origin.hardware(&mut buffers)),
             buffers,
             seen: HashSet::new(),
             from: 0,
@@ -123,8 +125,8 @@ impl Yard {
     }
 
     /// Other media than the ordinary ones.
-    pub fn with_hardware(&mut self, change: impl FnOnce(&mut Hardware)) {
-        change(&mut self.fresh);
+    pub fn with_hardware(&mut self, change: impl FnMut(&mut Hardware)) {
+        self.fresh.iter_mut().for_each(change);
     }
 
     fn outfit(&self, voyage: &Voyage) -> Voyage {
@@ -132,9 +134,13 @@ impl Yard {
         Voyage { model: self.model, bounds, later: Bounds { seed: self.seed, ..voyage.later }, ..voyage.clone() }
     }
 
+    fn new_life(&self, voyage: &Voyage) -> Life {
+        Life::new(voyage, &self.fresh[voyage.origin as usize])
+    }
+
     /// One run, to its end.
     pub fn sail(&mut self, voyage: &Voyage, choices: &mut Gen, count: &mut Count) -> Result<End, Box<Violation>> {
-        let mut life = Life::new(voyage, &self.fresh);
+        let mut life = self.new_life(voyage);
         let result = life.run(voyage, choices, &mut self.buffers, &mut |_| false);
         count.add(Count {
             states: life.boots(),
@@ -150,7 +156,7 @@ impl Yard {
 
     /// One run, until it comes to a state that is known.
     fn sail_on(&mut self, voyage: &Voyage, choices: &mut Gen, count: &mut Count) -> Result<Life, Box<Violation>> {
-        let mut life = Life::new(voyage, &self.fresh);
+        let mut life = self.new_life(voyage);
         let seen = &mut self.seen;
         let result = life.run(voyage, choices, &mut self.buffers, &mut |key| {
             let known = !seen.insert(key);
@@ -192,7 +198,7 @@ impl Yard {
     fn explore(&mut self, voyage: &Voyage, cuts: u32) -> Result<Count, Box<Violation>> {
         self.seen.clear();
         let mut count = Count::default();
-        let mut places = vec![(Life::new(voyage, &self.fresh), cuts)];
+        let mut places = vec![(self.new_life(voyage), cuts)];
         while let Some((life, cuts)) = places.pop() {
             // the power goes before each effect, until it does not come to that any more
             for at in self.from.saturating_sub(life.effects()).. {
@@ -302,7 +308,7 @@ impl Yard {
     /// Runs what `repeat::line` printed: what it came to, and all that was done.
     pub fn repeat(&mut self, line: &str) -> Result<(Result<End, Broken>, String), String> {
         let (voyage, path) = repeat::parse(line)?;
-        let mut fresh = self.fresh.clone();
+        let mut fresh = self.fresh[voyage.origin as usize].clone();
         let trace = Rc::new(RefCell::new(vec![]));
         fresh.trace = Some(trace.clone());
         let mut life = Life::new(&voyage, &fresh);

@@ -22,11 +22,13 @@ pub enum Quality {
     Breaks,
     /// As `Breaks`, but the second restart helps.
     Recovers,
+    /// It is the original's: nothing of ours runs.
+    Original,
 }
 
 impl Quality {
     /// All of them.
-    pub const ALL: [Quality; 8] = [
+    pub const ALL: [Quality; 9] = [
         Quality::Good,
         Quality::NeverReady,
         Quality::Exits,
@@ -35,6 +37,7 @@ impl Quality {
         Quality::OnlyWarm,
         Quality::Breaks,
         Quality::Recovers,
+        Quality::Original,
     ];
 }
 
@@ -112,6 +115,12 @@ impl Revision {
         .join(",");
         let objects = vec![assets[0], assets[1], conf, root];
         Self { rev: rev(name), quality, state, objects, assets }
+    }
+
+    /// The revision that a device of the original came with: it does not know our factory reset.
+    pub fn of_original() -> Self {
+        let plain = Self::new("0", Quality::Original, 0, 0);
+        Self { state: plain.state.replace(r#","switchback.factory-reset":true"#, ""), ..plain }
     }
 
     /// Files of its folder, and what each must hold.

@@ -7,6 +7,7 @@ use crate::{
     loader::{BOOTLIMIT, LAYOUT, OFFSETS},
     medium::{Bench, Damage, Hardware},
     observers::{Answered, Rest, names_hold},
+    taken,
 };
 use boards::env::uboot::{Uboot, flags_of, value};
 use runtime::{
@@ -38,7 +39,7 @@ pub(super) fn broken<T>(law: u8, observer: &'static str, how: String) -> Result<
 /// Law 1: the environment names only revisions that are complete, durable and visible to the loader.
 /// Both copies count: damage to one makes the other decide.
 pub fn law_1_named_is_whole(hardware: &Hardware, fleet: &[Revision]) -> Result<(), Broken> {
-    for named in named(hardware.env.durable()) {
+    for named in named(hardware) {
         any_whole(hardware, fleet, named).or_else(|how| broken(1, "named", format!("{named} is named, but {how}")))?;
     }
     Ok(())
@@ -79,7 +80,12 @@ fn whole(hardware: &Hardware, revision: &Revision) -> Result<(), String> {
 }
 
 /// Every revision that a valid copy names.
-pub(super) fn named(env: &[u8]) -> BTreeSet<RevName> {
+pub(super) fn named(hardware: &Hardware) -> BTreeSet<RevName> {
+    if hardware.is_one() {
+        let names = in_force(hardware).map(|vars| [Some(vars.committed), vars.candidate, vars.previous]);
+        return names.into_iter().flatten().flatten().collect();
+    }
+    let env = hardware.env.durable();
     let copies = OFFSETS.map(|offset| &env[offset as usize..][..LAYOUT.size]);
     let valid = copies.into_iter().filter(|copy| flags_of(copy).is_some());
     let text = |copy: &[u8], name| value(&copy[5..], name).map(|text| String::from_utf8_lossy(text).into_owned());
@@ -92,6 +98,9 @@ pub(super) fn named(env: &[u8]) -> BTreeSet<RevName> {
 
 /// The decision that is in force on the medium.
 pub fn in_force(hardware: &Hardware) -> Option<BootVars> {
+    if hardware.is_one() {
+        return taken::decision(hardware.loader_text()?);
+    }
     let bytes = hardware.env.durable();
     let copies = OFFSETS.map(|offset| flags_of(&bytes[offset as usize..][..LAYOUT.size]));
     LAYOUT.select(copies)?;
@@ -206,6 +215,17 @@ impl Law2 {
     }
 }
 
+/// Who bounds the tries of a candidate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Bound {
+    /// Our boot script.
+    Loaders,
+    /// The original's.
+    Originals,
+    /// Nobody but us.
+    Ours,
+}
+
 /// Law 3: a candidate is tried a bounded number of times, whoever counts.
 #[derive(Clone, Debug, Default)]
 pub struct Law3 {
@@ -222,10 +242,15 @@ impl Law3 {
     }
 
     /// The loader booted the candidate.
-    pub(super) fn booted_candidate(&mut self, loader_counts: bool) -> Result<(), Broken> {
+    pub(super) fn booted_candidate(&mut self, bound: Bound) -> Result<(), Broken> {
         self.boots += 1;
-        // ours: the last boot is the one that finds that it was one too many
-        let bound = if loader_counts { BOOTLIMIT } else { u32::from(limits::TRIES_MAX) + 1 + self.cuts };
+        let bound = match bound {
+            Bound::Loaders => BOOTLIMIT,
+            // its mark is clear again before we can give the candidate up: a cut between the two is one more try
+            Bound::Originals => 1 + self.cuts,
+            // the last boot is the one that finds that it was one too many
+            Bound::Ours => u32::from(limits::TRIES_MAX) + 1 + self.cuts,
+        };
         if self.boots > bound {
             return broken(3, "tries", format!("the candidate is booted for the {}th time", self.boots));
         }
@@ -362,7 +387,11 @@ pub struct Laws {
 impl Laws {
     /// A device as it left the factory.
     pub fn new() -> Self {
-        let vars = BootVars { committed: rev("0"), candidate: None, previous: None };
+        Self::of(BootVars { committed: rev("0"), candidate: None, previous: None })
+    }
+
+    /// A device that came with this decision.
+    pub fn of(vars: BootVars) -> Self {
         Self {
             two: Law2::new(vars),
             three: Law3::default(),
@@ -405,7 +434,12 @@ impl Laws {
         let booted = bench.with(|hardware| law_5_something_boots(hardware, facts, fleet))?;
         let vars = bench.with(|hardware| in_force(hardware));
         if vars.is_some_and(|vars| vars.candidate == Some(booted)) {
-            self.three.booted_candidate(loader_counts)?;
+            let bound = match (loader_counts, bench.with(|hardware| hardware.is_one())) {
+                (true, false) => Bound::Loaders,
+                (true, true) => Bound::Originals,
+                (false, _) => Bound::Ours,
+            };
+            self.three.booted_candidate(bound)?;
         }
         Ok(booted)
     }

@@ -58,7 +58,7 @@ impl Life {
         let cut_at = hardware.effects;
         Self {
             hardware,
-            laws: Laws::new(),
+            laws: Laws::of(voyage.origin.vars()),
             user: User::new(voyage),
             end: End::default(),
             later: voyage.later,

@@ -34,7 +34,7 @@ use crate::{
     r#gen::Gen,
     medium::{
         fates::Fates,
-        files::{Effect, Entry, Files, Folder, Label},
+        files::{Content, Effect, Entry, Files, Folder, Label},
     },
     saboteur::How,
 };
@@ -318,6 +318,12 @@ impl Hardware {
         self.env.sync();
         self.journal.sync();
         self.mount();
+    }
+
+    /// The original replaces its text, by its own rules.
+    pub(super) fn original_writes(&mut self, text: &[u8]) {
+        self.storage.put(Name::LoaderText(Stage::Live), Content::new(text), false);
+        self.settle();
     }
 
     /// A file of a revision as a power cut now would leave it at the least.

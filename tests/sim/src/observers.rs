@@ -25,7 +25,7 @@ pub fn names_hold(hardware: &Hardware) -> Result<(), Broken> {
 
 /// A collection took nothing that either copy of the environment names, whichever of them is in force.
 pub fn kept(bench: &Bench) -> Result<(), Broken> {
-    for rev in named(&bench.with(|hardware| hardware.env.durable().to_vec())) {
+    for rev in bench.with(|hardware| named(hardware)) {
         for volume in [Volume::Storage, Volume::Boot] {
             let there = bench.with(|hardware| hardware.has_live(Name::Trail(volume, Stage::Live, rev)));
             if !there {
@@ -129,7 +129,7 @@ mod tests {
     use crate::{
         device::{Buffers, factory, first},
         fleet::{Quality, Revision, rev},
-        laws::{Law2, Law3, Law4, Laws, law_1_named_is_whole},
+        laws::{Bound, Law2, Law3, Law4, Laws, law_1_named_is_whole},
         loader::OFFSETS,
     };
     use runtime::{
@@ -252,15 +252,18 @@ mod tests {
 
     #[test]
     fn a_candidate_must_not_be_tried_for_ever() {
-        for counts in [true, false] {
+        for (who, bound) in [
+            (Bound::Loaders, crate::loader::BOOTLIMIT),
+            (Bound::Originals, 1),
+            (Bound::Ours, u32::from(limits::TRIES_MAX) + 1),
+        ] {
             let (mut three, mut tried) = (Law3::default(), 0);
             let found = loop {
                 tried += 1;
-                if let Err(broken) = three.booted_candidate(counts) {
+                if let Err(broken) = three.booted_candidate(who) {
                     break broken;
                 }
             };
-            let bound = if counts { crate::loader::BOOTLIMIT } else { u32::from(limits::TRIES_MAX) + 1 };
             assert_eq!((found.observer, tried), ("tries", bound + 1));
         }
     }

@@ -10,6 +10,7 @@ use crate::{
     medium::{Bench, Hardware, Mutant},
     rows::Found,
     saboteur::{Door, DoorRegion, How},
+    taken::Origin,
 };
 use boards::env::{
     uboot::{self, Copies, Layout, Scheme, Uboot},
@@ -126,9 +127,7 @@ pub(super) fn prepare_again(mutant: Option<Mutant>) -> Found {
     };
     let judge = |bench: &Bench, _| {
         for boot in ["", ", one boot later"] {
-            let sees = |hw: &Hardware, (name, id)| hw.loader_file(first().rev, name) == Some(content(id));
-            let names = || ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(first().assets);
-            if !bench.with(|hw| names().all(|file| sees(hw, file))) {
+            if !bench.with(|hw| loader_sees(hw, &first())) {
                 return broken(1, format!("the loader does not see revision 0{boot}"));
             }
             bench.with(|hardware| hardware.mount());
@@ -137,6 +136,44 @@ pub(super) fn prepare_again(mutant: Option<Mutant>) -> Found {
         Ok(())
     };
     cut_in(&fresh, mutant, prepare, judge)
+}
+
+/// The same on a device that was taken over: an object of its factory revision was lost, but for the names that the loader
+/// reads, and has come in again; that is durable, and nobody has written it back.
+pub(super) fn prepare_taken(mutant: Option<Mutant>) -> Found {
+    let mut buffers = Buffers::new();
+    let bench = Bench::new(Origin::AsItIs.hardware(&mut buffers));
+    let mut disk = bench.clone();
+    let kernel = Name::Object(Volume::Storage, first().assets[0]);
+    disk.remove(kernel).expect("healthy media");
+    bench.with(|hardware| hardware.settle());
+    disk.write(kernel, content(first().assets[0])).expect("healthy media");
+    disk.sync_volume(Volume::Storage).expect("healthy media");
+    let fresh = bench.with(|hardware| hardware.clone());
+    let record = Record { phase: Phase::Armed, ..Record::none(first().rev) };
+    let prepare = |door: &Door| {
+        let done = store::prepare(&mut door.clone(), &mut door.journal(), &record, &mut buffers.scratch());
+        done.map_err(|refusal| refusal.code)
+    };
+    let judge = |bench: &Bench, told: Result<(), Code>| {
+        if !bench.with(|hw| loader_sees(hw, &first())) {
+            return broken(1, "the loader does not see revision 0");
+        }
+        bench.with(|hardware| hardware.mount());
+        let known = journal::load(&mut bench.journal()).ok().flatten();
+        match told {
+            _ if !bench.with(|hw| loader_sees(hw, &first())) => broken(1, "one boot later, revision 0 is gone"),
+            Ok(()) if known != Some(record) => broken(4, "it was told to be prepared, and the journal does not know"),
+            _ => Ok(()),
+        }
+    };
+    cut_in(&fresh, mutant, prepare, judge)
+}
+
+/// Whether the boot assets of a revision are whole where a loader looks.
+fn loader_sees(hardware: &Hardware, revision: &Revision) -> bool {
+    let mut names = ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(revision.assets);
+    names.all(|(name, id)| hardware.loader_file(revision.rev, name) == Some(content(id)))
 }
 
 /// What an update ended with is known, and named in `last`, once that was told; before, that or what was known before.
@@ -218,9 +255,8 @@ fn is_whole(bench: &Bench, revision: &Revision) -> [bool; 2] {
     bench.with(|hw| {
         let file = |(key, content)| hw.durable_file(Volume::Storage, revision.rev, key) == Some(content);
         let object = |id| hw.durable_object(Volume::Storage, id) == Some(content(id));
-        let asset = |(name, id)| hw.loader_file(revision.rev, name) == Some(content(id));
         let storage = revision.files().all(file) && revision.objects.iter().copied().all(object);
-        [storage, ["pv-kernel.img", "pv-initrd.img"].into_iter().zip(revision.assets).all(asset)]
+        [storage, loader_sees(hw, revision)]
     })
 }
 
@@ -394,7 +430,7 @@ pub(super) fn take_over(mutant: Option<Mutant>) -> Found {
     old.resize(1024, 0);
     let mut new = uboot_txt::adopt(&old).expect("it fits").to_vec();
     new.resize(store::taken::TEXT_SIZE, 0);
-    let bench = Bench::new(Hardware::new(4096));
+    let bench = Bench::new(Hardware::one());
     bench.clone().write(Name::LoaderText(Stage::Live), &old).expect("healthy media");
     let fresh = bench.with(|hardware| {
         hardware.settle();

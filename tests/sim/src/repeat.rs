@@ -11,6 +11,7 @@ use crate::{
     loader::Skill,
     medium::{Bounds, Damage, Fault, Lie, Model, Reach},
     suite::{MUTANTS, several},
+    taken::Origin,
 };
 use runtime::fault::Code;
 use std::fmt::{Debug, Write};
@@ -22,7 +23,7 @@ pub fn command(violation: &Violation) -> String {
 
 /// A voyage and the choices of the medium (`Gen::line`) in one line.
 pub fn line(voyage: &Voyage, path: &str) -> String {
-    let Voyage { fleet, chores, skill, cuts, fault, mutant, model, boot, later, damage, lie, .. } = voyage;
+    let Voyage { fleet, chores, origin, skill, cuts, fault, mutant, model, boot, later, damage, lie, .. } = voyage;
     let revision = |it: &Revision| format!("{}:{:?}:{}:{}", it.rev, it.quality, it.assets[0].0[1], it.objects[3].0[1]);
     let chore = |chore: &Chore| match chore.revision() {
         Some(number) => format!("{}:{number}", word(chore)),
@@ -43,6 +44,9 @@ pub fn line(voyage: &Voyage, path: &str) -> String {
         let _ = write!(text, " {key}={value}");
     };
     add("later", bounds(later));
+    if *origin != Origin::Factory {
+        add("origin", format!("{origin:?}"));
+    }
     boot.inspect(|model| add("boot", model.word().into()));
     if !cuts.is_empty() {
         add("cuts", list(cuts, u64::to_string));
@@ -72,6 +76,7 @@ pub fn parse(text: &str) -> Result<(Voyage, String), String> {
         let (key, value) = word.split_once('=').ok_or_else(|| format!("{word}: not of the form key=value"))?;
         set(&mut voyage, &mut path, key, value).ok_or_else(|| format!("{word}: not understood"))?;
     }
+    voyage.fleet[0] = voyage.origin.fleet().swap_remove(0);
     Ok((voyage, path))
 }
 
@@ -93,6 +98,7 @@ fn set(voyage: &mut Voyage, path: &mut String, key: &str, value: &str) -> Option
             voyage.fault = Some((number(0)? as u32, Fault { at: number(1)?, sticky: number(2)? == 1, code, reach }));
         }
         "damage" => voyage.damage = Some((number(0)? as u32, Damage::parse(value.split_once(':')?.1)?)),
+        "origin" => voyage.origin = named(&Origin::ALL, value)?,
         "hasty" => voyage.hasty = value == "1",
         "lie" => voyage.lie = Some(named(&Lie::ALL, value)?),
         "mutant" => {
@@ -125,6 +131,7 @@ fn chore(text: &str) -> Option<Chore> {
         Chore::Stage(number),
         Chore::Describe(number),
         Chore::Try(number),
+        Chore::TakeOver(number),
         Chore::Collect,
         Chore::Reset,
     ];
@@ -166,6 +173,7 @@ mod tests {
             boot: Some(Model::Fat),
             model: Model::Ext4Ordered,
             skill: Skill::Careless,
+            origin: Origin::AsItIs,
             mutant: Some(MUTANTS[0].mutant),
             bounds: Bounds::ALL,
             ..voyage(&[Operation::LocalInstall, Operation::Fail])

@@ -15,7 +15,9 @@ use crate::{
     growth::growth,
     laws::Broken,
     medium::Mutant,
-    procedures::{clear, collect, memory, message, prepare_again, record, replace, reset, stores, take_over},
+    procedures::{
+        clear, collect, memory, message, prepare_again, prepare_taken, record, replace, reset, stores, take_over,
+    },
     saboteur::{How, Mark, disorder},
     suite::{four_updates, one},
 };
@@ -47,6 +49,8 @@ pub enum Hunt {
     Replace,
     /// A cut, while what the environment names is prepared again.
     PrepareAgain,
+    /// The same where the loader reads storage.
+    PrepareTaken,
     /// A cut, while the end of an update is recorded.
     Record,
     /// A cut, while a revision that nobody needs is collected.
@@ -84,6 +88,7 @@ pub const HUNTS: &[Hunt] = &[
     Hunt::Store(Scheme::Boolean),
     Hunt::Replace,
     Hunt::PrepareAgain,
+    Hunt::PrepareTaken,
     Hunt::Cut(Good, 0),
     Hunt::Cut(Good, 1),
     Hunt::Cut(NeverReady, 0),
@@ -121,6 +126,7 @@ pub fn hunt(hunt: Hunt, mutant: Option<(How, Row)>, states_max: u64) -> Found {
         Hunt::Hasty => cut(&mut yard, Voyage { mutant, hasty: true, ..one(Good, 1) }),
         Hunt::Replace => replace(mutant),
         Hunt::PrepareAgain => prepare_again(mutant),
+        Hunt::PrepareTaken => prepare_taken(mutant),
         Hunt::Record => record(mutant),
         Hunt::Collect => collect(mutant),
         Hunt::Reset => reset(mutant),

@@ -11,6 +11,7 @@ use crate::{
     laws::Broken,
     loader::{LAYOUT, Skill},
     medium::{Bounds, Damage, Fault, Lie, Model, Mutant, Reach, SECTOR},
+    taken::Origin,
 };
 use Quality::*;
 use runtime::fault::Code;
@@ -63,6 +64,15 @@ pub const PARTS: &[Part] = &[
     part_of("sequences of 1 operation, one cut", BOTH, |yard| sequences(yard, 1)),
     part_of("sequences of 2 operations, one cut", BOTH, |yard| sequences(yard, 2)),
     part_of("sequences of 3 operations, one cut", BOTH, |yard| sequences(yard, 3)),
+    part_of("taken over, one cut in the trial", BOTH, |yard| each(yard, &trials(), Yard::cut_everywhere)),
+    part_of("taken over, one cut in an update", BOTH, |yard| each(yard, &after_takeover(), Yard::cut_everywhere)),
+    part_of("taken over, a cut, and one in what follows", BOTH, |yard| each(yard, &both_ways(), Yard::cut_twice)),
+    part_of("taken over, one call fails, once or from then on", POSIX, |yard| {
+        each(yard, &both_ways(), Yard::fail_everywhere)
+    }),
+    part_of("taken over, sequences of 1 operation, one cut", BOTH, |yard| sequences_taken(yard, 1)),
+    part_of("taken over, sequences of 2 operations, one cut", BOTH, |yard| sequences_taken(yard, 2)),
+    part_of("taken over, sequences of 3 operations, one cut", BOTH, |yard| sequences_taken(yard, 3)),
     part_of("one copy of the environment is damaged", POSIX, |yard| {
         each(yard, &damaged_copy(yard.share), Yard::undisturbed)
     }),
@@ -216,6 +226,7 @@ pub fn several(updates: Vec<Revision>) -> Voyage {
     Voyage {
         fleet,
         chores,
+        origin: Origin::Factory,
         skill: Skill::Counts,
         cuts: vec![],
         fault: None,
@@ -230,6 +241,13 @@ pub fn several(updates: Vec<Revision>) -> Voyage {
     }
 }
 
+/// The original has armed our revision, which behaves so.
+pub fn on_trial(quality: Quality) -> Voyage {
+    let mut voyage = chores::voyage_of(Origin::ByUpdate, &[]);
+    voyage.fleet[1].quality = quality;
+    voyage
+}
+
 /// Where what is drawn begins: `SWITCHBACK_SEED`, or 1.
 pub fn seed() -> u64 {
     std::env::var("SWITCHBACK_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
@@ -237,21 +255,33 @@ pub fn seed() -> u64 {
 
 /// Every sequence of so many operations; of those of three, the gate takes one in eight, another one with each seed.
 fn sequences(yard: &mut Yard, length: u32) -> Outcome {
-    let every = if yard.share == Share::Gate && length == 3 { 8 } else { 1 };
+    sequences_of(yard, Origin::Factory, length, if length == 3 { 8 } else { 1 })
+}
+
+/// The same after a takeover, as it is and by an update; of those of two the gate takes one in two, of those of three one in
+/// 64. Of what a cut in one of three may leave, the evidence takes no more than the gate: it goes through all of them.
+fn sequences_taken(yard: &mut Yard, length: u32) -> Outcome {
+    let every = [1, 1, 2, 64][length as usize];
+    let mut all = sequences_of(yard, Origin::AsItIs, length, every)?;
+    all.add(sequences_of(yard, Origin::ByUpdate, length, every)?);
+    Ok(all)
+}
+
+/// `every`: the gate takes one in so many.
+fn sequences_of(yard: &mut Yard, origin: Origin, length: u32, every: u64) -> Outcome {
+    let every = if yard.share == Share::Gate { every } else { 1 };
+    let plainly = yard.share == Share::Gate || origin != Origin::Factory && length > 2;
     let mut all = Count::default();
     let (mut taken, mut of) = (0, 0);
     for (number, operations) in (yard.seed..).zip(Operation::sequences(length)) {
         of += 1;
         if number.is_multiple_of(every) {
             taken += 1;
-            let voyage = chores::voyage(&operations);
-            all.add(match yard.share {
-                Share::Gate => yard.cut_plainly(&voyage)?,
-                Share::Evidence => yard.cut_everywhere(&voyage)?,
-            });
+            let voyage = chores::voyage_of(origin, &operations);
+            all.add(if plainly { yard.cut_plainly(&voyage)? } else { yard.cut_everywhere(&voyage)? });
         }
     }
-    say(&format!("sequences of {length}: {taken} of {of}, each with a cut before every effect"));
+    say(&format!("{origin:?}, sequences of {length}: {taken} of {of}, each with a cut before every effect"));
     Ok(all)
 }
 
@@ -280,6 +310,33 @@ fn falling() -> Vec<Voyage> {
 
 fn in_place() -> Vec<Voyage> {
     [Good, NeverReady, Exits, OnlyWarm].map(|quality| one(quality, 0)).into()
+}
+
+/// The original has armed ours: it stays, it fails in every way; after it, what the original left is run, and an update.
+fn trials() -> Vec<Voyage> {
+    let ends = [Good, NeverReady, Exits, KernelPanics, InitPanics].map(on_trial);
+    ends.into_iter().chain([left_run(), chores::voyage_of(Origin::ByUpdate, &[Operation::Commit])]).collect()
+}
+
+/// What the original has installed and never armed is run, once our text is in force.
+pub fn left_run() -> Voyage {
+    let mut voyage = on_trial(Good);
+    voyage.chores.push(Chore::Run(2));
+    voyage
+}
+
+/// Updates of every kind; a loader that cannot keep its mark; the factory revision, which the original left, made ours again.
+fn after_takeover() -> Vec<Voyage> {
+    let as_it_is = |voyage| Voyage { origin: Origin::AsItIs, ..voyage };
+    let unmarked = [one(InitPanics, 1), one(NeverReady, 1), one(Good, 1)];
+    let unmarked = unmarked.map(|voyage| Voyage { skill: Skill::Careless, ..voyage });
+    let reset = chores::voyage(&[Operation::NonReboot, Operation::FactoryReset]);
+    by_reboot().into_iter().chain(in_place()).chain(unmarked).chain([reset]).map(as_it_is).collect()
+}
+
+fn both_ways() -> Vec<Voyage> {
+    let as_it_is = |quality, base| Voyage { origin: Origin::AsItIs, ..one(quality, base) };
+    vec![on_trial(Good), on_trial(NeverReady), left_run(), as_it_is(Good, 1), as_it_is(NeverReady, 0)]
 }
 
 fn either_way() -> Vec<Voyage> {

@@ -90,6 +90,12 @@ impl User {
         }
     }
 
+    /// Nobody asks for anything any more.
+    pub(super) fn give_up(&mut self) {
+        (self.at, self.restarts) = (self.chores, 0);
+        self.todo.clear();
+    }
+
     pub(super) fn next(&mut self) {
         self.at += 1;
         self.attempts = 0;

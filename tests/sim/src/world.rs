@@ -9,9 +9,10 @@ use crate::{
     medium::{Bench, Fault, Mutant, Reach},
     observers::{MESSAGE, kept},
     saboteur::{Door, DoorRegion, How},
+    taken,
     user::{ATTEMPTS_MAX, RESTARTS, Task, User},
 };
-use boards::env::uboot::Uboot;
+use boards::env::{Codec, uboot::Uboot};
 use runtime::{
     boot,
     control::{Answer, Caller, Request, Upload},
@@ -61,7 +62,7 @@ pub(super) struct Sea<'a> {
     /// The environment could be read.
     pub(super) env: bool,
     /// The environment's codec: one for as long as the device is on, as on Linux.
-    pub(super) codec: Uboot<'a, Copies>,
+    pub(super) codec: Option<Codec<'a, Copies>>,
     /// `Copies::swap`, reset before each store.
     pub(super) swap: Rc<Cell<bool>>,
 }
@@ -196,6 +197,16 @@ impl Sea<'_> {
                     }
                     None => self.attempt(true),
                 },
+                Chore::TakeOver(_) => {
+                    self.user.attempts = self.user.attempts.max(1);
+                    match self.verdict(machine, self.at_hand()) {
+                        Some(verdict) => self.told(verdict, end),
+                        None => {
+                            self.user.verdicts.push(None);
+                            self.user.next();
+                        }
+                    }
+                }
                 Chore::Stage(_) if tired || self.user.attempts > 0 && !self.user.refused => self.user.next(),
                 Chore::Stage(_) => self.attempt(false),
                 Chore::Try(_) | Chore::Describe(_) | Chore::Reset if self.user.attempts > 0 => self.user.next(),
@@ -340,7 +351,11 @@ impl Sea<'_> {
         let mut keep: Vec<RevName> = machine.kept().collect();
         if self.voyage.mutant != Some(Mutant::CollectTheOtherCopy) {
             let mut work = vec![0; 2 * LAYOUT.size];
-            let loaded = Uboot::new(self.bench.env(), LAYOUT, TEXT, &mut work)?.load()?;
+            let loaded = match &self.codec {
+                None => return Err(Code::EnvLayout),
+                Some(Codec::UbootTxt(_)) => taken::codec(self.bench, self.bench.env()).load()?,
+                Some(_) => Uboot::new(self.bench.env(), LAYOUT, TEXT, &mut work)?.load()?,
+            };
             if !loaded.complete {
                 return Err(Code::StorageIo);
             }
@@ -385,9 +400,12 @@ impl Sea<'_> {
 
     pub(super) fn put(&mut self, transition: Transition, vars: BootVars) -> Result<(), Code> {
         self.swap.set(false);
-        let stored = match self.codec.store(&vars) {
-            Err(Code::EnvInvalid) if transition == Transition::Settle => self.codec.rebuild(&vars),
-            stored => stored,
+        let stored = match &mut self.codec {
+            None => Err(Code::EnvLayout), // its text could not be taken over
+            Some(codec) => match codec.store(&vars) {
+                Err(Code::EnvInvalid) if transition == Transition::Settle => codec.rebuild(&vars),
+                stored => stored,
+            },
         };
         self.door.over();
         stored

@@ -138,6 +138,13 @@ parts! {
     a_cut_in_one_operation = "sequences of 1 operation, one cut";
     a_cut_in_two_operations = "sequences of 2 operations, one cut";
     a_cut_in_three_operations = "sequences of 3 operations, one cut";
+    one_cut_in_the_trial_of_a_takeover = "taken over, one cut in the trial";
+    one_cut_after_a_takeover = "taken over, one cut in an update";
+    a_cut_in_the_recovery_after_a_takeover = "taken over, a cut, and one in what follows";
+    a_call_fails_in_a_takeover = "taken over, one call fails, once or from then on";
+    a_cut_in_one_operation_after_a_takeover = "taken over, sequences of 1 operation, one cut";
+    a_cut_in_two_operations_after_a_takeover = "taken over, sequences of 2 operations, one cut";
+    a_cut_in_three_operations_after_a_takeover = "taken over, sequences of 3 operations, one cut";
     one_copy_is_damaged = "one copy of the environment is damaged";
     both_copies_are_damaged = "both copies of the environment are damaged";
     a_disk_that_forgets = "a disk that forgets what it was to flush";
