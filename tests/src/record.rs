@@ -22,15 +22,19 @@ use image::{Kind, MARK_SECTOR};
 use operations::{CASES, Case};
 use take::Take;
 
-/// Records the cases of these names, or all if none is named, into folders of their names below `out`; works in `folder`.
+/// Records the cases of these names, or all that are of the kit's board if none is named, into folders of their names below `out`; works in `folder`.
 pub fn walk(kit: &Kit, folder: &Path, out: &Path, names: &[String]) -> Outcome<bool> {
     let unknown = names.iter().find(|name| !CASES.iter().any(|case| case.name == **name));
     ensure(unknown.is_none(), || format!("there is no recording `{}`", unknown.map_or("", String::as_str)))?;
+    let taken = kit.board()?.is_taken_over();
+    let is_named = |case: &&Case| names.iter().any(|name| name == case.name);
+    let other = CASES.iter().filter(is_named).find(|case| case.taken != taken);
+    ensure(other.is_none(), || format!("`{}` is not of this kit's board", other.map_or("", |case| case.name)))?;
     let _ = std::fs::remove_dir_all(folder);
     std::fs::create_dir_all(out)?;
     let mut studio = Studio { kit, folder, out, images: Vec::new() };
     let mut report = Report::of("recording");
-    for case in CASES.iter().filter(|case| names.is_empty() || names.iter().any(|name| name == case.name)) {
+    for case in CASES.iter().filter(|case| if names.is_empty() { case.taken == taken } else { is_named(case) }) {
         report.step(case.name, |report| {
             let recording = studio.record(case)?;
             let counts = counts::of(&recording)?;

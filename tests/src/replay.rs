@@ -3,9 +3,10 @@
 //!
 //! Reading order: `recording` (what is replayed), `log` (the writes), `states` (what a cut may leave of them), `laws` (what
 //! must hold), `checker` (how a state is looked at), `run` (a recording, gone through). Below that: `layers` and `shown`
-//! make a state a disk at the cost of what differs; `ext4` names contents; `volume` and `loader` are the two views;
+//! make a state a disk at the cost of what differs; `ext4` names contents; `volume` and `loader` are the two views
+//! (`original`: the loader of a device that was taken over);
 //! `reports` is what was promised (`before`: by the disk before), `rows` and `judge` what must be seen; `crew` are the
-//! processes; `book` is the table that the book shows.
+//! processes, `mounts` what they need of the machine; `book` is the table that the book shows.
 
 pub mod before;
 pub mod book;
@@ -17,6 +18,8 @@ pub mod laws;
 pub mod layers;
 pub mod loader;
 pub mod log;
+pub mod mounts;
+pub mod original;
 pub mod recording;
 pub mod reports;
 pub mod rows;

@@ -208,11 +208,15 @@ pub const STAGES: &[Stage] = &[
         rows: &[(Row::WriteText, Row::DropText)],
         boots: Cell(
             "The committed revision: the original's, in a trial that took over; ours, as it is.",
-            &[cut("one_cut_in_the_trial_of_a_takeover"), cut("one_cut_after_a_takeover")],
+            &[cut("one_cut_in_the_trial_of_a_takeover"), cut("one_cut_after_a_takeover"), Proof::Replay("takeover")],
         ),
         left: Cell(
             "The text of before or the new one: they say the same, and each is whole.",
-            &[FATES, Proof::Test(ONE_VOLUME, "every_row_of_the_takeover_is_missed_by_a_device_in_its_trial")],
+            &[
+                FATES,
+                Proof::Test(ONE_VOLUME, "every_row_of_the_takeover_is_missed_by_a_device_in_its_trial"),
+                Proof::Replay("takeover"),
+            ],
         ),
     },
     Stage {

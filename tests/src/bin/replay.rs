@@ -20,7 +20,7 @@ use simulator::evidence_rows;
 use tests::record::operations::CASES;
 use tests::replay::judge::ALL_STATES_MIN;
 use tests::replay::run::{Options, Replay, recordings};
-use tests::replay::{checker, crew};
+use tests::replay::{checker, crew, mounts};
 use tests::tour::{Outcome, fail};
 
 fn main() -> ExitCode {
@@ -74,7 +74,7 @@ fn replay(words: Vec<String>) -> Outcome<bool> {
     if options.only.is_some() && folders.len() != 1 {
         return fail("--state is of one recording".into());
     }
-    checker::requirements()?;
+    mounts::requirements()?;
     crew::in_own_namespace()?;
     let (mut holds, mut looked, mut seen) = (true, 0, BTreeSet::new());
     for folder in folders {

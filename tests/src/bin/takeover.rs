@@ -1,12 +1,12 @@
 //! takeover KIT FOLDER: takes a device of the original over, with the kit that `ci/device KIT qemu-arm64-taken` made; disks and
-//! logs are in FOLDER. takeover --disk KIT: makes that kit's disk, as the original leaves it with our base committed.
+//! logs are in FOLDER.
 //!
 //! Non-zero when a step did not hold.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tests::takeover::{original, walk};
+use tests::takeover::walk;
 use tests::tour::device::Kit;
 
 fn main() -> ExitCode {
@@ -14,10 +14,9 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let absolute = |path: &str| std::path::absolute(Path::new(path)).unwrap_or_else(|_| PathBuf::from(path));
     let outcome = match words[..] {
-        ["--disk", kit] => original::factory(&Kit { folder: absolute(kit) }).map(|()| true),
         [kit, folder] if !kit.starts_with('-') => walk::walk(&Kit { folder: absolute(kit) }, &absolute(folder)),
         _ => {
-            eprintln!("usage: takeover KIT FOLDER | takeover --disk KIT");
+            eprintln!("usage: takeover KIT FOLDER");
             return ExitCode::from(2);
         }
     };

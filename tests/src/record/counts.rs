@@ -106,8 +106,11 @@ pub fn of(recording: &Recording) -> Outcome<Counts> {
         } else if let Kind::Write(_) = entry.kind {
             pending += 1;
             counts.bytes += entry.length;
-            let in_env = (disk.env.start..disk.env.start + disk.env.length).contains(&entry.at);
-            counts.stores += usize::from(in_env && matches!(row.as_str(), "E2" | "E3"));
+            let stores = match board.is_taken_over() {
+                true => begins(&log, entry, b"pv_rev=")?, // the text, wherever it lies
+                false => (disk.env.start..disk.env.start + disk.env.length).contains(&entry.at),
+            };
+            counts.stores += usize::from(stores && matches!(row.as_str(), "E2" | "E3"));
             counts.epoch = counts.epoch.max(pending);
         }
     }
@@ -126,6 +129,14 @@ fn mark(log: &Log, entry: &Entry, sector: u64) -> Outcome<Option<String>> {
         Some(text) => Ok(Some(text.into())),
         None => fail(format!("something else than a mark was written to sector {sector}")),
     }
+}
+
+/// Whether what is written begins so.
+fn begins(log: &Log, entry: &Entry, with: &[u8]) -> Outcome<bool> {
+    let Kind::Write(data) = entry.kind else { return Ok(false) };
+    let mut bytes = vec![0; with.len()];
+    log.data(data, &mut bytes)?;
+    Ok(bytes == with)
 }
 
 impl Counts {

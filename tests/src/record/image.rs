@@ -10,6 +10,7 @@ use boards::Board;
 
 use crate::replay::recording::Control;
 use crate::rollback::lab::{INITRD, KERNEL};
+use crate::takeover::original::{self, Revision};
 use crate::tour::device::Kit;
 use crate::tour::{Outcome, cpio, ensure, fail};
 
@@ -75,13 +76,7 @@ pub fn make(kit: &Kit, folder: &Path, kind: Kind, control: Control) -> Outcome<P
         initrd = cpio::with_file(initrd, POLICY, paired.as_bytes());
     }
     std::fs::write(repo.join(INITRD), initrd)?;
-    let image = folder.join("factory.img");
-    let (boot, storage) = room(&repo)?;
-    let size = |bytes: u64| format!("{}M", bytes.div_ceil(MIB));
-    let (name, boot, whole) = (image.display().to_string(), size(boot), size(FRONT + boot + storage));
-    let disk = ["image", "disk", "--board", board.name, "--repo", ".", "--dev", "--out", &name];
-    let sizes = ["--boot-size", &boot, "--size", &whole];
-    for words in [&["add", "."][..], &["commit", "-m", "to be recorded"], &[&disk[..], &sizes].concat()] {
+    let pvr = |words: &[&str]| -> Outcome<()> {
         let output = Command::new(kit.pvr())
             .args(words)
             .current_dir(&repo)
@@ -90,9 +85,28 @@ pub fn make(kit: &Kit, folder: &Path, kind: Kind, control: Control) -> Outcome<P
             .output()?;
         ensure(output.status.success(), || {
             format!("pvr {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim())
-        })?;
+        })
+    };
+    pvr(&["add", "."])?;
+    pvr(&["commit", "-m", "to be recorded"])?;
+    let image = folder.join("factory.img");
+    if board.is_taken_over() {
+        originals(&Kit { folder: folder.into() }, &image)?;
+        return Ok(image);
     }
+    let (boot, storage) = room(&repo)?;
+    let size = |bytes: u64| format!("{}M", bytes.div_ceil(MIB));
+    let (name, boot, whole) = (image.display().to_string(), size(boot), size(FRONT + boot + storage));
+    let disk = ["image", "disk", "--board", board.name, "--repo", ".", "--dev", "--out", &name];
+    pvr(&[&disk[..], &["--boot-size", &boot, "--size", &whole]].concat())?;
     Ok(image)
+}
+
+/// The disk of a device of the original, which has installed what stands in the repository of `told`, and is about to try it.
+fn originals(told: &Kit, image: &Path) -> Outcome<()> {
+    let revisions = [Revision::original(told, original::THEIRS, &told.folder)?, Revision::of(told, original::OURS)?];
+    let text = format!("pv_rev={} pv_try={} pv_prevx=kept", original::THEIRS, original::OURS);
+    original::make(&told.folder, &revisions, &original::text(&text), image)
 }
 
 /// Bytes that boot and storage partition need: what the factory revision has, and some revisions more.

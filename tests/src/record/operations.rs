@@ -12,6 +12,7 @@ use super::take::Take;
 use crate::replay::recording::Control;
 use crate::rollback::candidates::told_to;
 use crate::rollback::lab::{Change, Lab};
+use crate::takeover::original::OURS;
 use crate::tour::device::Device;
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, http, wait_for};
@@ -49,6 +50,8 @@ pub struct Case {
     pub first: bool,
     /// MiB that the disk has behind its last partition.
     pub behind: u64,
+    /// Whether the device is one of the original, which is taken over.
+    pub taken: bool,
     /// Does it.
     pub run: fn(&mut Take<'_>) -> Outcome<()>,
 }
@@ -68,14 +71,19 @@ pub const CASES: &[Case] = &[
     Case { first: true, ..quiet("first-boot", |_| Ok(())) },
     Case { first: true, behind: 32, ..quiet("growth", growth) },
     Case { kind: Kind::Busy, ..quiet("steady", steady) },
+    TAKEOVER,
     fails("base-nobarrier", Control::NoBarrier, base),
     fails("base-nosync", Control::NoSync, base),
     fails("base-nocheckpoint", Control::NoCheckpoint, base),
+    Case { name: "takeover-nosync", control: Control::NoSync, ..TAKEOVER },
+    Case { name: "takeover-nocheckpoint", control: Control::NoCheckpoint, ..TAKEOVER },
 ];
+
+const TAKEOVER: Case = Case { first: true, taken: true, ..quiet("takeover", takeover) };
 
 const fn quiet(name: &'static str, run: fn(&mut Take<'_>) -> Outcome<()>) -> Case {
     let (kind, control) = (Kind::Quiet, Control::None);
-    Case { name, operation: name, kind, control, prepare: |_| Ok(()), first: false, behind: 0, run }
+    Case { name, operation: name, kind, control, prepare: |_| Ok(()), first: false, behind: 0, taken: false, run }
 }
 
 const fn fails(name: &'static str, control: Control, run: fn(&mut Take<'_>) -> Outcome<()>) -> Case {
@@ -209,6 +217,29 @@ fn growth(take: &mut Take<'_>) -> Outcome<()> {
     let (image, board) = (&take.lab.device.disk.image, take.lab.device.disk.board);
     let before = take.lab.device.disk.storage.length;
     wait_for("the partition grown", 60, || Ok((Disk::open(image, board)?.storage.length > before).then_some(())))
+}
+
+/// A device of the original tries our base and is taken over by it; then a new base comes, and last the one that the original
+/// had installed is run again, whose boot assets get names of ours. A message would write the file system back before anything
+/// of the base is made visible to the loader: none comes.
+fn takeover(take: &mut Take<'_>) -> Outcome<()> {
+    let committed = |take: &Take<'_>, rev: &str| {
+        let is_so = |status: &serde_json::Value| status["status"] == "READY" && status["committed"] == rev;
+        take.lab.device.wait_status(&format!("revision {rev} committed"), 240, is_so).map(drop)
+    };
+    committed(take, OURS)?;
+    take.told(&format!("DONE {OURS}"))?;
+    take.written_back()?;
+    take.lab.take_copy()?;
+    let change = take.lab.another_base()?;
+    take.update_ends(change, "", "DONE")?;
+    take.lab.ready()?;
+    take.written_back()?;
+    control(take, &format!("cmd run {OURS}"))?;
+    let ended = take.lab.ended(OURS)?;
+    ensure(ended.status == "DONE", || format!("{OURS} ended as {ended:?}"))?;
+    committed(take, OURS)?;
+    take.told(&format!("DONE {OURS}"))
 }
 
 /// Everything but revision 0 goes, and a restart ends it.

@@ -7,12 +7,14 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use boards::{Board, Env};
 use runtime::{
     id::RevName,
     journal::{self, Record},
 };
 
 use super::layers::Range;
+use super::original::imported;
 use crate::tour::{Outcome, ensure, fail};
 
 /// What the disk before says.
@@ -22,19 +24,33 @@ pub struct Before {
     pub factory: bool,
     /// The journal's record.
     pub record: Option<Record>,
+    /// The candidate that is armed, on a device that the original left.
+    pub candidate: Option<RevName>,
 }
 
 impl Before {
     /// Of a disk's image, and where its boot and its storage partition are.
-    pub fn read(image: &Path, boot: Range, storage: Range) -> Outcome<Self> {
-        let out = std::env::temp_dir().join(format!("switchback-before-{}", std::process::id()));
-        let _ = std::fs::remove_file(&out);
-        let there = asked(image, boot, &format!("dump /journal {}", out.display()))?;
-        let record = there.then(|| std::fs::read(&out)).transpose()?.and_then(|bytes| newest(&bytes));
-        let _ = std::fs::remove_file(&out);
+    pub fn read(board: &Board, image: &Path, boot: Range, storage: Range) -> Outcome<Self> {
         let factory = asked(image, storage, &format!("stat /trails/{}", RevName::factory()))?;
-        Ok(Self { factory, record })
+        let Env::UbootTxt { file, .. } = board.env else {
+            let record = dumped(image, boot, "/journal")?.and_then(|bytes| newest(&bytes));
+            return Ok(Self { factory, record, candidate: None });
+        };
+        let record = dumped(image, storage, "/boot/journal")?.and_then(|bytes| newest(&bytes));
+        let text = dumped(image, storage, &format!("/boot/{file}"))?.unwrap_or_default();
+        let candidate = imported(&text, "pv_try").and_then(|name| RevName::parse(&name).ok());
+        Ok(Self { factory, record, candidate })
     }
+}
+
+/// A file of a partition, if it is there.
+fn dumped(image: &Path, part: Range, file: &str) -> Outcome<Option<Vec<u8>>> {
+    let out = std::env::temp_dir().join(format!("switchback-before-{}", std::process::id()));
+    let _ = std::fs::remove_file(&out);
+    let there = asked(image, part, &format!("dump {file} {}", out.display()))?;
+    let bytes = there.then(|| std::fs::read(&out)).transpose()?;
+    let _ = std::fs::remove_file(&out);
+    Ok(bytes)
 }
 
 /// Has debugfs do this; whether what is asked for is there.

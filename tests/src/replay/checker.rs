@@ -4,11 +4,11 @@
 //! Invariants: what runs here is what runs on a device: `platform::disk::Volumes`, `platform::keeper::recover`,
 //! `runtime::journal`, `runtime::boot`, `runtime::store`, and the codec of `boards`. Both file systems are mounted with
 //! the device's flags, and repaired by `e2fsck -fy` when they do not mount, as there; how often is counted. Every mount is
-//! gone before the answer.
+//! gone before the answer. A device that was taken over has one file system, which the loader reads, and its own loader
+//! (`original`); before anything else its text is taken over, as there.
 //! Fault model: an error of the recovery is a broken law, not the end of the run.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::CString;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, Write};
@@ -17,11 +17,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use boards::{Board, env::uboot::Uboot};
+use boards::{
+    Board, Env,
+    env::{uboot::Uboot, uboot_txt},
+};
 use platform::{disk::Volumes, env::BlockRegion};
 use runtime::{
     boot::{self, Choice, Facts, Mode},
-    fault::Code,
     grow,
     id::RevName,
     journal::{self, Record},
@@ -29,21 +31,24 @@ use runtime::{
     port::{BootEnv, BootVars, Loaded, Subject},
     progress::Progress,
     state::{Plan, Spans},
-    store::{self, Scratch, metadata::Room},
+    store::{self, Scratch, metadata::Room, taken::adopt},
 };
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::MountFlags;
 use serde_json::{Value, json};
 
 use super::before::{Before, newest};
 use super::judge::UNSEEN;
 use super::laws::{BOOTS_MAX, Broken, Ending, Views};
 use super::layers::{Id, Range};
-use super::loader::{self, Seen};
+use super::loader::{self, Paths, Seen, dump};
 use super::log::{Log, SECTOR};
+use super::mounts::{FLAGS, Loop, Mount, may_resize};
+use super::original;
 use super::recording::Recording;
 use super::reports::Reports;
 use super::volume::{Known, Listing, Shelf};
 use crate::loader_disk::FileRegion;
+use crate::takeover::original::THEIRS;
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure};
 
@@ -52,9 +57,6 @@ pub const CLASSES: [&str; 6] = ["environment", "trails", "journal", "boot assets
 /// Numbers of the partitions, in messages.
 const BOOT: usize = 1;
 const STORAGE: usize = 2;
-
-/// The flags with which a device mounts.
-const FLAGS: MountFlags = MountFlags::NOATIME.union(MountFlags::NODEV).union(MountFlags::NOSUID);
 
 /// Looks at states until there are no more. `disk` is the file that shows them, `folder` a place of its own.
 pub fn serve(recording: &Path, disk: &Path, folder: &Path) -> Outcome<()> {
@@ -107,6 +109,14 @@ struct Buffers {
     room: Box<Room>,
 }
 
+/// What the loader of a device that was taken over decides by.
+#[derive(Default)]
+struct Taken {
+    /// As it last read it.
+    text: Vec<u8>,
+    mark: Option<Vec<u8>>,
+}
+
 struct Checker {
     talk: Talk,
     board: &'static Board,
@@ -127,6 +137,8 @@ struct Checker {
     seen: HashMap<String, Seen>,
     /// What the disk before says.
     before: Before,
+    /// The loader of a device that was taken over.
+    taken: Option<Taken>,
     buffers: Buffers,
     /// Repairs and refusals of the state that is looked at.
     repairs: u32,
@@ -139,7 +151,7 @@ impl Checker {
         let parts = Disk::open(&recording.before(), board)?;
         let log = Log::read(&recording.log(), std::fs::metadata(recording.before())?.len())?;
         let [env, boot, storage] = parts_of(&parts, std::fs::metadata(recording.before())?.len());
-        let before = Before::read(&recording.before(), boot, storage)?;
+        let before = Before::read(board, &recording.before(), boot, storage)?;
         let attach = |part: Range| -> Outcome<String> {
             let (start, length) = (part.start.to_string(), part.length.to_string());
             let arguments = ["--find", "--show", "--offset", &start, "--sizelimit", &length];
@@ -174,6 +186,7 @@ impl Checker {
             known: Known::new(),
             seen: HashMap::new(),
             before,
+            taken: board.is_taken_over().then(Taken::default),
             buffers,
             repairs: 0,
         })
@@ -187,14 +200,17 @@ impl Checker {
         let end = request["end"].as_u64().ok_or("no end")? as usize;
         let boot = request["boot"].as_str().ok_or("no name of the boot partition")?;
         self.repairs = 0;
-        let (_, loaded) = loader::load(self.board, self.region())?;
+        if self.taken.is_some() {
+            self.taken = Some(Taken { text: self.text()?, mark: original::mark(self.board, self.region())? });
+        }
+        let loaded = self.as_the_loader_reads()?;
         let named = loaded.iter().flat_map(|loaded| loaded.named).flatten();
         let wanted: BTreeSet<RevName> = named.chain([RevName::factory()]).collect();
         let seen = self.seen(boot, &Vec::from_iter(wanted))?;
-        let facts = loader::run(self.board, || self.region(), &seen)?;
+        let facts = self.boots(&seen)?;
 
         let mut broken = Broken::new();
-        let (classes, ending) = self.recovered((loaded, facts), &seen, end, &mut broken)?;
+        let (classes, loaded, ending) = self.recovered((loaded, facts), &seen, end, &mut broken)?;
         if self.grows && !self.may_resize {
             let ran = Command::new("resize2fs").args(["-f", &self.devices[1]]).stdin(Stdio::null()).output()?;
             ensure(ran.status.success(), || format!("resize2fs: {}", String::from_utf8_lossy(&ran.stderr).trim()))?;
@@ -217,14 +233,21 @@ impl Checker {
         seen: &Seen,
         end: usize,
         broken: &mut Broken,
-    ) -> Outcome<([String; 6], Option<Ending>)> {
-        let [boot, storage] = ["boot", "storage"].map(|name| self.folder.join(name));
-        let _boot = self.mount_or_repair(&self.devices[0].clone(), &boot)?;
+    ) -> Outcome<([String; 6], Option<Loaded>, Option<Ending>)> {
+        let [boot, storage] = self.roots();
+        let _boot = match self.taken {
+            Some(_) => None,
+            None => Some(self.mount_or_repair(&self.devices[0].clone(), &boot)?),
+        };
         let _storage = self.mount_or_repair(&self.devices[1].clone(), &storage)?;
         let shelves = self.shelves()?;
-        let text = |path: &Path| path.to_str().map(str::to_string).ok_or("a path that is no text");
-        let mut volumes = Volumes::open(&text(&storage)?, &text(&boot)?)?;
-        let record = journal::load(&mut volumes.journal()?).map_err(|code| format!("the journal: {code}"))?;
+        let theirs = facts.filter(|facts| self.is_theirs(facts));
+        let mut volumes = if theirs.is_some() { None } else { Some(self.open(broken)?) };
+        let record = match &volumes {
+            Some(volumes) => journal::load(&mut volumes.journal()?).map_err(|code| format!("the journal: {code}"))?,
+            None => shelves.0.read("journal").ok().and_then(|bytes| newest(&bytes)),
+        };
+        let loaded = if self.taken.is_some() { self.loaded()? } else { loaded };
 
         let choice = self.choose(facts.as_ref(), record)?;
         let (factory, says) = (self.before.factory, choice.record);
@@ -232,6 +255,15 @@ impl Checker {
         self.fits(broken)?;
         views.at_rest(broken);
         views.reported(&self.reports, end, broken);
+        if let Some(taken) = &self.taken {
+            views.taken(&taken.text, broken);
+        }
+        let classes = classes(&views, self.taken.is_some());
+        let Some(mut volumes) = volumes.take() else {
+            views.booted(facts.and_then(|facts| facts.booted), &choice, broken);
+            let ending = theirs.map(|facts| Ending { facts, choice, reset: false, theirs: true });
+            return Ok((classes, loaded, ending));
+        };
         self.recover(&mut volumes, &views, broken)?;
         self.metadata(&mut volumes, broken);
         if self.grows {
@@ -243,18 +275,93 @@ impl Checker {
             Some(facts) => self.settle(&mut volumes, seen, facts, broken)?,
             None => None,
         };
-        Ok((classes(&views), ending))
+        Ok((classes, loaded, ending))
+    }
+
+    /// What the device opens once both are mounted; its loader's text is taken over before.
+    fn open(&mut self, broken: &mut Broken) -> Outcome<Volumes> {
+        let [boot, storage] = self.roots();
+        let text = |path: &Path| path.to_str().map(str::to_string).ok_or("a path that is no text");
+        let (storage, boot) = (text(&storage)?, text(&boot)?);
+        if self.taken.is_none() {
+            return Ok(Volumes::open(&storage, &boot)?);
+        }
+        let mut volumes = Volumes::open_taken(&storage, &boot, self.file())?;
+        if let Err(code) = adopt(&mut volumes, &mut Box::new([0; limits::LOADER_TEXT_MAX]), uboot_txt::adopt) {
+            broken.push(format!("takeover: at the next start: {code}"));
+        }
+        Ok(volumes)
+    }
+
+    /// Where boot and storage are seen.
+    fn roots(&self) -> [PathBuf; 2] {
+        let storage = self.folder.join("storage");
+        [if self.taken.is_some() { storage.join("boot") } else { self.folder.join("boot") }, storage]
+    }
+
+    /// The name of the loader's text.
+    fn file(&self) -> &'static str {
+        match self.board.env {
+            Env::UbootTxt { file, .. } => file,
+            _ => "",
+        }
+    }
+
+    /// Whether it is the original that runs.
+    fn is_theirs(&self, facts: &Facts) -> bool {
+        self.taken.is_some() && facts.booted.is_some_and(|rev| rev.as_str() == THEIRS)
+    }
+
+    /// The text of a loader that replays no journal, as it lies on the medium now.
+    fn text(&self) -> Outcome<Vec<u8>> {
+        let at = self.folder.join("loader");
+        if let Ok(_mount) = Mount::new(&self.devices[0], &at, FLAGS.union(MountFlags::RDONLY), c"noload")
+            && let Ok(text) = std::fs::read(at.join("boot").join(self.file()))
+        {
+            return Ok(text);
+        }
+        Ok(dump(&self.devices[0], &format!("/boot/{}", self.file()), &self.folder)?.unwrap_or_default())
+    }
+
+    /// The environment as the loader reads it.
+    fn as_the_loader_reads(&self) -> Outcome<Option<Loaded>> {
+        match &self.taken {
+            Some(taken) => Ok(original::load(self.board, &taken.text, self.region())),
+            None => Ok(loader::load(self.board, self.region())?.1),
+        }
+    }
+
+    /// The environment as the device reads it, with what holds it mounted.
+    fn loaded(&self) -> Outcome<Option<Loaded>> {
+        match self.taken {
+            Some(_) => {
+                let text = std::fs::read(self.roots()[0].join(self.file())).unwrap_or_default();
+                Ok(original::load(self.board, &text, self.region()))
+            }
+            None => Ok(loader::load(self.board, self.region())?.1),
+        }
+    }
+
+    /// From power-on to the kernel, where this is seen; `None`: nothing boots.
+    fn boots(&mut self, seen: &Seen) -> Outcome<Option<Facts>> {
+        match &mut self.taken {
+            Some(Taken { text, mark }) => Ok(original::run(text, mark, |rev| seen.loads(rev))),
+            None => loader::run(self.board, || self.region(), seen),
+        }
     }
 
     /// The device is off again: what it came to rest with is held to the same laws, in both views. `began`: the decision of
     /// the state.
     fn at_rest(&mut self, ending: &Ending, began: Option<BootVars>, end: usize, broken: &mut Broken) -> Outcome<()> {
-        let [boot, storage] = ["boot", "storage"].map(|name| self.folder.join(name));
-        let _boot = Mount::new(&self.devices[0], &boot, FLAGS.union(MountFlags::RDONLY), c"noload")?;
-        let _storage = Mount::new(&self.devices[1], &storage, FLAGS.union(MountFlags::RDONLY), c"noload")?;
+        let [boot, storage] = self.roots();
+        let mount = |device: &str, at: &Path| Mount::new(device, at, FLAGS.union(MountFlags::RDONLY), c"noload");
+        let _boot = if self.taken.is_some() { None } else { Some(mount(&self.devices[0], &boot)?) };
+        let _storage = mount(&self.devices[1], &storage)?;
         let shelves = self.shelves()?;
-        let (seen, record) = (Seen::of(&shelves.0), newest(&shelves.0.read("journal")?));
-        let (_, loaded) = loader::load(self.board, self.region())?;
+        let read = if self.taken.is_some() { &shelves.1 } else { &shelves.0 };
+        let seen = Seen::of(read, Paths::of(self.board));
+        let record = shelves.0.read("journal").ok().and_then(|bytes| newest(&bytes));
+        let loaded = self.loaded()?;
         let (factory, says) = (self.before.factory, self.choose(Some(&ending.facts), record)?.record);
         let views = Views { seen: &seen, boot: &shelves.0, storage: &shelves.1, loaded, record, says, factory };
         let left = self.fits(broken)?;
@@ -264,6 +371,9 @@ impl Checker {
             ));
         }
         views.at_rest(broken);
+        if self.taken.is_some() {
+            views.taken(&shelves.0.read(self.file()).unwrap_or_default(), broken);
+        }
         views.promised(&self.reports, end, broken);
         views.booted(ending.facts.booted, &ending.choice, broken);
         views.rests(ending, began, broken);
@@ -272,10 +382,11 @@ impl Checker {
 
     /// What the two partitions show that are mounted.
     fn shelves(&mut self) -> Outcome<(Shelf, Shelf)> {
+        let [boot, storage] = self.roots();
         let talk = &self.talk;
         let mut names = |part: usize, inodes: &[u64]| talk.names(part, inodes);
-        let boot = Shelf::look(&self.folder.join("boot"), BOOT, &mut self.known, &mut names)?;
-        Ok((boot, Shelf::look(&self.folder.join("storage"), STORAGE, &mut self.known, &mut names)?))
+        let boot = Shelf::look(&boot, BOOT, &mut self.known, &mut names)?;
+        Ok((boot, Shelf::look(&storage, STORAGE, &mut self.known, &mut names)?))
     }
 
     /// The storage file system is no larger than its partition, as the table in this state has it; how much is left.
@@ -327,9 +438,10 @@ impl Checker {
         if let Ok(_mount) = Mount::new(&self.devices[0], &at, FLAGS.union(MountFlags::RDONLY), c"noload") {
             let talk = &self.talk;
             let mut names = |part: usize, inodes: &[u64]| talk.names(part, inodes);
-            seen = Seen::of(&Shelf::look_at_trails(&at, BOOT, &mut self.known, &mut names)?);
+            let shelf = Shelf::look_at_trails(&at, BOOT, &mut self.known, &mut names)?;
+            seen = Seen::of(&shelf, Paths::of(self.board));
         }
-        seen.force(&self.devices[0], wanted, &self.folder)?;
+        seen.force(&self.devices[0], wanted, Paths::of(self.board), &self.folder)?;
         self.seen.insert(key, seen.clone());
         Ok(seen)
     }
@@ -373,8 +485,7 @@ impl Checker {
             script: *boot::SCRIPTS.end(),
             watchdog: false,
         };
-        let (_, loaded) = loader::load(self.board, self.region())?;
-        Ok(boot::choose(loaded, facts.unwrap_or(&nothing), record))
+        Ok(boot::choose(self.loaded()?, facts.unwrap_or(&nothing), record))
     }
 
     fn verify(&mut self, volumes: &mut Volumes, rev: RevName, broken: &mut Broken) {
@@ -401,14 +512,19 @@ impl Checker {
             };
             let record = journal::load(&mut journal).map_err(|code| format!("the journal: {code}"))?;
             let choice = self.choose(Some(&booted), record)?;
+            let theirs = self.is_theirs(&booted);
             let rests = matches!(choice.mode, Mode::Steady | Mode::Cold) && !choice.write && choice.store.is_none();
-            if rests {
-                return Ok(Some(Ending { facts: booted, choice, reset }));
+            if rests || theirs {
+                return Ok(Some(Ending { facts: booted, choice, reset, theirs }));
             }
             reset |= choice.mode == Mode::FactoryReset;
             self.carry_out(volumes, &mut journal, &choice)?;
             let last = store::read_last(volumes).map_err(|code| format!("last: {code}"))?;
-            facts = loader::run(self.board, || self.region(), &Seen { last, ..seen.clone() })?;
+            if self.taken.is_some() {
+                let text = self.text()?;
+                self.taken = self.taken.take().map(|taken| Taken { text, ..taken });
+            }
+            facts = self.boots(&Seen { last, ..seen.clone() })?;
         }
         broken.push(format!("law 3: {BOOTS_MAX} boots, and there is still something to do"));
         Ok(None)
@@ -432,6 +548,11 @@ impl Checker {
     }
 
     fn store(&self, vars: &BootVars) -> Outcome<()> {
+        if self.taken.is_some() {
+            let path = self.roots()[0].join(self.file());
+            let text = BlockRegion::direct(path.to_str().ok_or("a path that is no text")?)?;
+            return original::store(self.board, text, self.region(), vars, self.loaded()?.is_none());
+        }
         let (layout, loaded) = loader::load(self.board, self.region())?;
         let mut work = vec![0; 2 * layout.size];
         let mut env =
@@ -441,8 +562,8 @@ impl Checker {
     }
 }
 
-/// One number for each of [`CLASSES`]: equal ones mean that it shows the same.
-fn classes(views: &Views<'_>) -> [String; 6] {
+/// One number for each of [`CLASSES`]: equal ones mean that it shows the same. `taken`: the loader reads storage.
+fn classes(views: &Views<'_>, taken: bool) -> [String; 6] {
     let number = |value: &dyn Fn(&mut DefaultHasher)| {
         let mut hasher = DefaultHasher::new();
         value(&mut hasher);
@@ -459,7 +580,10 @@ fn classes(views: &Views<'_>) -> [String; 6] {
         text(format!("{:?}", views.loaded)),
         text(format!("{:?} {:?}", names(views.storage), odd(false))),
         text(format!("{:?}", views.record)),
-        text(format!("{:?} {:?} {:?}", names(views.boot), objects(views.boot), views.boot.odd)),
+        match taken {
+            true => text(format!("{:?}", views.seen.revisions)),
+            false => text(format!("{:?} {:?} {:?}", names(views.boot), objects(views.boot), views.boot.odd)),
+        },
         text(format!("{:?} {:?}", objects(views.storage), odd(true))),
         text(format!("{:?}", views.storage.files)),
     ]
@@ -474,60 +598,4 @@ pub fn parts_of(disk: &Disk, length: u64) -> [Range; 3] {
         last.length = length - last.start;
     }
     parts
-}
-
-/// What grows with storage's partition: a loop device that reaches to the end of the disk whatever the table says. No
-/// volumes: this machine lets nobody resize what is mounted.
-struct Loop<'a>(Option<&'a Volumes>);
-
-impl grow::Ground for Loop<'_> {
-    fn tell(&mut self, _: u8, _: u64, _: u64) -> Result<(), Code> {
-        Ok(())
-    }
-
-    fn fill(&mut self, length: u64) -> Result<(), Code> {
-        self.0.map_or(Ok(()), |volumes| volumes.grow(length)).map_err(|_| Code::StorageIo)
-    }
-}
-
-/// A mounted file system; unmounted with this value.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(device: &str, at: &Path, flags: MountFlags, options: &std::ffi::CStr) -> Outcome<Self> {
-        let source = CString::new(device)?;
-        mount(&source, at, c"ext4", flags, Some(options))?;
-        Ok(Self(at.into()))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // A descriptor that is just being closed keeps it busy for a moment.
-        for _ in 0..1000 {
-            match unmount(&self.0, UnmountFlags::empty()) {
-                Err(rustix::io::Errno::BUSY) => std::thread::sleep(std::time::Duration::from_millis(1)),
-                _ => return,
-            }
-        }
-        // What stays mounted would be looked at again in place of the next state.
-        eprintln!("replay: {} cannot be unmounted", self.0.display());
-        std::process::exit(70);
-    }
-}
-
-/// Whether this machine lets root resize a mounted file system, as a device does. Some lend a root without that: there
-/// resize2fs does it, of what is not mounted.
-pub fn may_resize() -> Outcome<bool> {
-    let own = rustix::thread::capabilities(None)?;
-    Ok(own.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE))
-}
-
-/// Fails unless everything is there that a replay needs.
-pub fn requirements() -> Outcome<()> {
-    ensure(rustix::process::geteuid().is_root(), || "a replay mounts file systems: run it as root".into())?;
-    for device in ["/dev/fuse", "/dev/loop-control"] {
-        File::open(device).map_err(|error| format!("a replay needs {device}: {error}"))?;
-    }
-    Ok(())
 }

@@ -24,8 +24,10 @@ use runtime::{
 use sha2::{Digest, Sha256};
 
 use super::loader::{ASSETS, Seen};
+use super::original::imported;
 use super::reports::{Report, Reports};
 use super::volume::Shelf;
+use crate::takeover::original::UNTOUCHED;
 
 /// What is known of a state.
 pub struct Views<'a> {
@@ -54,6 +56,8 @@ pub struct Ending {
     pub choice: Choice,
     /// On the way a factory reset was ended.
     pub reset: bool,
+    /// It is the original's revision that runs, on a device that is taken over: it clears the candidate itself.
+    pub theirs: bool,
 }
 
 /// What storage's root has when nothing else was put there.
@@ -112,6 +116,32 @@ impl Views<'_> {
             };
             if let Some((name, _)) = assets.into_iter().find(|(name, id)| !holds(name, *id)) {
                 broken.push(format!("names: {rev} is on boot, but {name} is missing or damaged"));
+            }
+        }
+    }
+
+    /// On a device that was taken over: what the loader decides by is what is in force, every revision that has a name has
+    /// its boot assets, and what is not ours is as the original left it. `text`: as the loader reads it.
+    pub fn taken(&self, text: &[u8], broken: &mut Broken) {
+        let [committed, candidate] = ["pv_rev", "pv_try"].map(|name| imported(text, name));
+        let in_force = self.loaded.map(|loaded| {
+            (loaded.vars.committed.to_string(), loaded.vars.candidate.map(|candidate| candidate.to_string()))
+        });
+        if in_force != committed.clone().map(|committed| (committed, candidate.clone())) {
+            broken.push(format!(
+                "law 1: {in_force:?} is in force, but the loader does not see it: {committed:?}, {candidate:?}"
+            ));
+        }
+        for (rev, files) in &self.storage.trails {
+            let assets = self.stored(rev).unwrap_or_default();
+            let lacks = |(name, id): &(&str, ObjectId)| files.get(&format!(".pv/{name}")) != Some(&Some(*id));
+            if let Some((name, _)) = assets.iter().find(|asset| lacks(asset)) {
+                broken.push(format!("names: {rev} is on storage, but {name} is missing in it or damaged"));
+            }
+        }
+        for (name, content) in UNTOUCHED {
+            if self.storage.read(name).ok().as_deref() != Some(content.as_bytes()) {
+                broken.push(format!("untouched: {name} is not as the original left it"));
             }
         }
     }
@@ -237,7 +267,8 @@ impl Views<'_> {
     /// Law 3, of a device that rests: it runs what is committed, and no cut has changed that.
     pub fn rests(&self, end: &Ending, began: Option<BootVars>, broken: &mut Broken) {
         let Some(vars) = self.loaded.map(|loaded| loaded.vars) else { return };
-        if (end.facts.booted, end.choice.run, vars.candidate) != (Some(vars.committed), vars.committed, None) {
+        let candidate = vars.candidate.filter(|_| !end.theirs);
+        if (end.facts.booted, end.choice.run, candidate) != (Some(vars.committed), vars.committed, None) {
             broken.push(format!(
                 "law 3: {:?} was booted and {} runs, {vars:?} is stored",
                 end.facts.booted, end.choice.run
@@ -398,7 +429,7 @@ mod tests {
             watchdog: false,
         };
         let choice = Choice { run: rev(run), mode: Mode::Steady, record, write: false, store: None };
-        Ending { facts, choice, reset }
+        Ending { facts, choice, reset, theirs: false }
     }
 
     #[test]
@@ -463,6 +494,31 @@ mod tests {
         let cold = Some(failed("a", Code::ColdBootFailed));
         assert_eq!(of(loaded("0", None), ending("0", "0", cold, false), "a"), 0);
         assert_eq!(of(loaded("0", None), ending("0", "0", None, true), "a"), 0);
+    }
+
+    #[test]
+    fn the_original_clears_the_candidate_itself() {
+        let of = |theirs, booted| {
+            let end = Ending { theirs, ..ending(booted, booted, None, false) };
+            broken(loaded("0", Some("a")), &Shelf::default(), None, |views, broken| views.rests(&end, None, broken))
+        };
+        assert_eq!((of(true, "0").len(), of(true, "a").len(), of(false, "0").len()), (0, 1, 1));
+    }
+
+    #[test]
+    fn what_the_loader_of_a_device_that_was_taken_over_decides_by_is_in_force() {
+        let of = |text: &str| {
+            let text = text.replace(' ', "\0");
+            let law = |views: &Views<'_>, broken: &mut Broken| views.taken(text.as_bytes(), broken);
+            let found = broken(loaded("0", Some("a")), &Shelf::default(), None, law);
+            let untouched = found.iter().filter(|law| law.starts_with("untouched: ")).count();
+            assert_eq!(untouched, UNTOUCHED.len()); // there is nothing
+            found.len() - untouched
+        };
+        assert_eq!(of("pv_rev=0 pv_try=locals/a  "), 0);
+        for other in ["pv_rev=0  ", "pv_rev=1 pv_try=locals/a  ", "pv_rev=0 pv_try=locals/b  ", ""] {
+            assert_eq!(of(other), 1, "{other}");
+        }
     }
 
     #[test]

@@ -29,6 +29,25 @@ use crate::tour::{Outcome, fail};
 /// What the loader loads of a revision, by its names there.
 pub const ASSETS: [&str; 3] = ["pv-kernel.img", "pv-initrd.img", "pv-fdt.dtb"];
 
+/// Where a loader looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Paths {
+    /// `last`.
+    pub last: &'static str,
+    /// What stands before the name of a boot asset in the folder of its revision.
+    pub assets: &'static str,
+}
+
+impl Paths {
+    /// Of a board's loader.
+    pub fn of(board: &Board) -> Self {
+        match board.is_taken_over() {
+            true => Self { last: "boot/last", assets: ".pv/" },
+            false => Self { last: "last", assets: "" },
+        }
+    }
+}
+
 /// The boot partition as the loader sees it.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -42,33 +61,27 @@ pub struct Seen {
 
 impl Seen {
     /// From what is mounted without its journal.
-    pub fn of(shelf: &Shelf) -> Self {
-        let readable = |(key, content): (&String, &Option<ObjectId>)| Some((key.clone(), (*content)?));
+    pub fn of(shelf: &Shelf, paths: Paths) -> Self {
+        let readable = |(key, content): (&String, &Option<ObjectId>)| {
+            Some((key.strip_prefix(paths.assets)?.to_string(), (*content)?))
+        };
         let revisions = shelf.trails.iter().map(|(rev, files)| (*rev, files.iter().filter_map(readable).collect()));
-        let last = shelf.read("last").ok().and_then(|sector| store::parse_last(&sector));
+        let last = shelf.read(paths.last).ok().and_then(|sector| store::parse_last(&sector));
         Self { revisions: revisions.collect(), last, forced: false }
     }
 
     /// Reads by debugfs what Linux did not: of the revisions in `wanted` those that do not load.
-    pub fn force(&mut self, device: &str, wanted: &[RevName], scratch: &Path) -> Outcome<()> {
-        let dump = |path: &str| -> Outcome<Option<Vec<u8>>> {
-            let out = scratch.join("dumped");
-            let _ = std::fs::remove_file(&out);
-            let request = format!("dump {path} {}", out.display());
-            let ran =
-                Command::new("debugfs").args(["-c", "-n", "-R", &request, device]).stdin(Stdio::null()).output()?;
-            let said = String::from_utf8_lossy(&ran.stderr);
-            Ok(if said.contains("File not found") { None } else { std::fs::read(&out).ok() })
-        };
+    pub fn force(&mut self, device: &str, wanted: &[RevName], paths: Paths, scratch: &Path) -> Outcome<()> {
+        let dump = |path: &str| dump(device, path, scratch);
         if self.last.is_none() {
-            self.last = dump("/last")?.and_then(|sector| store::parse_last(&sector));
+            self.last = dump(&format!("/{}", paths.last))?.and_then(|sector| store::parse_last(&sector));
         }
         for rev in wanted.iter().copied().chain(self.last) {
             if self.loads(&rev) {
                 continue;
             }
             for name in ASSETS {
-                if let Some(bytes) = dump(&format!("/trails/{rev}/{name}"))? {
+                if let Some(bytes) = dump(&format!("/trails/{rev}/{}{name}", paths.assets))? {
                     let content = ObjectId(Sha256::digest(bytes).into());
                     self.revisions.entry(rev).or_default().insert(name.into(), content);
                     self.forced = true;
@@ -82,6 +95,16 @@ impl Seen {
     pub fn loads(&self, rev: &RevName) -> bool {
         self.revisions.get(rev).is_some_and(|files| ASSETS[..2].iter().all(|name| files.contains_key(*name)))
     }
+}
+
+/// A file of a file system, by debugfs.
+pub fn dump(device: &str, path: &str, scratch: &Path) -> Outcome<Option<Vec<u8>>> {
+    let out = scratch.join("dumped");
+    let _ = std::fs::remove_file(&out);
+    let request = format!("dump {path} {}", out.display());
+    let ran = Command::new("debugfs").args(["-c", "-n", "-R", &request, device]).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&ran.stderr);
+    Ok(if said.contains("File not found") { None } else { std::fs::read(&out).ok() })
 }
 
 /// The environment of a board over a region; nothing is kept from one call to the next.

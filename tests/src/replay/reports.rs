@@ -9,7 +9,7 @@
 use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
-    journal::{Phase, Record},
+    journal::Phase,
     protocol::{self, Row},
 };
 
@@ -81,7 +81,7 @@ impl Reports {
     /// Of this recording.
     pub fn of(recording: &Recording, log: &Log, before: &Before) -> Outcome<Self> {
         let committed = RevName::parse(&recording.committed).map_err(|_| "the recording was made of no revision")?;
-        let mut all = Self { reports: held(committed, before.record), rows: Vec::new() };
+        let mut all = Self { reports: held(committed, before), rows: Vec::new() };
         let mut sector = [0; SECTOR as usize];
         for (index, entry) in log.entries.iter().enumerate() {
             let Kind::Write(data) = entry.kind else { continue };
@@ -134,13 +134,13 @@ impl Reports {
 }
 
 /// What was promised before the first entry: the decision, and how the last update ended.
-fn held(committed: RevName, record: Option<Record>) -> Vec<(usize, Report)> {
-    let ended = record.and_then(|record| match record.phase {
+fn held(committed: RevName, before: &Before) -> Vec<(usize, Report)> {
+    let ended = before.record.and_then(|record| match record.phase {
         Phase::Done { .. } => Some(Report::Done(record.candidate)),
         Phase::Failed { code, .. } => Some(Report::Failed(record.candidate, Some(code))),
         Phase::Armed | Phase::Trial { .. } => None,
     });
-    ended.into_iter().chain([Report::Decision(committed, None)]).map(|report| (0, report)).collect()
+    ended.into_iter().chain([Report::Decision(committed, before.candidate)]).map(|report| (0, report)).collect()
 }
 
 /// Whether an entry is a mark.
@@ -151,18 +151,22 @@ pub fn is_mark(recording: &Recording, entry: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use runtime::journal::Record;
 
     #[test]
     fn what_held_before_is_reported_first() {
         let rev = |name| RevName::parse(name).unwrap();
         let record = Record { previous: rev("0"), ..Record::none(rev("1")) };
         let decision = |name| (0, Report::Decision(rev(name), None));
-        assert_eq!(held(rev("0"), None), [decision("0")]);
-        assert_eq!(held(rev("1"), Some(record)), [(0, Report::Done(rev("1"))), decision("1")]);
+        let held = |name, record| super::held(rev(name), &Before { factory: true, record, candidate: None });
+        assert_eq!(held("0", None), [decision("0")]);
+        assert_eq!(held("1", Some(record)), [(0, Report::Done(rev("1"))), decision("1")]);
         let code = Code::GoalsMissed;
         let failed = record.with(Phase::Failed { code, container: None });
-        assert_eq!(held(rev("0"), Some(failed)), [(0, Report::Failed(rev("1"), Some(code))), decision("0")]);
-        assert_eq!(held(rev("0"), Some(record.with(Phase::Armed))), [decision("0")]);
+        assert_eq!(held("0", Some(failed)), [(0, Report::Failed(rev("1"), Some(code))), decision("0")]);
+        assert_eq!(held("0", Some(record.with(Phase::Armed))), [decision("0")]);
+        let armed = Before { factory: true, record: None, candidate: Some(rev("1")) };
+        assert_eq!(super::held(rev("0"), &armed), [(0, Report::Decision(rev("0"), Some(rev("1"))))]);
     }
 
     #[test]

@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::before::Before;
-use super::checker::{CLASSES, may_resize, parts_of};
+use super::checker::{CLASSES, parts_of};
 use super::crew::{self, Order, Seen};
-use super::judge::{Law, Tally, UNSEEN, complaint};
+use super::judge::{Law, Tally, UNSEEN, complaint, floor};
 use super::layers::{BLOCK, Ground, Layers, Range};
 use super::log::{Entry, Kind, Log};
+use super::mounts::may_resize;
 use super::recording::{Control, Recording};
 use super::reports::{Reports, is_mark};
 use super::rows;
@@ -120,7 +121,7 @@ impl Replay {
         let disk = Disk::open(&recording.before(), board)?;
         ensure(disk.flash().is_none(), || "an environment in flash is not in the log of the disk".into())?;
         let parts = parts_of(&disk, length);
-        let reports = Reports::of(&recording, &log, &Before::read(&recording.before(), parts[1], parts[2])?)?;
+        let reports = Reports::of(&recording, &log, &Before::read(board, &recording.before(), parts[1], parts[2])?)?;
         // The environment last: a raw one has no partition, and what holds it is the whole disk.
         let ranges = [parts[1], parts[2], parts[0]];
         let ground = Arc::new(Ground::new(before, log.file()?)?);
@@ -305,6 +306,7 @@ impl Replay {
         }
         let Found { looked, unseen, bad, proofs, .. } = *found;
         let law = found.law.filter(|_| options.only.is_none());
+        let law = law.map(|law| (law, floor(operation, self.recording.control, looked)));
         complaints.extend(complaint(Tally { looked, unseen, bad, proofs }, law, whole.then_some(operation)));
         complaints.iter().for_each(|what| println!("FAILED {}: {what}", self.recording.name));
         Ok(complaints.is_empty())

@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 
 use crate::loader_disk::{self, root, run};
 use crate::rollback::lab::KERNEL;
+use crate::tour::Outcome;
 use crate::tour::device::Kit;
-use crate::tour::{Outcome, ensure};
 
 const MIB: u64 = 1 << 20;
 /// The loader's FAT.
@@ -32,6 +32,11 @@ const ROOM: u64 = 96 * MIB;
 const ENV_SIZE: usize = 0x4000;
 /// What the original's writer pads its text to.
 pub const PADDED: usize = 0x1_0000;
+
+/// The revision that the original runs, where it has installed one of ours.
+pub const THEIRS: &str = "0";
+/// The one of ours.
+pub const OURS: &str = "1";
 
 /// A revision on the disk.
 pub struct Revision {
@@ -184,12 +189,6 @@ pub fn make(folder: &Path, revisions: &[Revision], text: &[u8], image: &Path) ->
 
 /// Where e2fsprogs are, also for those who are not root.
 pub const SBIN: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
-
-/// The kit's disk: a device on which the original would run what we made, committed as revision 0.
-pub fn factory(kit: &Kit) -> Outcome<()> {
-    ensure(kit.board()?.is_taken_over(), || "the kit's board is not one that is taken over".into())?;
-    make(&kit.folder.join(".original"), &[Revision::of(kit, "0")?], b"pv_rev=0\0\0", &kit.image())
-}
 
 /// The loader's own environment, which is its boot script, in two files.
 fn make_fat(folder: &Path, image: &Path) -> Outcome<()> {

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use runtime::fault::Code;
 
-use super::original::{self, Revision, SBIN, UNTOUCHED, hash};
+use super::original::{self, OURS, Revision, SBIN, THEIRS, UNTOUCHED, hash};
 use crate::rollback::candidates::told_to;
 use crate::rollback::lab::{Change, INITRD, KERNEL, Lab};
 use crate::tour::device::{Device, Kit};
@@ -79,7 +79,7 @@ fn sees_assets(disk: &Disk, rev: &str, files: &[(&str, &[u8])]) -> Outcome<()> {
 /// The original has installed an update with our base: it is armed, and the device restarts.
 fn by_an_update(kit: &Kit, folder: &Path, report: &mut Report) -> Outcome<Lab> {
     let image = folder.join("update.img");
-    let revisions = [Revision::original(kit, "0", folder)?, Revision::of(kit, "1")?];
+    let revisions = [Revision::original(kit, THEIRS, folder)?, Revision::of(kit, OURS)?];
     original::make(folder, &revisions, &original::text("pv_rev=0 pv_try=1 pv_prevx=kept"), &image)?;
     let mut lab = Lab::with(kit, Device::with_disk(kit, &folder.join("update"), &image)?)?;
     lab.starts()?;

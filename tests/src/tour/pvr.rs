@@ -31,10 +31,12 @@ impl Work {
         self.run_in(&self.folder, args)
     }
 
-    /// `pvr add .`, `pvr commit`, `pvr post`; the name of the new revision.
+    /// `pvr add .`, `pvr commit`, `pvr post`; the name of the new revision. Without a message the device gets none.
     pub fn post(&self, port: u16, message: &str) -> Outcome<String> {
         self.commit(message)?;
-        let said = self.run(&["post", &format!("http://127.0.0.1:{port}"), "-m", message])?;
+        let url = format!("http://127.0.0.1:{port}");
+        let told = ["post", &url, "-m", message];
+        let said = self.run(if message.is_empty() { &told[..2] } else { &told })?;
         revision(&said)
     }
 
