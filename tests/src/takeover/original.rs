@@ -37,6 +37,8 @@ pub const PADDED: usize = 0x1_0000;
 pub const THEIRS: &str = "0";
 /// The one of ours.
 pub const OURS: &str = "1";
+/// The vendor's words for the kernel.
+pub const OEM: &str = "oem.note=1";
 
 /// A revision on the disk.
 pub struct Revision {
@@ -207,6 +209,10 @@ fn make_fat(folder: &Path, image: &Path) -> Outcome<()> {
         fs::write(&path, copy)?;
         mtools(&["mcopy", &path.display().to_string(), "::"]);
     }
+    // What a vendor adds to the kernel's command line.
+    let vendor = folder.join("oemEnv.txt");
+    fs::write(&vendor, format!("oemargs={OEM}\n"))?;
+    mtools(&["mcopy", &vendor.display().to_string(), "::"]);
     Ok(())
 }
 

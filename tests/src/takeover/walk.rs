@@ -41,6 +41,7 @@ pub fn walk(kit: &Kit, folder: &Path) -> Outcome<bool> {
     report.step("7", |report| goes_back(kit, folder, report));
     report.step("8", |report| as_it_is(kit, folder, report));
     report.step("9", |report| left_alone(kit, folder, report));
+    report.step("10", |report| fit(kit, folder, report));
     Ok(report.close())
 }
 
@@ -291,5 +292,25 @@ fn left_alone(kit: &Kit, folder: &Path, report: &mut Report) -> Outcome<()> {
         "9",
         &format!("a text that does not fit was left alone; revision 0 runs, status and refused update say {code}"),
     );
+    Ok(())
+}
+
+/// Why a revision with a FIT image is refused: the loader boots that before the boot assets that we name.
+fn fit(kit: &Kit, folder: &Path, report: &mut Report) -> Outcome<()> {
+    let image = folder.join("fit.img");
+    let ours = Revision::of(kit, "1")?.with("bsp/pantavisor.fit", b"none that boots".to_vec());
+    original::make(
+        folder,
+        &[Revision::original(kit, "0", folder)?, ours],
+        &original::text("pv_rev=0 pv_try=1"),
+        &image,
+    )?;
+    let mut device = Device::with_disk(kit, &folder.join("fit"), &image)?;
+    device.power_on()?;
+    device.is_off(240)?; // the stub switches it off
+    let booted = ["PV fit of 1\r", "PV boot 1\r", "PV gives up 1\r", "PV boot 0\r"].map(|words| device.said(words));
+    ensure(booted == [1, 0, 1, 1], || format!("its FIT image, its kernel, given up, went back: {booted:?}"))?;
+    ensure(device.said(&format!(" {}", original::OEM)) == 1, || "the stub does not see the vendor's words".into())?;
+    report.held("10", "the loader boots a FIT image before the kernel that we name, which is why we refuse one");
     Ok(())
 }
