@@ -1,6 +1,7 @@
 //! The durable procedures on a disk in memory: what each of them makes, removes, refuses and returns, name by name and byte
 //! by byte. What a power cut or a failing medium leaves of them is the simulator's (`tests`).
 
+mod block;
 mod disk;
 mod metadata;
 mod taken;

@@ -1,6 +1,7 @@
 //! A disk in memory, of which a call may be told to fail, and a journal. What a power cut leaves is the simulator's to know
 //! (`tests/src/sim/medium`): here everything is there at once.
 
+use super::block::Block;
 use crate::{
     fault::Code,
     id::{ObjectId, RevName},
@@ -21,11 +22,55 @@ pub(super) struct Memory {
     pub(super) free: [u64; 2],
     /// The volume with the boot assets.
     pub(super) reads: Volume,
+    /// Bytes of a block.
+    pub(super) block: usize,
+    /// Nobody is told what is in the folders of revisions.
+    pub(super) is_blind: bool,
+    /// Those folders on storage, if somebody looks.
+    pub(super) blocks: Option<[Block; 2]>,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { files: BTreeMap::new(), effects: vec![], fuse: None, free: [1 << 30; 2], reads: Volume::Boot }
+        Self {
+            files: BTreeMap::new(),
+            effects: vec![],
+            fuse: None,
+            free: [1 << 30; 2],
+            reads: Volume::Boot,
+            block: 4096,
+            is_blind: false,
+            blocks: None,
+        }
+    }
+
+    /// What is in `trails/` of storage, and in its folder of local revisions.
+    fn in_trails(&self) -> [Vec<String>; 2] {
+        let mut names = [vec!["locals".to_string()], vec![]];
+        for (stage, prefix) in [(Stage::New, ".new-"), (Stage::Live, ""), (Stage::Dead, ".del-")] {
+            let folder = format!("Storage {stage:?} ");
+            for rev in self.files.keys().filter_map(|entry| entry.0.strip_prefix(&folder)) {
+                let (below, name) = match rev.strip_prefix("locals/").filter(|_| stage == Stage::Live) {
+                    Some(name) => (1, name.to_string()),
+                    None => (0, format!("{prefix}{rev}")),
+                };
+                if !names[below].contains(&name) {
+                    names[below].push(name);
+                }
+            }
+        }
+        names
+    }
+
+    /// After each change.
+    fn changed(&mut self) {
+        if self.blocks.is_none() {
+            return;
+        }
+        let names = self.in_trails();
+        for (block, names) in self.blocks.iter_mut().flatten().zip(names) {
+            block.hold(&names);
+        }
     }
 
     /// What `f` changes, syncs left out.
@@ -74,6 +119,7 @@ impl Memory {
         for (old, content) in contents {
             self.files.insert((folder.clone(), file.clone().unwrap_or(old)), content);
         }
+        self.changed();
     }
 
     fn content(&self, name: Name<'_>) -> Result<Vec<u8>, Code> {
@@ -158,8 +204,10 @@ impl Disk for Memory {
         if first.is_empty() || second.is_empty() {
             return Err(Code::RevisionUnknown);
         }
+        let blocks = self.blocks.take(); // no name comes or goes
         self.put(one, second);
         self.put(other, first);
+        self.blocks = blocks;
         Ok(())
     }
 
@@ -167,6 +215,7 @@ impl Disk for Memory {
         self.call()?;
         if !self.take(name).is_empty() {
             self.effects.push(format!("remove {name:?}"));
+            self.changed();
         }
         Ok(())
     }
@@ -209,17 +258,16 @@ impl Disk for Memory {
     }
 
     fn trail_names(&mut self) -> Result<[Option<Names>; 2], Code> {
-        let mut folders = [Names::in_block(4096); 2];
-        folders.iter_mut().for_each(|folder| [1, 2].into_iter().for_each(|dots| folder.add(dots)));
-        folders[0].add("locals".len());
-        for stage in [Stage::New, Stage::Live, Stage::Dead] {
-            self.each_trail(Volume::Storage, stage, &mut |rev| match (stage, rev.as_str().strip_prefix("locals/")) {
-                (Stage::Live, Some(name)) => folders[1].add(name.len()),
-                (Stage::Live, None) => folders[0].add(rev.as_str().len()),
-                _ => folders[0].add(".new-".len() + rev.as_str().len()),
-            })?;
-        }
-        Ok(folders.map(Some))
+        self.call()?;
+        let block = self.block;
+        Ok(self.in_trails().map(|names| {
+            let mut folder = Names::in_block(block);
+            [".".len(), "..".len()]
+                .into_iter()
+                .chain(names.iter().map(String::len))
+                .for_each(|length| folder.add(length));
+            Some(folder).filter(|_| !self.is_blind)
+        }))
     }
 
     fn free(&mut self, volume: Volume) -> Result<u64, Code> {
