@@ -105,7 +105,16 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Storage) {
 fn found(boot: Result<Option<Code>, Code>, storage: Result<Option<Code>, Code>) -> Storage {
     match (storage, boot) {
         (Err(code), _) | (_, Err(code)) => Storage::Missing(code),
-        (Ok(storage), Ok(boot)) => storage.max(boot).map_or(Storage::Sound, Storage::Mounted),
+        (Ok(storage), Ok(boot)) => worse(storage, boot).map_or(Storage::Sound, Storage::Mounted),
+    }
+}
+
+/// The worse of both: a superblock that was mended is the least.
+fn worse(one: Option<Code>, other: Option<Code>) -> Option<Code> {
+    const LEAST: Option<Code> = Some(Code::SuperblockMended);
+    match (one, other) {
+        (LEAST, it) | (it, LEAST) => it.or(LEAST),
+        _ => one.max(other),
     }
 }
 
@@ -329,6 +338,21 @@ fn give_up(boot: &mut Boot, code: Code) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_file_systems_the_worse_one_is_told() {
+        let found = |boot, storage| (found(Ok(boot), Ok(storage)), found(Ok(storage), Ok(boot)));
+        let both = |storage| (storage, storage);
+        let mended = Some(Code::SuperblockMended);
+        assert_eq!(found(None, None), both(Storage::Sound));
+        assert_eq!(found(None, mended), both(Storage::Mounted(Code::SuperblockMended)));
+        assert_eq!(found(mended, mended), both(Storage::Mounted(Code::SuperblockMended)));
+        for worse in [Code::Repaired, Code::RepairedWithLoss, Code::StillDamaged] {
+            assert_eq!(found(mended, Some(worse)), both(Storage::Mounted(worse)));
+            assert_eq!(found(None, Some(worse)), both(Storage::Mounted(worse)));
+            assert_eq!(found(Some(Code::Repaired), Some(worse)), both(Storage::Mounted(worse)));
+        }
+    }
 
     #[test]
     fn every_code_fits_into_an_exit_status() {

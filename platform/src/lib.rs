@@ -31,6 +31,7 @@ pub mod repair;
 pub mod signals;
 pub mod sockets;
 pub mod start;
+pub mod superblock;
 pub mod sys;
 pub mod transfer;
 pub mod turns;

@@ -1,17 +1,19 @@
-//! Our two file systems on their way to being mounted: looked at, repaired where the image brings `e2fsck`, mounted.
+//! Our two file systems on their way to being mounted: looked at, mended, repaired where the image has `e2fsck`, mounted.
 //!
-//! The kernel marks a file system in which it has met damage, and mounts it all the same, at this boot and at every later
-//! one; what is then written may make it worse. So one that is marked is repaired before it is mounted, and so is one that
-//! does not mount. First by `e2fsck -p`, which does only what loses nothing, and refuses the rest. What it refuses nobody here
-//! can be asked about: `e2fsck -fy` gives up what cannot be kept, and the status says that it did. Revisions and
-//! objects are checked after that as always, so what it gave up is fetched again or refused, never run.
+//! The kernel marks a file system in which it has met damage, and mounts it all the same, at this boot and at every
+//! later one; what is then written may make it worse. So one that is marked is repaired before it is mounted, and so is
+//! one that does not mount. First its superblock is mended if a power cut may have torn it, which needs nothing but us
+//! and loses nothing (`superblock`); most often that is all. Then by `e2fsck -p`, which does only what loses nothing,
+//! and refuses the rest. What it refuses nobody here can be asked about: `e2fsck -fy` gives up what cannot be kept, and
+//! the status says that it did. Revisions and objects are checked after that as always, so what it gave up is fetched
+//! again or refused, never run.
 //!
 //! Invariants: nothing is written to a file system that is neither marked nor refused by `mount`. `e2fsck` never runs on a
 //! mounted one. Whatever was found wrong has a code. Every wait has a bound and feeds the watchdog.
 //! Fault model: the device may be missing, hold anything or nothing, or fail; `e2fsck` may be missing, fail, or not end.
 //! Not here: damage that nobody has met yet; what is not ext4.
 
-use crate::{early, faults, kmsg::Why, sys, watchdog::Watchdog};
+use crate::{early, faults, kmsg::Why, superblock, sys, watchdog::Watchdog};
 use core::ffi::CStr;
 use log::warn;
 use runtime::fault::Code;
@@ -59,6 +61,11 @@ pub fn mount(
     } else if mount_once(&source, at, data, watchdog) {
         return Ok(None);
     }
+    let mended = mend(device, watchdog);
+    if mended && !marked && mount_once(&source, at, data, watchdog) {
+        warn!("{device}: {} {}", Code::SuperblockMended, Code::SuperblockMended.text());
+        return Ok(Some(Code::SuperblockMended));
+    }
     let repaired = repair(device, watchdog);
     if (marked || repaired.is_some()) && mount_once(&source, at, data, watchdog) {
         let code = repaired.unwrap_or(Code::StillDamaged);
@@ -82,6 +89,24 @@ fn is_marked(device: &str) -> bool {
     let read = File::open(device).and_then(|file| file.read_exact_at(&mut words, SUPERBLOCK + 56));
     let [magic, state] = [[words[0], words[1]], [words[2], words[3]]].map(u16::from_le_bytes);
     read.is_ok() && magic == MAGIC && state & ERROR != 0
+}
+
+/// Mends a superblock that a power cut has torn, in a child, because a medium may take its time; whether it did.
+fn mend(device: &str, watchdog: &mut Watchdog) -> bool {
+    let child = sys::fork_and(|| match superblock::mend(device) {
+        Ok(true) => 0,
+        Ok(false) => 1,
+        Err(code) => {
+            warn!("{device}: its superblock cannot be looked at, or not mended: {code} {}", code.text());
+            1
+        }
+    });
+    let ended = child.ok().and_then(|child| watchdog.feed_during(child, MOUNT_PATIENCE));
+    let mended = ended.and_then(|status| status.exit_status()) == Some(0);
+    if mended {
+        warn!("{device}: its superblock was torn, and has a checksum that fits again");
+    }
+    mended
 }
 
 /// Mounts in a child, because only its end can be waited for with the watchdog fed.

@@ -82,6 +82,7 @@ codes! {
     RepairedWithLoss = 1218 "a file system of the device was damaged and is repaired; what could not be kept was given up" 500;
     StillDamaged = 1219 "a file system of the device is damaged and in use: it was not repaired" 500;
     TrailsFull = 1220 "the folder of revisions may outgrow what the loader reads safely: collect revisions, or take a shorter name" 507;
+    SuperblockMended = 1221 "a power cut tore the superblock of a file system: it is mended, and nothing was lost" 500;
     // 13xx: containers
     ImageInvalid = 1301 "the root image could not be mounted" 500;
     InitMissing = 1302 "the container's init does not exist or cannot be executed" 500;

@@ -49,6 +49,9 @@ fn next(code: Code) -> &'static str {
              an image with e2fsck (pvr image bsp --e2fsck) repairs by itself what can be repaired"
         }
         Code::Repaired => "nothing; if it comes again without power cuts, the medium is failing",
+        Code::SuperblockMended => {
+            "nothing; if it comes again without power cuts, save what is needed: the medium is failing"
+        }
         Code::RepairedWithLoss => {
             "look at what containers keep: some of it may be gone or in lost+found; post the revision again if one is damaged"
         }
@@ -78,6 +81,7 @@ mod tests {
             Code::Repaired,
             Code::RepairedWithLoss,
             Code::StillDamaged,
+            Code::SuperblockMended,
         ];
         let mut told = codes.map(|code| {
             let text = said(Storage::Missing(code));
