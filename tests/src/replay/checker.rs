@@ -3,8 +3,8 @@
 //!
 //! Invariants: what runs here is what runs on a device: `platform::disk::Volumes`, `platform::keeper::recover`,
 //! `runtime::journal`, `runtime::boot`, `runtime::store`, and the codec of `boards`. Both file systems are mounted with
-//! the device's flags, and repaired by `e2fsck -fy` when they do not mount, as there; how often is counted. Every mount is
-//! gone before the answer. A device that was taken over has one file system, which the loader reads, and its own loader
+//! the device's flags, and mended by the device's own code when they do not mount, as there; how often is counted. One that then
+//! needs `e2fsck` breaks a law: a device may have none. Every mount is gone before the answer. A device that was taken over has one file system, which the loader reads, and its own loader
 //! (`original`); before anything else its text is taken over, as there.
 //! Fault model: an error of the recovery is a broken law, not the end of the run.
 
@@ -21,7 +21,7 @@ use boards::{
     Board, Env,
     env::{uboot::Uboot, uboot_txt},
 };
-use platform::{disk::Volumes, env::BlockRegion};
+use platform::{disk::Volumes, env::BlockRegion, superblock};
 use runtime::{
     boot::{self, Choice, Facts, Mode},
     grow,
@@ -140,8 +140,8 @@ struct Checker {
     /// The loader of a device that was taken over.
     taken: Option<Taken>,
     buffers: Buffers,
-    /// Repairs and refusals of the state that is looked at.
-    repairs: u32,
+    /// Superblocks of the state that is looked at that were mended.
+    mended: u32,
 }
 
 impl Checker {
@@ -188,7 +188,7 @@ impl Checker {
             before,
             taken: board.is_taken_over().then(Taken::default),
             buffers,
-            repairs: 0,
+            mended: 0,
         })
     }
 
@@ -199,7 +199,7 @@ impl Checker {
     fn check(&mut self, request: &Value) -> Outcome<Value> {
         let end = request["end"].as_u64().ok_or("no end")? as usize;
         let boot = request["boot"].as_str().ok_or("no name of the boot partition")?;
-        self.repairs = 0;
+        self.mended = 0;
         if self.taken.is_some() {
             self.taken = Some(Taken { text: self.text()?, mark: original::mark(self.board, self.region())? });
         }
@@ -223,7 +223,7 @@ impl Checker {
         }
         let mut told = BTreeSet::new();
         broken.retain(|law| told.insert(law.clone()));
-        Ok(json!({"violations": broken, "classes": classes, "repairs": self.repairs, "forced": seen.forced}))
+        Ok(json!({"violations": broken, "classes": classes, "mended": self.mended, "forced": seen.forced}))
     }
 
     /// What the state shows, and what the device makes of it until it comes to rest.
@@ -237,9 +237,9 @@ impl Checker {
         let [boot, storage] = self.roots();
         let _boot = match self.taken {
             Some(_) => None,
-            None => Some(self.mount_or_repair(&self.devices[0].clone(), &boot)?),
+            None => Some(self.mount_or_mend("boot", &self.devices[0].clone(), &boot, broken)?),
         };
-        let _storage = self.mount_or_repair(&self.devices[1].clone(), &storage)?;
+        let _storage = self.mount_or_mend("storage", &self.devices[1].clone(), &storage, broken)?;
         let shelves = self.shelves()?;
         let theirs = facts.filter(|facts| self.is_theirs(facts));
         let mut volumes = if theirs.is_some() { None } else { Some(self.open(broken)?) };
@@ -446,12 +446,19 @@ impl Checker {
         Ok(seen)
     }
 
-    /// As the device mounts: if that fails, after a repair.
-    fn mount_or_repair(&mut self, device: &str, at: &Path) -> Outcome<Mount> {
+    /// As the device mounts: if that fails, after its superblock was mended. A power cut never leaves more to be done: what
+    /// needs `e2fsck` breaks a law, and is looked at after that.
+    fn mount_or_mend(&mut self, name: &str, device: &str, at: &Path, broken: &mut Broken) -> Outcome<Mount> {
         if let Ok(mount) = Mount::new(device, at, FLAGS, c"") {
             return Ok(mount);
         }
-        self.repairs += 1;
+        if superblock::mend(device).map_err(|code| format!("the superblock of {name}: {code}"))? {
+            self.mended += 1;
+            if let Ok(mount) = Mount::new(device, at, FLAGS, c"") {
+                return Ok(mount);
+            }
+        }
+        broken.push(format!("mount: {name} does not mount without e2fsck"));
         let ran = Command::new("e2fsck").args(["-fy", device]).stdin(Stdio::null()).output()?;
         Mount::new(device, at, FLAGS, c"").map_err(|error| format!("{device}: {error}; e2fsck: {}", ran.status).into())
     }

@@ -149,8 +149,8 @@ pub struct Seen {
     pub violations: Vec<String>,
     /// What each of `checker::CLASSES` showed.
     pub classes: Vec<String>,
-    /// File systems that were repaired before they mounted.
-    pub repairs: u64,
+    /// File systems whose superblock was mended before they mounted.
+    pub mended: u64,
     /// The loader's view had to be forced.
     pub forced: bool,
 }
@@ -161,9 +161,9 @@ impl Seen {
             said[key].as_array().into_iter().flatten().filter_map(|word| Some(word.as_str()?.to_string())).collect()
         };
         ensure(said["violations"].is_array(), || format!("a checker said {said}"))?;
-        let repairs = said["repairs"].as_u64().unwrap_or(0);
+        let mended = said["mended"].as_u64().unwrap_or(0);
         let forced = said["forced"].as_bool().unwrap_or(false);
-        Ok(Self { name, reached, violations: words("violations"), classes: words("classes"), repairs, forced })
+        Ok(Self { name, reached, violations: words("violations"), classes: words("classes"), mended, forced })
     }
 }
 

@@ -73,13 +73,13 @@ struct Found {
     classes: [BTreeSet<String>; CLASSES.len()],
     combined: BTreeSet<Vec<String>>,
     rows: BTreeMap<ProtocolRow, u64>,
-    repairs: u64,
+    mended: u64,
     forced: u64,
 }
 
 impl Found {
     fn add(&mut self, reports: &Reports, seen: Seen) {
-        self.repairs += seen.repairs;
+        self.mended += seen.mended;
         self.forced += u64::from(seen.forced);
         if seen.violations.iter().any(|violation| violation.starts_with(UNSEEN)) {
             self.unseen += 1;
@@ -249,7 +249,7 @@ impl Replay {
         );
         println!(
             "{:<20} {} entries, {} epochs of at most {} writes, {} of more than {EXHAUSTIVE} sampled ({} pairs left out), \
-             {} discards; {} repairs, {} forced views of the loader",
+             {} discards; {} superblocks mended, {} forced views of the loader",
             "",
             self.log.entries.len(),
             counts.epochs,
@@ -257,7 +257,7 @@ impl Replay {
             counts.sampled.0,
             counts.sampled.1,
             counts.discards,
-            found.repairs,
+            found.mended,
             found.forced,
         );
         if operation == "growth" && !may_resize().unwrap_or(false) {

@@ -3,7 +3,8 @@
 //! An epoch is what was written between two flushes. A state keeps all epochs before its own, and of its own: the first
 //! so many writes; any subset of them, all subsets up to [`EXHAUSTIVE`] writes, and above that all single ones dropped or
 //! kept, pairs, and drawn ones; or the first so many and a part of the next one, torn at sectors; in small epochs a part of
-//! one beside every subset of the others. Each is looked at with what had been reported at the end of its epoch: until the
+//! one beside every subset of the others. A part are the first or the last sectors: of a write of up to [`EVERY_SECTOR`] any
+//! number of them, of a larger one six. Each is looked at with what had been reported at the end of its epoch: until the
 //! flush that ends it has returned, the medium may be so.
 //! Invariants: a state has a name from which it is made again; states of equal bytes and equal reports are handed out
 //! once; what was drawn or left out is counted and told.
@@ -22,6 +23,8 @@ use crate::tour::{Outcome, fail};
 pub const EXHAUSTIVE: usize = 12;
 /// Writes of one epoch up to which each of them is torn beside every subset of the others.
 pub const TORN_AMONG: usize = 5;
+/// Sectors of a write up to which it is torn after every one of them: the block of a file system.
+pub const EVERY_SECTOR: u64 = 8;
 /// Above [`EXHAUSTIVE`]: pairs that are dropped together, at most, and subsets that are drawn.
 pub const PAIRS: usize = 256;
 /// See there.
@@ -46,51 +49,47 @@ pub enum Fate {
     TornAmong(u64, usize, Part),
 }
 
-/// What is there of a torn write.
+/// What is there of a torn write: so many sectors, not all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
-    /// Its first sector.
-    Head,
-    /// All but its first sector.
-    NoHead,
-    /// Its first half.
-    FirstHalf,
-    /// Its second half.
-    SecondHalf,
-    /// All but its last sector.
-    NoTail,
-    /// Its last sector.
-    Tail,
+    /// The first ones.
+    First(u64),
+    /// The last ones.
+    Last(u64),
 }
 
 impl Part {
-    const ALL: [(Self, &'static str); 6] = [
-        (Self::Head, "head"),
-        (Self::NoHead, "nohead"),
-        (Self::FirstHalf, "first"),
-        (Self::SecondHalf, "second"),
-        (Self::NoTail, "notail"),
-        (Self::Tail, "tail"),
-    ];
-
-    fn word(self) -> &'static str {
-        Self::ALL.iter().find(|(part, _)| *part == self).map_or("", |(_, word)| word)
+    /// The parts of a write of `length` bytes that are looked at.
+    fn of(length: u64) -> Vec<Self> {
+        let sectors = length / SECTOR;
+        if sectors <= EVERY_SECTOR {
+            return (1..sectors).flat_map(|count| [Self::First(count), Self::Last(count)]).collect();
+        }
+        let half = sectors / 2;
+        let first = [1, half, sectors - 1].map(Self::First);
+        let last = [1, sectors - half, sectors - 1].map(Self::Last);
+        [first, last].concat()
     }
 
     fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, word)| *word == text).map(|(part, _)| *part)
+        let count = |word: &str| text.strip_prefix(word)?.parse().ok().filter(|count| *count > 0);
+        count("first").map(Self::First).or_else(|| count("last").map(Self::Last))
     }
 
-    /// First byte and length of what is there of a write of `length` bytes.
+    /// First byte and length of what is there of a write of `length` bytes; of a shorter one than the part, all.
     fn range(self, length: u64) -> (u64, u64) {
-        let half = length / 2 / SECTOR * SECTOR;
         match self {
-            Self::Head => (0, SECTOR),
-            Self::NoHead => (SECTOR, length - SECTOR),
-            Self::FirstHalf => (0, half),
-            Self::SecondHalf => (half, length - half),
-            Self::NoTail => (0, length - SECTOR),
-            Self::Tail => (length - SECTOR, SECTOR),
+            Self::First(count) => (0, length.min(count * SECTOR)),
+            Self::Last(count) => (length.saturating_sub(count * SECTOR), length.min(count * SECTOR)),
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First(count) => write!(f, "first{count}"),
+            Self::Last(count) => write!(f, "last{count}"),
         }
     }
 }
@@ -116,8 +115,8 @@ impl fmt::Display for Name {
             }
             Fate::Only(which) => write!(f, "only={which}"),
             Fate::Draw(seed, which) => write!(f, "draw={seed},{which}"),
-            Fate::Torn(count, part) => write!(f, "torn={count},{}", part.word()),
-            Fate::TornAmong(mask, which, part) => write!(f, "torn-among={mask:#x},{which},{}", part.word()),
+            Fate::Torn(count, part) => write!(f, "torn={count},{part}"),
+            Fate::TornAmong(mask, which, part) => write!(f, "torn-among={mask:#x},{which},{part}"),
         }
     }
 }
@@ -321,10 +320,12 @@ impl<'a> Walk<'a> {
             if !matches!(write.entry.kind, Kind::Write(_)) || write.entry.length <= SECTOR {
                 continue;
             }
-            fates.extend(Part::ALL.map(|(part, _)| Fate::Torn(index, part)));
+            let parts = Part::of(write.entry.length);
+            fates.extend(parts.iter().map(|part| Fate::Torn(index, *part)));
             if count <= TORN_AMONG {
                 let beside = (0..1 << count).filter(|mask| mask >> index & 1 == 1);
-                fates.extend(beside.flat_map(|mask| Part::ALL.map(|(part, _)| Fate::TornAmong(mask, index, part))));
+                let torn = |mask| parts.iter().map(move |part| Fate::TornAmong(mask, index, *part));
+                fates.extend(beside.flat_map(torn));
             }
         }
         fates
@@ -462,11 +463,48 @@ mod tests {
             let again = Walk::new(&log, &|_| true, (1, false), &|_| false, &|_| 0).one(disk.clone(), &name).unwrap();
             assert_eq!(again.disk.sums(), state.disk.sums(), "{name}");
         }
-        for wrong in ["", "1", "1:", "1:lunch=2", "1:torn=2", "x:prefix=1", "1:mask=7"] {
+        for wrong in [
+            "",
+            "1",
+            "1:",
+            "1:lunch=2",
+            "1:torn=2",
+            "1:torn=2,head",
+            "1:torn=2,first0",
+            "1:torn=2,last",
+            "x:prefix=1",
+            "1:mask=7",
+        ] {
             assert!(wrong.parse::<Name>().is_err(), "{wrong}");
         }
         let missing = "3:prefix=0".parse().unwrap();
         assert!(Walk::new(&log, &|_| true, (1, false), &|_| false, &|_| 0).one(disk, &missing).is_err());
+    }
+
+    #[test]
+    fn a_block_is_torn_after_every_sector_both_ways_and_a_longer_write_in_six() {
+        use Part::{First, Last};
+        let of = |sectors| Part::of(sectors * SECTOR);
+        assert_eq!((of(1), of(2)), (vec![], vec![First(1), Last(1)]));
+        assert_eq!(of(EVERY_SECTOR).len(), 14);
+        assert!((1..8).all(|count| [First(count), Last(count)].iter().all(|part| of(8).contains(part))));
+        assert_eq!(of(9), [First(1), First(4), First(8), Last(1), Last(5), Last(8)]);
+        assert_eq!((First(3).range(4096), Last(3).range(4096)), ((0, 1536), (2560, 1536)));
+        // Of a block that is written over, all that may be left of it: the sectors before a place, or behind it.
+        let (log, disk) = made(&[(8, 8, 0), FLUSH], "sectors");
+        let (states, counts) = all(&log, &disk, false);
+        assert_eq!((states.len(), counts.kinds[2]), (2 + 14, 2 * 14));
+        let mut shapes: Vec<u8> = Vec::new();
+        for state in &states {
+            let mut block = [0; 4096];
+            state.disk.read(1, &mut block).unwrap();
+            let is_there = |sector: usize| u8::from(block[512 * sector] != 0) << sector;
+            shapes.push((0..8).map(is_there).sum());
+        }
+        shapes.sort_unstable();
+        let mut wanted: Vec<u8> = (1..8).flat_map(|count| [0xff << count, !(0xff << count)]).chain([0, 0xff]).collect();
+        wanted.sort_unstable();
+        assert_eq!(shapes, wanted);
     }
 
     #[test]
