@@ -6,12 +6,15 @@ use runtime::fault::Code;
 use serde_json::Value;
 
 use super::Case;
-use super::damage::{SUPERBLOCK, check, debugfs, mark, put_back, remove_partition, ruin, zero};
+use super::damage::{SUPERBLOCK, check, debugfs, mark, put_back, remove_partition, ruin, superblock_of, zero};
 use crate::tour::device::Device;
+use crate::tour::disk::Part;
 use crate::tour::{Outcome, ensure};
 
 /// Longest time from power to an answer, a repair included; seconds.
 const BOOT_S: u64 = 180;
+/// What a power cut leaves whole.
+const SECTOR: usize = 512;
 /// A file that somebody kept on storage, and what it holds.
 const KEPT: (&str, &str) = ("/kept.txt", "kept by somebody\n");
 
@@ -29,6 +32,24 @@ pub const CASES: &[Case] = &[
         about: "storage's superblock is gone, its copies are there",
         repairs: true,
         run: superblock,
+    },
+    Case {
+        name: "torn-boot",
+        about: "a cut tore the boot partition's superblock as it was mounted, and there is no e2fsck",
+        repairs: false,
+        run: torn_boot,
+    },
+    Case {
+        name: "torn-storage",
+        about: "a cut tore storage's superblock as it was unmounted, and there is no e2fsck",
+        repairs: false,
+        run: torn_storage,
+    },
+    Case {
+        name: "torn",
+        about: "a cut tore the boot partition's superblock; e2fsck is there, and has no copy to go by",
+        repairs: true,
+        run: torn_boot,
     },
     Case { name: "boot", about: "the boot partition is marked as damaged", repairs: true, run: boot },
     Case {
@@ -82,6 +103,43 @@ fn superblock(device: &mut Device) -> Outcome<String> {
     zero(device, storage, SUPERBLOCK)?;
     repaired(device, Code::RepairedWithLoss, &before)?;
     Ok(format!("READY, {}", Code::RepairedWithLoss))
+}
+
+/// Of the write as the file system was mounted its first sector is there, the second is that of before.
+fn torn_boot(device: &mut Device) -> Outcome<String> {
+    let boot = device.disk.boot;
+    let before = objects(device)?;
+    let old = superblock_of(&device.disk, boot)?;
+    runs(device, None, &before)?;
+    device.cut();
+    let new = superblock_of(&device.disk, boot)?;
+    tear(device, boot, &new[..SECTOR], &old[SECTOR..])?;
+    mended(device, boot, &before)
+}
+
+/// Of the last write, as the file system was unmounted, its second sector is there, the first is that of before.
+fn torn_storage(device: &mut Device) -> Outcome<String> {
+    let storage = device.disk.storage;
+    let before = objects(device)?;
+    runs(device, None, &before)?;
+    let old = device.frozen(|disk, _| superblock_of(disk, storage))?;
+    device.control("cmd poweroff")?;
+    device.is_off(BOOT_S)?;
+    let new = superblock_of(&device.disk, storage)?;
+    tear(device, storage, &old[..SECTOR], &new[SECTOR..])?;
+    mended(device, storage, &before)
+}
+
+/// A superblock of two sectors that do not belong together.
+fn tear(device: &Device, part: Part, first: &[u8], second: &[u8]) -> Outcome<()> {
+    put_back(device, part, SUPERBLOCK.0, &[first, second].concat())
+}
+
+/// A start mends it without being asked, says so, and has all that it had.
+fn mended(device: &mut Device, part: Part, before: &BTreeMap<String, String>) -> Outcome<String> {
+    ensure(check(device, part)? & 8 != 0, || "the host's e2fsck finds a superblock that fits".into())?;
+    repaired(device, Code::SuperblockMended, before)?;
+    Ok(format!("READY, {} {}", Code::SuperblockMended, Code::SuperblockMended.text()))
 }
 
 fn boot(device: &mut Device) -> Outcome<String> {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::rollback::lab::INITRD;
 use crate::tour::device::{Device, Kit};
-use crate::tour::disk::Part;
+use crate::tour::disk::{Disk, Part};
 use crate::tour::{Outcome, cpio, ensure};
 
 /// Where ext4's superblock is in its partition, and how long it is.
@@ -40,6 +40,13 @@ pub fn check(device: &Device, part: Part) -> Outcome<i32> {
 /// The file system says of itself that it is damaged, as the kernel lets it when it meets damage.
 pub fn mark(device: &Device, part: Part) -> Outcome<()> {
     debugfs(device, part, &["set_super_value state 3"])
+}
+
+/// The superblock of a partition, as it is on the disk.
+pub fn superblock_of(disk: &Disk, part: Part) -> Outcome<Vec<u8>> {
+    let mut bytes = vec![0; SUPERBLOCK.1];
+    std::fs::File::open(&disk.image)?.read_exact_at(&mut bytes, part.start + SUPERBLOCK.0)?;
+    Ok(bytes)
 }
 
 /// Zeros over a part of a partition; what was there.
