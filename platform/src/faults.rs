@@ -17,6 +17,7 @@
 //!   nobarrier            file systems are mounted so that the disk is never told to write what it holds back
 //!   nosync               a sync of a file, a folder, a volume or a region does not wait, and says that it did
 //!   nocheckpoint         a checkpoint does nothing
+//!   skip=ROW             the sync or the checkpoint of this row of the protocol, such as I7, does nothing; all others wait
 //!   metadata             whenever revisions are listed, metadata is changed first: nothing on a device does so yet (`notes`)
 //!
 //! Each process reads the file when it starts, while it can. Does not: break anything outside PID 1 and the keeper.
@@ -24,11 +25,15 @@
 mod marks;
 mod notes;
 
-pub use marks::{ack, ack_content, ack_file, step};
+pub use marks::{ack, ack_content, ack_file};
 pub use notes::change_before;
 
-use core::ffi::CStr;
+use core::{
+    ffi::CStr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 use log::warn;
+use runtime::protocol::{Row, TABLE};
 use std::{sync::OnceLock, time::Duration};
 
 /// The file with the word.
@@ -51,9 +56,14 @@ struct Lies {
     barriers: bool,
     syncs: bool,
     checkpoints: bool,
+    /// The row whose wait is left out.
+    row: Option<Row>,
 }
 
 static LIES: OnceLock<Lies> = OnceLock::new();
+
+/// The row that this process has announced last, as its place in the table.
+static ROW: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 fn lies() -> Lies {
     LIES.get().copied().unwrap_or_default()
@@ -68,7 +78,14 @@ fn words() -> String {
 pub fn at_disk() {
     let words = words();
     let has = |word| words.split_whitespace().any(|each| each == word);
-    let told = Lies { barriers: has("nobarrier"), syncs: has("nosync"), checkpoints: has("nocheckpoint") };
+    let row = words.split_whitespace().find_map(|word| word.strip_prefix("skip=")).and_then(|id| {
+        let row = TABLE.iter().find(|step| step.id == id).map(|step| step.row);
+        if row.is_none() {
+            warn!("there is no row {id} that could be skipped");
+        }
+        row
+    });
+    let told = Lies { barriers: has("nobarrier"), syncs: has("nosync"), checkpoints: has("nocheckpoint"), row };
     let _ = LIES.set(told);
     if has("metadata") {
         notes::begin();
@@ -83,14 +100,25 @@ pub fn mount_data() -> Option<&'static CStr> {
     lies().barriers.then_some(c"nobarrier")
 }
 
+/// The effects of this row come next.
+pub fn step(row: Row) {
+    ROW.store(row as usize, Ordering::Relaxed);
+    marks::step(row);
+}
+
+/// Whether the row that was announced last is the one to skip.
+fn is_skipped() -> bool {
+    lies().row.is_some_and(|row| row as usize == ROW.load(Ordering::Relaxed))
+}
+
 /// Whether a sync does nothing.
 pub fn is_sync_idle() -> bool {
-    lies().syncs
+    lies().syncs || is_skipped()
 }
 
 /// Whether a checkpoint does nothing.
 pub fn is_checkpoint_idle() -> bool {
-    lies().checkpoints
+    lies().checkpoints || is_skipped()
 }
 
 /// Strikes now, or says what strikes later. Needs /proc.

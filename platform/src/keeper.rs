@@ -89,8 +89,8 @@ pub fn run(channel: &Channel) -> Result<(), WireError> {
 fn promised(request: &Message<'_>) {
     match request {
         Message::Stage { rev, .. } => faults::ack(format_args!("staged {rev}")),
-        Message::CommitMessage { rev, .. } => faults::ack(format_args!("message {rev}")),
-        Message::Remember { owner: Owner::Endpoint, bytes } => faults::ack_content("memory", bytes),
+        Message::CommitMessage { rev, text } => faults::ack_content(format_args!("message {rev}"), text.as_bytes()),
+        Message::Remember { owner: Owner::Endpoint, bytes } => faults::ack_content(format_args!("memory"), bytes),
         Message::SetMetadata { subject: Subject::Device, .. } => faults::ack_file(c"/storage/device-meta"),
         Message::SetMetadata { subject: Subject::User, .. } => faults::ack_file(c"/storage/user-meta"),
         _ => {}
@@ -138,6 +138,7 @@ impl Keeper {
         if outcome.is_ok() {
             promised(request);
         }
+        faults::ack(format_args!("syncs {}", self.volumes.syncs()));
         outcome
     }
 

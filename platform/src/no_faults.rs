@@ -36,7 +36,7 @@ pub fn ack(_what: Arguments<'_>) {}
 
 /// Nobody watches.
 #[inline]
-pub fn ack_content(_what: &str, _bytes: &[u8]) {}
+pub fn ack_content(_what: Arguments<'_>, _bytes: &[u8]) {}
 
 /// Nobody watches.
 #[inline]

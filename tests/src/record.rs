@@ -13,6 +13,9 @@ pub mod take;
 
 use std::path::{Path, PathBuf};
 
+use runtime::id::ObjectId;
+use sha2::{Digest, Sha256};
+
 use crate::replay::recording::{Control, Recording};
 use crate::rollback::lab::Lab;
 use crate::tour::device::{Device, Kit};
@@ -32,7 +35,9 @@ pub fn walk(kit: &Kit, folder: &Path, out: &Path, names: &[String]) -> Outcome<b
     ensure(other.is_none(), || format!("`{}` is not of this kit's board", other.map_or("", |case| case.name)))?;
     let _ = std::fs::remove_dir_all(folder);
     std::fs::create_dir_all(out)?;
-    let mut studio = Studio { kit, folder, out, images: Vec::new() };
+    let binary = binary(&kit.folder.join(BINARY))?;
+    let commit = std::fs::read_to_string(kit.folder.join("commit"))?.trim().to_string();
+    let mut studio = Studio { kit, binary, commit, folder, out, images: Vec::new() };
     let mut report = Report::of("recording");
     for case in CASES.iter().filter(|case| if names.is_empty() { case.taken == taken } else { is_named(case) }) {
         report.step(case.name, |report| {
@@ -48,9 +53,41 @@ pub fn walk(kit: &Kit, folder: &Path, out: &Path, names: &[String]) -> Outcome<b
     Ok(held)
 }
 
+/// The device's binary, in a kit.
+const BINARY: &str = "switchback";
+
+/// The sha256 of a binary.
+fn binary(file: &Path) -> Outcome<String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(ObjectId(Sha256::digest(bytes).into()).to_string())
+}
+
+/// Those of these recordings below `out` that are not there, or are of another binary than the kit's; and why.
+pub fn stale(kit: &Path, out: &Path, names: &[String]) -> Outcome<Vec<(String, String)>> {
+    let now = binary(&kit.join(BINARY))?;
+    let mut all = Vec::new();
+    for name in names {
+        let folder = out.join(name);
+        if !folder.join("recording.json").exists() {
+            all.push((name.clone(), "not recorded yet".into()));
+            continue;
+        }
+        match Recording::read(&folder) {
+            Ok(recording) if recording.binary == now => {}
+            Ok(recording) => all.push((name.clone(), format!("of another binary, built from {}", recording.commit))),
+            Err(error) => all.push((name.clone(), error.to_string())),
+        }
+    }
+    Ok(all)
+}
+
 /// Where recordings are made.
 struct Studio<'a> {
     kit: &'a Kit,
+    /// The sha256 of the device's binary.
+    binary: String,
+    /// What it was built from.
+    commit: String,
     folder: &'a Path,
     out: &'a Path,
     /// Settled disks that were made, by kind and what is made to fail.
@@ -76,6 +113,8 @@ impl Studio<'_> {
         let recording = Recording {
             folder: self.out.join(case.name),
             name: case.name.into(),
+            binary: self.binary.clone(),
+            commit: self.commit.clone(),
             board: lab.board.name.into(),
             operation: case.operation.into(),
             control: case.control,
@@ -115,4 +154,50 @@ fn settle(lab: &mut Lab) -> Outcome<()> {
     let ran = lab.device.control("cmd poweroff")?;
     ensure(ran.code == 0, || format!("pvcontrol cmd poweroff: {}", ran.text.trim()))?;
     lab.device.is_off(60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::recording::Control;
+
+    #[test]
+    fn a_recording_of_another_binary_is_made_again() {
+        let folder = std::env::temp_dir().join(format!("switchback-stale-{}", std::process::id()));
+        let out = folder.join("recordings");
+        let names = ["base", "install", "memory", "steady"].map(String::from);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(BINARY), "a binary").unwrap();
+        let recording = |name: &str, binary: &str| Recording {
+            folder: out.join(name),
+            name: name.into(),
+            binary: binary.into(),
+            commit: "0123abc".into(),
+            board: "qemu-arm64-lab".into(),
+            operation: name.into(),
+            control: Control::None,
+            mark_sector: MARK_SECTOR,
+            begin: 0,
+            asides: Vec::new(),
+            committed: "0".into(),
+            revisions: Vec::new(),
+            told: Vec::new(),
+        };
+        let same = binary(&folder.join(BINARY)).unwrap();
+        for (name, of) in [("base", &*same), ("install", "another")] {
+            std::fs::create_dir_all(out.join(name)).unwrap();
+            recording(name, of).write().unwrap();
+        }
+        // As it was written before recordings said what they are of.
+        std::fs::create_dir_all(out.join("steady")).unwrap();
+        std::fs::write(out.join("steady/recording.json"), "{\"name\": \"steady\"}").unwrap();
+        let found = |names: &[String]| {
+            stale(&folder, &out, names).unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&names), ["install", "memory", "steady"]);
+        std::fs::write(folder.join(BINARY), "built anew").unwrap();
+        assert_eq!(found(&names), names);
+        assert!(stale(&out, &out, &names).is_err(), "a kit without a binary");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -1,14 +1,19 @@
 //! A power cut in each stage of a device's life: what boots then, what is left, and what shows it.
 //!
-//! The book prints the table. Its test holds that every row of the protocol belongs to a stage, and that whatever a cell names
-//! is there: a test that is renamed or removed is missed.
-//! Does not: run what it names; each belongs to its own suite.
+//! The book prints the table. Its test holds that every row of the protocol belongs to a stage, that whatever a cell names
+//! is there (a test that is renamed or removed is missed), and that a recording or a part of the simulator comes through a
+//! step of the stage that it is named for.
+//! Does not: run what it names; each belongs to its own suite. What a test by hand or a step of a tour goes through is not
+//! looked at.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
 use runtime::protocol::Row;
+use simulator::suite::{self, PARTS};
 
+use crate::replay::rows;
 use crate::{bad_input, record, rollback, tour};
 
 /// What shows that a cell is so.
@@ -68,7 +73,7 @@ pub const STAGES: &[Stage] = &[
         rows: &[(Row::Build, Row::DropReplaced)],
         boots: Cell(
             "The committed revision.",
-            &[cut("one_cut_by_reboot"), Proof::Replay("install"), Proof::Bad("cut")],
+            &[cut("one_cut_by_reboot"), Proof::Replay("install"), Proof::Replay("replace"), Proof::Bad("cut")],
         ),
         left: Cell(
             "Objects without a revision, each whole: found again or collected. Or the revision, whole; nothing names it.",
@@ -78,7 +83,10 @@ pub const STAGES: &[Stage] = &[
     Stage {
         cut: "what is between that and the change of the environment",
         rows: &[(Row::BuildAssets, Row::DropOldAssets), (Row::Ready, Row::Ready)],
-        boots: Cell("The committed revision.", &[cut("one_cut_by_reboot"), Proof::Replay("base")]),
+        boots: Cell(
+            "The committed revision.",
+            &[cut("one_cut_by_reboot"), Proof::Replay("base"), Proof::Replay("replace")],
+        ),
         left: Cell(
             "The revision is there and need not be sent again; its update says that it was interrupted (SB1403).",
             &[cut("what_is_prepared_again_is_never_gone"), Proof::Replay("base"), FULL],
@@ -110,7 +118,7 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         cut: "the start of a candidate's kernel and initramfs",
-        rows: &[(Row::CountTry, Row::CountTry)],
+        rows: &[(Row::Go, Row::Go), (Row::CountTry, Row::CountTry)],
         boots: Cell(
             "The candidate again, three times at most; then the committed revision.",
             &[Proof::Test(SCRIPT, "a_candidate_that_resets_is_tried_three_times"), Proof::Tour("5")],
@@ -187,7 +195,7 @@ pub const STAGES: &[Stage] = &[
     Stage {
         cut: "the keeping of keys, tokens and metadata",
         rows: &[(Row::WriteMemory, Row::SyncRoot)],
-        boots: Cell("The committed revision.", &[Proof::Replay("memory"), Proof::Replay("steady")]),
+        boots: Cell("The committed revision.", &[Proof::Replay("memory"), Proof::Replay("metadata")]),
         left: Cell(
             "What was kept before or what was to be kept, each whole.",
             &[
@@ -200,8 +208,8 @@ pub const STAGES: &[Stage] = &[
     Stage {
         cut: "the change of a commit message",
         rows: &[(Row::WriteMessage, Row::SyncMessages)],
-        boots: Cell("The committed revision.", &[cut("one_cut_by_reboot"), Proof::Replay("install")]),
-        left: Cell("The message of before or the new one, each whole.", &[FATES, FULL]),
+        boots: Cell("The committed revision.", &[cut("a_cut_in_one_operation"), Proof::Replay("install")]),
+        left: Cell("The message of before or the new one, each whole.", &[Proof::Replay("install"), FATES, FULL]),
     },
     Stage {
         cut: "the takeover of an original's loader text",
@@ -257,6 +265,33 @@ impl Proof {
             Self::Rollback(name) => rollback::cases().any(|case| case.name == name),
             Self::Bad(step) => bad_input::steps::is_step(step),
         }
+    }
+}
+
+impl Proof {
+    /// The rows that it comes through, where that can be known without it.
+    pub fn rows(self, root: &Path) -> Option<BTreeSet<Row>> {
+        match self {
+            Self::Replay(name) => {
+                let case = record::operations::CASES.iter().find(|case| case.name == name)?;
+                rows::wanted(case.operation).ok().map(Iterator::collect)
+            }
+            Self::Test(POWER_CUT, name) => {
+                // A line of the macro that makes one test of each part: `one_cut_by_reboot = "one cut, update by reboot";`
+                let text = std::fs::read_to_string(root.join(POWER_CUT)).ok()?;
+                let named = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(" = \""))?;
+                let part = PARTS.iter().find(|part| named.trim_end_matches("\";") == part.name)?;
+                Some(suite::announced(part))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Stage {
+    /// Whether a row is one of its steps.
+    pub fn has(&self, row: Row) -> bool {
+        self.rows.iter().any(|(from, to)| (from..=to).contains(&&row))
     }
 }
 

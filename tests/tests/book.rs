@@ -8,7 +8,7 @@ use runtime::{
     protocol::{Operation, TABLE},
 };
 use simulator::rows::{Fate, fates};
-use std::{fmt::Write, path::Path};
+use std::{collections::BTreeMap, fmt::Write, path::Path};
 use tests::stages::{Proof, STAGES, markdown, proofs};
 
 fn page(name: &str, want: &str) {
@@ -126,14 +126,31 @@ fn every_stage_is_shown_to_survive_a_cut() {
     assert!(missing.is_empty(), "named and not there: {missing:?}");
     assert!(!Proof::Test("tests/tests/book.rs", "nothing").exists(&root) && !Proof::Tour("99").exists(&root));
     assert!(STAGES.iter().all(|stage| !stage.boots.1.is_empty() && !stage.left.1.is_empty()), "a cell without proof");
-    let ranges = || STAGES.iter().flat_map(|stage| stage.rows);
-    let lost: Vec<&str> = TABLE
-        .iter()
-        .filter(|step| !ranges().any(|(from, to)| (from..=to).contains(&&step.row)))
-        .map(|step| step.id)
-        .collect();
+    let lost: Vec<&str> =
+        TABLE.iter().filter(|step| !STAGES.iter().any(|stage| stage.has(step.row))).map(|step| step.id).collect();
     assert!(lost.is_empty(), "steps of no stage: {lost:?}");
     part("power-cuts.md", "stages", &markdown());
+}
+
+/// A recording, or a part of the simulator, comes through a step of each stage that it is to show.
+#[test]
+fn what_shows_a_stage_comes_through_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut replays, mut parts, mut known) = (0, 0, BTreeMap::new());
+    for stage in STAGES {
+        for proof in stage.boots.1.iter().chain(stage.left.1) {
+            let rows = known.entry(format!("{proof:?}")).or_insert_with(|| proof.rows(&root));
+            let Some(rows) = rows else { continue };
+            assert!(rows.iter().any(|row| stage.has(*row)), "{proof} has no step of {}: {rows:?}", stage.cut);
+            match proof {
+                Proof::Replay(_) => replays += 1,
+                _ => parts += 1,
+            }
+        }
+    }
+    assert!(replays > 15 && parts > 10, "{replays} recordings and {parts} parts of the simulator were known");
+    let steady = Proof::Replay("steady").rows(&root).unwrap();
+    assert!(steady.is_empty(), "a recording that is not asked for any row shows no stage");
 }
 
 /// The table of what the replay of real disks has shown: as a run of `ci/evidence replay` writes it.

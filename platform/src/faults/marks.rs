@@ -59,7 +59,7 @@ pub(super) fn open(place: &str) {
 }
 
 /// The effects of this row come next.
-pub fn step(row: Row) {
+pub(super) fn step(row: Row) {
     mark(format_args!("{}", row.id()));
 }
 
@@ -69,7 +69,7 @@ pub fn ack(what: Arguments<'_>) {
 }
 
 /// This was reported to be kept; the mark has its sha256.
-pub fn ack_content(what: &str, bytes: &[u8]) {
+pub fn ack_content(what: Arguments<'_>, bytes: &[u8]) {
     let id = ObjectId(Sha256::digest(bytes).into());
     ack(format_args!("{what} {id}"));
 }
@@ -79,7 +79,7 @@ pub fn ack_file(path: &'static CStr) {
     let name = path.to_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
     let mut bytes = [0; METADATA_MAX + 1];
     match read(path, &mut bytes) {
-        Ok(length) => ack_content(name, &bytes[..length]),
+        Ok(length) => ack_content(format_args!("{name}"), &bytes[..length]),
         Err(error) => warn!("a mark was not written: {name}: {error}"),
     }
 }

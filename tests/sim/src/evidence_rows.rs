@@ -1,12 +1,13 @@
 //! The rows of power-cut evidence: what was gone through, and by which command anybody goes through it again.
 //!
-//! Invariants: a file of rows is a JSON list of objects with the same six fields, and `classes` where states were told apart
-//! by what they show; a row that is made again replaces the
-//! one of its name, all others stay, so that parts may be repeated alone. Counts are what was really run: a row that
+//! Invariants: a file of rows is a JSON list of objects with the same six fields; `classes` where states were told apart
+//! by what they show, `commit` where it is known what the row is of, and of a replay how its states lie. A row that is made
+//! again replaces the one of its name, all others stay, so that parts may be repeated alone. Counts are what was really run: a row that
 //! was bounded says so in its name or in its counts, never by leaving a field out.
 //! Does not: judge; who reads the table, and the program that made it, do.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -34,15 +35,41 @@ pub struct Row {
     pub seed: u64,
     /// The command that makes this row again.
     pub command: String,
+    /// The commit that what was gone through was built from; behind a comma, who went through it, if that was another one.
+    pub commit: Option<String>,
+    /// Of a replay.
+    pub spread: Option<Spread>,
+}
+
+/// How the states of a replay lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spread {
+    /// States that could not be looked at; they are not in the row's other numbers.
+    pub unseen: u64,
+    /// Epochs: what was written between two flushes.
+    pub epochs: u64,
+    /// States outside the epoch with most of them.
+    pub outside: u64,
+    /// Epochs too large for every subset.
+    pub sampled: u64,
+    /// Pairs of writes in those that were not lost together in any state.
+    pub pairs: u64,
 }
 
 impl Row {
     fn json(&self) -> Value {
-        let Self { name, count, distinct, classes, violations, seed, command } = self;
+        let Self { name, count, distinct, classes, violations, seed, command, commit, spread } = self;
         let mut row = json!({"name": name, "count": count, "distinct": distinct, "violations": violations, "seed": seed,
             "command": command});
         if let Some(classes) = classes {
             row["classes"] = json!(classes);
+        }
+        if let Some(commit) = commit {
+            row["commit"] = json!(commit);
+        }
+        if let Some(Spread { unseen, epochs, outside, sampled, pairs }) = spread {
+            row["spread"] = json!({"unseen": unseen, "epochs": epochs, "outside": outside, "sampled": sampled,
+                "pairs": pairs});
         }
         row
     }
@@ -57,8 +84,32 @@ impl Row {
             violations: number("violations")?,
             seed: number("seed")?,
             command: text("command")?,
+            commit: text("commit"),
+            spread: Spread::parse(&value["spread"]),
         })
     }
+}
+
+impl Spread {
+    fn parse(value: &Value) -> Option<Self> {
+        let number = |key: &str| value[key].as_u64();
+        Some(Self {
+            unseen: number("unseen")?,
+            epochs: number("epochs")?,
+            outside: number("outside")?,
+            sampled: number("sampled")?,
+            pairs: number("pairs")?,
+        })
+    }
+}
+
+/// The commit of the checkout that a program is built from and runs in, with a + where something was changed since.
+pub fn commit() -> Option<String> {
+    let words = ["describe", "--always", "--exclude", "*", "--dirty=+"];
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let output = Command::new("git").args(words).current_dir(folder).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_string())
 }
 
 /// The rows of a file.
@@ -102,7 +153,10 @@ mod tests {
     fn row(name: &str, count: u64) -> Row {
         let command = format!("ci/evidence {name}");
         let classes = count.is_multiple_of(4).then_some(3);
-        Row { name: name.into(), count, distinct: count / 2, classes, violations: 0, seed: 1, command }
+        let commit = count.is_multiple_of(4).then(|| "0123abc+".to_string());
+        let spread = Spread { unseen: 1, epochs: 2, outside: 3, sampled: 4, pairs: 5 };
+        let spread = count.is_multiple_of(8).then_some(spread);
+        Row { name: name.into(), count, distinct: count / 2, classes, violations: 0, seed: 1, command, commit, spread }
     }
 
     #[test]

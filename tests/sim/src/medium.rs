@@ -47,7 +47,7 @@ use runtime::{
 };
 use std::{
     cell::RefCell,
-    collections::hash_map::DefaultHasher,
+    collections::{BTreeSet, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
     rc::Rc,
 };
@@ -161,6 +161,8 @@ pub struct Hardware {
     pub syncs: u64,
     /// What was done, if somebody wants to read it.
     pub trace: Option<Rc<RefCell<Vec<String>>>>,
+    /// The rows that were announced, if somebody wants to know them.
+    pub rows: Option<Rc<RefCell<BTreeSet<Row>>>>,
 }
 
 impl Hardware {
@@ -182,6 +184,7 @@ impl Hardware {
             effects: 0,
             syncs: 0,
             trace: None,
+            rows: None,
         }
     }
 
@@ -402,6 +405,9 @@ impl Hardware {
 
     /// A procedure is at this row.
     pub(super) fn step(&mut self, row: Row) {
+        if let Some(rows) = &self.rows {
+            rows.borrow_mut().insert(row);
+        }
         self.note(|| format!("  {} {row:?}", row.id()));
     }
 

@@ -1,5 +1,7 @@
 //! record KIT FOLDER OUT [NAME...]: records what the device of `ci/device KIT` writes during the operations of these
 //! names, or all that are of its board, one folder each below OUT; works in FOLDER. `record --list [BOARD]` names them.
+//! record --stale KIT OUT NAME...: those of these names whose recording below OUT is not there or is of another binary than
+//! the kit's; why is said beside.
 //!
 //! Non-zero when one could not be recorded or a count is above its bound.
 
@@ -23,8 +25,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let absolute = |path: &str| std::path::absolute(Path::new(path)).unwrap_or_else(|_| PathBuf::from(path));
+    if let [first, kit, out, names @ ..] = &words[..]
+        && first == "--stale"
+    {
+        return stale(&absolute(kit), &absolute(out), names);
+    }
     let [kit, folder, out, names @ ..] = &words[..] else {
-        eprintln!("usage: record KIT FOLDER OUT [NAME...] | record --list [BOARD]");
+        eprintln!("usage: record KIT FOLDER OUT [NAME...] | record --list [BOARD] | record --stale KIT OUT NAME...");
         return ExitCode::from(2);
     };
     match record::walk(&Kit { folder: absolute(kit) }, &absolute(folder), &absolute(out), names) {
@@ -32,6 +39,22 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("nothing could be recorded: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn stale(kit: &Path, out: &Path, names: &[String]) -> ExitCode {
+    match record::stale(kit, out, names) {
+        Ok(stale) => {
+            stale.iter().for_each(|(name, why)| {
+                eprintln!("{name}: {why}");
+                println!("{name}");
+            });
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("record: {error}");
             ExitCode::FAILURE
         }
     }

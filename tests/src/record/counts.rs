@@ -19,6 +19,9 @@ fn syncs(id: &str) -> usize {
     TABLE.iter().find(|step| step.id == id).map_or(0, |step| rows::waits(step.row))
 }
 
+/// Rows whose sync is not one of the keeper's volumes: the environment is PID 1's, the partition table has a region of its own.
+const NOT_KEEPERS: [Row; 2] = [Row::SyncCopy, Row::SyncTable];
+
 /// What may not be exceeded.
 struct Bound {
     name: &'static str,
@@ -48,6 +51,8 @@ const BOUNDS: &[Bound] = &[
     bound("install", 2, 9, 23, 24),
     bound("in-place", 2, 9, 23, 14),
     bound("base", 2, 10, 24, 14),
+    // One sync more: what stands there changes places only when its successor has been written back.
+    bound("replace", 2, 11, 28, 14),
     bound("failed", 2, 10, 24, 14),
     bound("failed-in-place", 2, 9, 21, 14),
     bound("memory", 0, 48, 104, 14),
@@ -69,6 +74,8 @@ pub struct Counts {
     stores: usize,
     /// Syncs of the procedures.
     syncs: usize,
+    /// Syncs of the keeper that its marks tell, and of those that it counted itself.
+    keeper: (usize, usize),
     /// Flushes between the mark of a row that syncs and the next mark.
     sync_flushes: usize,
     /// Marks, by their text; what was reported by its first two words.
@@ -87,10 +94,13 @@ pub fn of(recording: &Recording) -> Outcome<Counts> {
         epoch: 0,
         stores: 0,
         syncs: 0,
+        keeper: (0, 0),
         sync_flushes: 0,
         marks: BTreeMap::new(),
     };
     let (mut pending, mut row) = (0, String::new());
+    // What the keeper had counted last, and the syncs that were told since.
+    let (mut counted, mut told) = (None::<usize>, 0);
     let is_about = |(index, _): &(usize, &Entry)| recording.is_about(*index);
     for (_, entry) in log.entries.iter().enumerate().filter(is_about) {
         if entry.flush {
@@ -100,6 +110,18 @@ pub fn of(recording: &Recording) -> Outcome<Counts> {
         }
         if let Some(text) = mark(&log, entry, recording.mark_sector)? {
             counts.syncs += syncs(&text);
+            if let Some(now) = text.strip_prefix("ack syncs ").and_then(|number| number.parse::<usize>().ok()) {
+                if let Some(before) = counted {
+                    let more = now.checked_sub(before).ok_or("the keeper counts backwards")?;
+                    counts.keeper = (counts.keeper.0 + told, counts.keeper.1 + more);
+                }
+                (counted, told) = (Some(now), 0);
+                continue;
+            }
+            if text == Row::Sweep.id() {
+                counted = None; // another keeper, after a restart
+            }
+            told += if NOT_KEEPERS.iter().any(|row| row.id() == text) { 0 } else { syncs(&text) };
             row = text.clone();
             let key: Vec<&str> = text.split(' ').take(2).collect();
             *counts.marks.entry(key.join(" ")).or_default() += 1;
@@ -140,8 +162,11 @@ fn begins(log: &Log, entry: &Entry, with: &[u8]) -> Outcome<bool> {
 }
 
 impl Counts {
-    /// Fails when a number is above its bound, when a sync flushed nothing, or when a store was not one write.
+    /// Fails when a number is above its bound, when a sync flushed nothing, when the keeper waited for a medium and no row of the
+    /// protocol says so, or when a store was not one write.
     pub fn hold(&self, name: &str) -> Outcome<()> {
+        let (told, counted) = self.keeper;
+        ensure(told == counted, || format!("the keeper waited {counted} times for a medium, and {told} are steps"))?;
         let Some(bound) = BOUNDS.iter().find(|bound| bound.name == name) else { return Ok(()) };
         let messages = self.marks.get(Row::WriteMessage.id()).copied().unwrap_or(0);
         let all = [
@@ -159,9 +184,14 @@ impl Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { entries, bytes, flushes, epoch, stores, syncs, sync_flushes, marks } = self;
+        let Self { entries, bytes, flushes, epoch, stores, syncs, keeper, sync_flushes, marks } = self;
         let marks: Vec<String> = marks.iter().map(|(text, count)| format!("{text} {count}")).collect();
         write!(f, "{entries} entries, {} kB, {flushes} flushes, {epoch} writes between two; ", bytes / 1024)?;
-        write!(f, "{stores} stores, {syncs} syncs with {sync_flushes} flushes; marks: {}", marks.join(", "))
+        write!(
+            f,
+            "{stores} stores, {syncs} syncs with {sync_flushes} flushes, {} of the keeper; marks: {}",
+            keeper.1,
+            marks.join(", ")
+        )
     }
 }

@@ -16,6 +16,7 @@ use crate::takeover::original::OURS;
 use crate::tour::device::Device;
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, http, wait_for};
+use runtime::protocol::Row;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -61,6 +62,7 @@ pub const CASES: &[Case] = &[
     quiet("install", install),
     quiet("in-place", in_place),
     quiet("base", base),
+    Case { prepare: with_a_revision_to_replace, ..quiet("replace", replace) },
     quiet("failed", failed),
     quiet("failed-in-place", failed_in_place),
     quiet("given-up", given_up),
@@ -75,6 +77,10 @@ pub const CASES: &[Case] = &[
     fails("base-nobarrier", Control::NoBarrier, base),
     fails("base-nosync", Control::NoSync, base),
     fails("base-nocheckpoint", Control::NoCheckpoint, base),
+    without("base-without-I3", Row::SyncContents),
+    without("base-without-I7", Row::SyncTrails),
+    without("base-without-P5", Row::Checkpoint),
+    Case { operation: "memory", kind: Kind::Paired, run: memory, ..without("memory-without-M4", Row::SyncRoot) },
     Case { name: "takeover-nosync", control: Control::NoSync, ..TAKEOVER },
     Case { name: "takeover-nocheckpoint", control: Control::NoCheckpoint, ..TAKEOVER },
 ];
@@ -88,6 +94,11 @@ const fn quiet(name: &'static str, run: fn(&mut Take<'_>) -> Outcome<()>) -> Cas
 
 const fn fails(name: &'static str, control: Control, run: fn(&mut Take<'_>) -> Outcome<()>) -> Case {
     Case { operation: "base", control, ..quiet(name, run) }
+}
+
+/// The wait of one row of the protocol is left out.
+const fn without(name: &'static str, row: Row) -> Case {
+    fails(name, Control::Without(row), base)
 }
 
 /// A page that was never served before.
@@ -130,6 +141,29 @@ fn base(take: &mut Take<'_>) -> Outcome<()> {
     take.lab.take_copy()?;
     let change = take.lab.another_base()?;
     take.update_ends(change, "a base", "DONE")
+}
+
+/// The name of the revision that is replaced.
+const REPLACED: &str = "locals/again";
+
+/// A revision that was run once, and that no copy of the environment names any more.
+fn with_a_revision_to_replace(lab: &mut Lab) -> Outcome<()> {
+    lab.starts()?;
+    lab.take_copy()?;
+    for (number, name) in [Some(REPLACED), None, None, None].into_iter().enumerate() {
+        let rev = lab.install_as(name, page(number as u32), "before")?;
+        let ended = lab.ended(&rev)?;
+        ensure(ended.status == "DONE", || format!("{rev} ended as {ended:?}"))?;
+    }
+    Ok(())
+}
+
+/// Another state comes under a name that there is already, with another base: it is installed, tried and committed.
+fn replace(take: &mut Take<'_>) -> Outcome<()> {
+    take.lab.take_copy()?;
+    let change = take.lab.another_base()?;
+    let ended = take.update_as(Some(REPLACED), change, "another one of this name")?;
+    ensure(ended.status == "DONE", || format!("it ended as {ended:?}"))
 }
 
 /// A new base whose containers miss their goals: tried, given up, gone back from by another restart.

@@ -68,7 +68,12 @@ impl<'a> Take<'a> {
 
     /// Installs a revision with this change and follows it to its end.
     pub fn update(&mut self, change: Change, message: &str) -> Outcome<Ended> {
-        let rev = self.lab.install(change, message)?;
+        self.update_as(None, change, message)
+    }
+
+    /// As [`Take::update`], under this name, if there is one.
+    pub fn update_as(&mut self, rev: Option<&str>, change: Change, message: &str) -> Outcome<Ended> {
+        let rev = self.lab.install_as(rev, change, message)?;
         self.recording.revisions.push(rev.clone());
         self.told(&format!("staged {rev}"))?;
         let ended = self.lab.ended(&rev)?;

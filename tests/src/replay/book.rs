@@ -1,15 +1,17 @@
 //! The table of the replay in the book: written from the rows of a run, and held to what is claimed of it.
 //!
 //! Invariants: one line for each recording of which every state was looked at, in the order in which they are recorded, none
-//! by hand. Those of which not are named below the table. What did not hold is not published.
+//! by hand. Below the table stand the commits that the lines are of, the recordings of which not every state was looked at,
+//! and the rows of the protocol that none reaches. What did not hold is not published.
 
 use std::path::Path;
 
-use super::judge::{ALL_STATES_MIN, STATES_MIN};
+use super::judge::{ALL_STATES_MIN, Law, too_few};
 use super::recording::Control;
+use super::rows;
 use crate::record::operations::{CASES, Case};
 use crate::tour::{Outcome, ensure, fail};
-use simulator::evidence_rows::{self, Row};
+use simulator::evidence_rows::{self, Row, Spread};
 
 /// Between these lines of the page.
 const MARKS: [&str; 2] = ["<!-- replay: begin -->\n", "<!-- replay: end -->\n"];
@@ -17,10 +19,13 @@ const MARKS: [&str; 2] = ["<!-- replay: begin -->\n", "<!-- replay: end -->\n"];
 /// A line of the table.
 struct Line {
     case: &'static Case,
-    states: u64,
-    distinct: u64,
-    classes: u64,
-    violations: u64,
+    row: Row,
+}
+
+impl Line {
+    fn is_control(&self) -> bool {
+        self.case.control != Control::None
+    }
 }
 
 /// Writes the table of the rows in `file` into the book's page.
@@ -35,7 +40,8 @@ pub fn publish(page: &Path, file: &Path) -> Outcome<()> {
 /// Fails unless the table of the page is one that `publish` writes.
 pub fn check(text: &str) -> Outcome<()> {
     let (_, table_there, _) = parts(text)?;
-    let rows: Option<Vec<Row>> = table_there.lines().filter(|line| line.starts_with("| `")).map(row).collect();
+    let rows: Option<Vec<Row>> =
+        table_there.lines().filter(|line| line.starts_with("| `")).map(|line| row(line, table_there)).collect();
     let lines = lines(&rows.ok_or("a line of the table has no name or lacks a number")?);
     hold(&lines)?;
     ensure(table(&lines) == table_there, || "the table was not written by a run".into())
@@ -51,64 +57,129 @@ fn parts(text: &str) -> Outcome<(&str, &str, &str)> {
 fn lines(rows: &[Row]) -> Vec<Line> {
     let line = |case: &'static Case| {
         let whole = format!("ci/evidence replay {}", case.name);
-        let Row { count, distinct, classes, violations, .. } = *rows.iter().find(|row| row.command == whole)?;
-        Some(Line { case, states: count, distinct, classes: classes?, violations })
+        let row = rows.iter().find(|row| row.command == whole && row.classes.is_some())?;
+        Some(Line { case, row: row.clone() })
     };
     CASES.iter().filter_map(line).collect()
 }
 
 /// What is claimed.
 fn hold(lines: &[Line]) -> Outcome<()> {
-    let is_control = |line: &&Line| line.case.control != Control::None;
-    for Line { case, states, violations, .. } in lines.iter().filter(|line| !is_control(line)) {
-        let name = case.name;
-        ensure(*states >= STATES_MIN, || format!("{name}: {states} states, not {STATES_MIN}"))?;
-        ensure(*violations == 0, || format!("{name}: {violations} violations"))?;
+    for Line { case, row } in lines.iter().filter(|line| !line.is_control()) {
+        let (name, unseen) = (case.name, row.spread.map_or(0, |spread| spread.unseen));
+        let outside = row.spread.map_or(row.count, |spread| spread.outside);
+        if let Some(few) = too_few(case.operation, row.count, outside) {
+            return fail(few);
+        }
+        ensure(row.violations == 0, || format!("{name}: {} violations", row.violations))?;
+        ensure(unseen == 0, || format!("{name}: {unseen} states could not be looked at"))?;
     }
-    for line in lines.iter().filter(is_control) {
-        ensure(line.violations > 0, || format!("{}: nothing is broken", line.case.name))?;
+    for Line { case, row } in lines.iter().filter(|line| line.is_control()) {
+        ensure(row.violations > 0, || format!("{}: nothing is broken", case.name))?;
     }
-    let all: u64 = lines.iter().filter(|line| !is_control(line)).map(|line| line.states).sum();
+    let all: u64 = lines.iter().filter(|line| !line.is_control()).map(|line| line.row.count).sum();
     ensure(all >= ALL_STATES_MIN || lines.len() < CASES.len(), || format!("{all} states in all, not {ALL_STATES_MIN}"))
 }
 
+/// What a run did not count.
+const UNKNOWN: &str = "-";
+
 fn table(lines: &[Line]) -> String {
-    let mut text = String::from("| recording | states | distinct | classes | violations |\n|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| recording | states | distinct | classes | epochs | outside the largest | sampled | violations | not looked at |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
     let mut all = [0; 2];
-    for Line { case, states, distinct, classes, violations } in lines {
-        let must = if case.control == Control::None { "" } else { " (must be)" };
-        text += &format!("| `{}` | {states} | {distinct} | {classes} | {violations}{must} |\n", case.name);
-        if case.control == Control::None {
-            all = [all[0] + states, all[1] + violations];
+    for line @ Line { case, row } in lines {
+        let Row { count, distinct, classes, violations, spread, .. } = row;
+        let of =
+            |number: fn(&Spread) -> u64| spread.as_ref().map_or(UNKNOWN.into(), |spread| number(spread).to_string());
+        let pairs = spread.filter(|spread| spread.pairs > 0).map(|spread| format!(", {} pairs not", spread.pairs));
+        let laws: Vec<&str> = Law::of(case.operation, case.control, false).iter().map(|law| law.words()).collect();
+        let must = if line.is_control() { format!(" (must be: {})", laws.join("; ")) } else { String::new() };
+        text += &format!(
+            "| `{}` | {count} | {distinct} | {} | {} | {} | {}{} | {violations}{must} | {} |\n",
+            case.name,
+            classes.unwrap_or(0),
+            of(|spread| spread.epochs),
+            of(|spread| spread.outside),
+            of(|spread| spread.sampled),
+            pairs.unwrap_or_default(),
+            of(|spread| spread.unseen),
+        );
+        if !line.is_control() {
+            all = [all[0] + count, all[1] + violations];
         }
     }
-    text += &format!("| all but what must break | {} | | | {} |\n", all[0], all[1]);
-    let is_missing = |case: &&Case| !lines.iter().any(|line| line.case.name == case.name);
-    let missing: Vec<String> = CASES.iter().filter(is_missing).map(|case| format!("`{}`", case.name)).collect();
-    if !missing.is_empty() {
-        text += &format!("\nNo run has gone through all states of these yet: {}.\n", missing.join(", "));
-    }
-    text
+    text += &format!("| all but what must break | {} | | | | | | {} | |\n\n", all[0], all[1]);
+    text + &commits(lines) + &missing(lines) + &rows::unreached()
 }
 
-/// The row that a line of the table was made of.
-fn row(line: &str) -> Option<Row> {
+/// Which lines are of which commit.
+fn commits(lines: &[Line]) -> String {
+    let mut text = String::from("Of which commit the device's binary was:\n\n");
+    let mut known: Vec<Option<&str>> = Vec::new();
+    for Line { row, .. } in lines {
+        if !known.contains(&row.commit.as_deref()) {
+            known.push(row.commit.as_deref());
+        }
+    }
+    for commit in known {
+        let of = lines.iter().filter(|line| line.row.commit.as_deref() == commit);
+        let names: Vec<String> = of.map(|line| format!("`{}`", line.case.name)).collect();
+        text += &format!("* {}: {}\n", commit.unwrap_or(UNNOTED), names.join(", "));
+    }
+    text + "\n"
+}
+
+/// What stands for the commit of an older run.
+const UNNOTED: &str = "a run that did not note it";
+
+fn missing(lines: &[Line]) -> String {
+    let is_missing = |case: &&Case| !lines.iter().any(|line| line.case.name == case.name);
+    let missing: Vec<String> = CASES.iter().filter(is_missing).map(|case| format!("`{}`", case.name)).collect();
+    match missing.is_empty() {
+        true => String::new(),
+        false => format!("No run has gone through all states of these yet: {}.\n\n", missing.join(", ")),
+    }
+}
+
+/// The row that a line of the table was made of; what the table says below it tells the commit.
+fn row(line: &str, table: &str) -> Option<Row> {
     let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-    let [name, states, distinct, classes, violations] = cells[..] else { return None };
+    let [name, states, distinct, classes, epochs, outside, sampled, violations, unseen] = cells[..] else {
+        return None;
+    };
+    let number = |cell: &str| cell.split([' ', ',']).next()?.parse().ok();
+    let spread = match epochs {
+        UNKNOWN => None,
+        _ => Some(Spread {
+            unseen: number(unseen)?,
+            epochs: number(epochs)?,
+            outside: number(outside)?,
+            sampled: number(sampled)?,
+            pairs: sampled.split_once(", ").map_or(Some(0), |(_, pairs)| number(pairs))?,
+        }),
+    };
+    let of = table.lines().filter_map(|line| line.strip_prefix("* ")?.rsplit_once(": "));
+    let (commit, _) = of.into_iter().find(|(_, names)| names.split(", ").any(|each| each == name))?;
     let name = format!("replay {}", name.trim_matches('`'));
     Some(Row {
         command: format!("ci/evidence {name}"),
         name,
-        count: states.parse().ok()?,
-        distinct: distinct.parse().ok()?,
-        classes: Some(classes.parse().ok()?),
-        violations: violations.split(' ').next()?.parse().ok()?,
+        count: number(states)?,
+        distinct: number(distinct)?,
+        classes: Some(number(classes)?),
+        violations: number(violations)?,
         seed: 1,
+        commit: (commit != UNNOTED).then(|| commit.into()),
+        spread,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::judge::STATES_MIN;
     use super::*;
 
     fn rows() -> Vec<Row> {
@@ -120,6 +191,14 @@ mod tests {
             violations: if case.control == Control::None { 0 } else { 700 },
             seed: 1,
             command: format!("ci/evidence replay {}", case.name),
+            commit: case.name.contains('a').then(|| "0123abc, replayed by 4567def+".into()),
+            spread: case.name.contains('s').then_some(Spread {
+                unseen: 0,
+                epochs: 40,
+                outside: 900,
+                sampled: 2,
+                pairs: 3,
+            }),
         };
         CASES.iter().map(row).collect()
     }
@@ -134,8 +213,11 @@ mod tests {
     fn what_is_less_than_claimed_is_not_published() {
         let control = CASES.iter().position(|case| case.control != Control::None).unwrap();
         assert!(!fails(|_| ()));
-        assert!(fails(|rows| rows[0].count = STATES_MIN - 1));
+        assert!(fails(|rows| (rows[0].count, rows[0].spread) = (STATES_MIN - 1, None)));
         assert!(fails(|rows| rows[0].violations = 1));
+        let spread = Spread { unseen: 1, epochs: 1, outside: 900, sampled: 0, pairs: 0 };
+        assert!(fails(|rows| rows[0].spread = Some(Spread { unseen: 0, outside: 499, ..spread })));
+        assert!(fails(|rows| rows[0].spread = Some(spread)) && !fails(|rows| rows[control].spread = Some(spread)));
         assert!(fails(|rows| rows[control].violations = 0));
         assert!(fails(|rows| rows.iter_mut().for_each(|row| row.count = STATES_MIN)));
     }
@@ -146,7 +228,7 @@ mod tests {
         rows[0].command += " --sample 500";
         let few = table(&lines(&rows));
         let name = CASES[0].name;
-        assert!(!few.contains(&format!("| `{name}` |")) && few.ends_with(&format!("yet: `{name}`.\n")), "{few}");
+        assert!(!few.contains(&format!("| `{name}` |")) && few.contains(&format!("yet: `{name}`.\n")), "{few}");
     }
 
     #[test]
@@ -158,5 +240,7 @@ mod tests {
         assert!(check(&good).is_err() && check(&page("")).is_err());
         let more = good.replacen("2000", "2001", 1);
         assert!(check(&page(&more)).is_err(), "the sum is another one");
+        let nobodys = good.replace("* 0123abc, replayed by 4567def+: ", "* ");
+        assert!(check(&page(&nobodys)).is_err(), "lines of no commit");
     }
 }

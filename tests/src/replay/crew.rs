@@ -143,6 +143,8 @@ impl Hand {
 pub struct Seen {
     /// The state's name.
     pub name: String,
+    /// The entry at which its epoch ends.
+    pub end: usize,
     /// The last entry of which anything was there.
     pub reached: usize,
     /// Broken laws.
@@ -156,14 +158,14 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn of(name: String, reached: usize, said: &Value) -> Outcome<Self> {
+    fn of((name, end): (String, usize), reached: usize, said: &Value) -> Outcome<Self> {
         let words = |key: &str| -> Vec<String> {
             said[key].as_array().into_iter().flatten().filter_map(|word| Some(word.as_str()?.to_string())).collect()
         };
         ensure(said["violations"].is_array(), || format!("a checker said {said}"))?;
         let mended = said["mended"].as_u64().unwrap_or(0);
         let forced = said["forced"].as_bool().unwrap_or(false);
-        Ok(Self { name, reached, violations: words("violations"), classes: words("classes"), mended, forced })
+        Ok(Self { name, end, reached, violations: words("violations"), classes: words("classes"), mended, forced })
     }
 }
 
@@ -231,8 +233,8 @@ fn take_all(hand: &mut Hand, take: &Mutex<Receiver<State>>, tell: &(dyn Fn(Seen)
     loop {
         let next = take.lock().expect("no holder panics").recv();
         let Ok(state) = next else { return Ok(()) };
-        let (name, reached) = (state.name.to_string(), state.reached);
+        let (name, end, reached) = (state.name.to_string(), state.name.end, state.reached);
         let said = hand.check(state).map_err(|error| format!("state {name}: {error}"))?;
-        tell(Seen::of(name, reached, &said)?);
+        tell(Seen::of((name, end), reached, &said)?);
     }
 }

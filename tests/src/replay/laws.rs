@@ -60,6 +60,9 @@ pub struct Ending {
     pub theirs: bool,
 }
 
+/// The commit message of a revision.
+const MESSAGE: &str = ".pv/commitmsg";
+
 /// What storage's root has when nothing else was put there.
 const FOLDERS: [&str; 4] = ["objects", "trails", "boot", "lost+found"];
 
@@ -114,10 +117,26 @@ impl Views<'_> {
                 true => self.stored(rev).into_iter().flatten().map(|(name, id)| (name, Some(id))).collect(),
                 false => ASSETS[..2].iter().map(|name| (*name, None)).collect(),
             };
-            if let Some((name, _)) = assets.into_iter().find(|(name, id)| !holds(name, *id)) {
+            // Another state of this name has come, and its assets have not yet: those of before are whole by their own list.
+            let listed = self.listed(rev);
+            let is_whole = !listed.is_empty() && listed.iter().all(|(name, id)| holds(name, Some(*id)));
+            if let Some((name, _)) = assets.into_iter().find(|(name, id)| !holds(name, *id))
+                && !is_whole
+            {
                 broken.push(format!("names: {rev} is on boot, but {name} is missing or damaged"));
             }
         }
+    }
+
+    /// What a revision's folder on boot says itself of which objects its assets are.
+    fn listed(&self, rev: &RevName) -> Vec<(String, ObjectId)> {
+        let text = self.boot.read(&format!("trails/{rev}/assets")).unwrap_or_default();
+        let line = |line: &str| {
+            let (name, id) = line.split_once(' ')?;
+            Some((name.to_string(), ObjectId::parse(id)?))
+        };
+        let lines: Option<Vec<_>> = String::from_utf8_lossy(&text).lines().map(line).collect();
+        lines.unwrap_or_default()
     }
 
     /// On a device that was taken over: what the loader decides by is what is in force, every revision that has a name has
@@ -247,6 +266,18 @@ impl Views<'_> {
                         broken.push(format!("law 4: {name} was reported as kept, and is lost or older"));
                     }
                 }
+                Report::Message(rev, id) if !reports.collected(*entry, end) || self.is_kept(rev) => {
+                    // Put anew, it is another revision; its message is told anew.
+                    let is_of = |report: &Report| matches!(report, Report::Staged(other) | Report::Message(other, _) if other == rev);
+                    let held = self.storage.trails.get(rev).and_then(|files| files.get(MESSAGE)).copied().flatten();
+                    let newer = |held| after().any(|report| *report == Report::Message(*rev, held));
+                    if !said[at + 1..].iter().any(|(_, report)| is_of(report))
+                        && held != Some(*id)
+                        && !held.is_some_and(newer)
+                    {
+                        broken.push(format!("law 4: the message of {rev} was reported as kept, and is lost or older"));
+                    }
+                }
                 _ => {}
             }
         }
@@ -366,7 +397,8 @@ fn about(report: &Report) -> Option<RevName> {
     match report {
         Report::Done(rev) | Report::Failed(rev, _) | Report::Staged(rev) => Some(*rev),
         Report::Decision(_, candidate) => *candidate,
-        Report::File(..) | Report::Other => None,
+        // No later word about the update of this revision.
+        Report::File(..) | Report::Message(..) | Report::Other => None,
     }
 }
 
@@ -476,6 +508,23 @@ mod tests {
         assert_eq!((of(&all, loaded("a", None), 6), of(&all, loaded("a", None), 4)), (0, 1));
         let kept = reports(&[(0, Report::Decision(rev("b"), None)), (1, Report::Staged(rev("b")))], &rows);
         assert_eq!(of(&kept, loaded("b", None), 6), 1);
+    }
+
+    #[test]
+    fn a_message_that_was_told_is_there_or_a_later_one() {
+        let id = |byte| ObjectId([byte; 32]);
+        let told = |byte| Report::Message(rev("a"), id(byte));
+        let all = reports(&[(1, Report::Staged(rev("a"))), (2, told(1)), (5, told(2))], &[]);
+        let of = |held: Option<u8>, end| {
+            let mut shelf = Shelf::default();
+            let files = held.map(|byte| (MESSAGE.to_string(), Some(id(byte))));
+            shelf.trails.insert(rev("a"), files.into_iter().collect());
+            let broken = broken(loaded("0", None), &shelf, None, |views, broken| views.promised(&all, end, broken));
+            broken.iter().filter(|law| law.starts_with("law 4: the message")).count()
+        };
+        // Told, or on its way; not one of before, or none.
+        assert_eq!((of(Some(1), 3), of(Some(2), 3), of(Some(9), 3), of(None, 3)), (0, 0, 1, 1));
+        assert_eq!((of(Some(1), 6), of(Some(2), 6), of(None, 6), of(None, 2)), (1, 0, 1, 0));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
+use runtime::protocol::{Row, TABLE};
 use serde_json::{Value, json};
 
 use crate::tour::{Outcome, fail};
@@ -31,19 +32,31 @@ pub enum Control {
     NoSync,
     /// Checkpoints did nothing.
     NoCheckpoint,
+    /// The sync or the checkpoint of one row did nothing.
+    Without(Row),
 }
 
 impl Control {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::None, Self::NoBarrier, Self::NoSync, Self::NoCheckpoint];
+    /// Those that are not about a row.
+    const PLAIN: [(Self, &'static str); 4] = [
+        (Self::None, "none"),
+        (Self::NoBarrier, "nobarrier"),
+        (Self::NoSync, "nosync"),
+        (Self::NoCheckpoint, "nocheckpoint"),
+    ];
 
     /// Its name, in recordings and as the word that tells a device.
-    pub fn word(self) -> &'static str {
+    pub fn word(self) -> String {
         match self {
-            Self::None => "none",
-            Self::NoBarrier => "nobarrier",
-            Self::NoSync => "nosync",
-            Self::NoCheckpoint => "nocheckpoint",
+            Self::Without(row) => format!("skip={}", row.id()),
+            plain => Self::PLAIN.iter().find(|(known, _)| *known == plain).map_or("", |(_, word)| word).into(),
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        match word.strip_prefix("skip=") {
+            Some(id) => TABLE.iter().find(|step| step.id == id).map(|step| Self::Without(step.row)),
+            None => Self::PLAIN.iter().find(|(_, known)| *known == word).map(|(control, _)| *control),
         }
     }
 }
@@ -64,6 +77,10 @@ pub struct Recording {
     pub folder: PathBuf,
     /// Its name.
     pub name: String,
+    /// The sha256 of the device's binary.
+    pub binary: String,
+    /// The commit that the binary was built from, with a + where something had been changed since.
+    pub commit: String,
     /// The board that it was recorded on.
     pub board: String,
     /// What the device did.
@@ -103,9 +120,11 @@ impl Recording {
         Some(Self {
             folder: folder.into(),
             name: text("name")?,
+            binary: text("binary")?,
+            commit: text("commit")?,
             board: text("board")?,
             operation: text("operation")?,
-            control: Control::ALL.into_iter().find(|control| value["control"] == control.word())?,
+            control: Control::parse(value["control"].as_str()?)?,
             mark_sector: value["mark_sector"].as_u64()?,
             begin: value["begin"].as_u64()?,
             asides: value["asides"]
@@ -126,7 +145,7 @@ impl Recording {
     /// Writes recording.json.
     pub fn write(&self) -> Outcome<()> {
         let told: Vec<Value> = self.told.iter().map(|told| json!({"entry": told.entry, "text": told.text})).collect();
-        let value = json!({"name": self.name, "board": self.board, "operation": self.operation,
+        let value = json!({"name": self.name, "binary": self.binary, "commit": self.commit, "board": self.board, "operation": self.operation,
             "control": self.control.word(), "mark_sector": self.mark_sector, "begin": self.begin,
             "asides": self.asides, "committed": self.committed, "revisions": self.revisions, "told": told});
         Ok(std::fs::write(self.folder.join("recording.json"), format!("{value:#}\n"))?)
@@ -170,10 +189,12 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let recording = Recording {
             folder: folder.clone(),
-            name: "base-nosync".into(),
+            name: "base-without-I7".into(),
+            binary: "0".repeat(64),
+            commit: "0123abc+".into(),
             board: "qemu-arm64-lab".into(),
             operation: "base".into(),
-            control: Control::NoSync,
+            control: Control::Without(Row::SyncTrails),
             mark_sector: 2047,
             begin: 7,
             asides: vec![(20, 30)],
@@ -190,6 +211,16 @@ mod tests {
         std::fs::write(folder.join("recording.json"), "{\"name\": \"x\"}").unwrap();
         assert!(Recording::read(&folder).is_err());
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_was_made_to_fail_has_a_word() {
+        for control in Control::PLAIN.map(|(control, _)| control).into_iter().chain([Control::Without(Row::Checkpoint)])
+        {
+            assert_eq!(Control::parse(&control.word()), Some(control));
+        }
+        assert_eq!(Control::Without(Row::Checkpoint).word(), "skip=P5");
+        assert!(Control::parse("skip=P9").is_none() && Control::parse("lunch").is_none());
     }
 
     #[test]

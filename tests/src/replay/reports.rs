@@ -31,6 +31,8 @@ pub enum Report {
     Decision(RevName, Option<RevName>),
     /// `memory SHA256`, `device-meta SHA256` and the like: a file of the storage partition holds this.
     File(&'static str, ObjectId),
+    /// `message REV SHA256`: the commit message of a revision is this.
+    Message(RevName, ObjectId),
     /// A word that says nothing about what is on the disk.
     Other,
 }
@@ -57,12 +59,14 @@ impl Report {
                 let (_, file) = FILES.iter().find(|(known, _)| *known == what)?;
                 Self::File(file, ObjectId::parse(hash)?)
             }
-            ["NEW" | "INPROGRESS" | "TESTING" | "READY" | "message", name] => {
+            ["message", name, hash] => Self::Message(rev(name)?, ObjectId::parse(hash)?),
+            ["NEW" | "INPROGRESS" | "TESTING" | "READY", name] => {
                 rev(name)?;
                 Self::Other
             }
-            // What a reset leaves is said by the decision that begins it, and by what the table calls it.
-            ["paired" | "revoked" | "reset", ..] => Self::Other,
+            // What a reset leaves is said by the decision that begins it, and by what the table calls it. `syncs` is for
+            // who counts.
+            ["paired" | "revoked" | "reset" | "syncs", ..] => Self::Other,
             _ => return None,
         })
     }
@@ -181,13 +185,15 @@ mod tests {
             ("env 0 locals/a", Report::Decision(RevName::factory(), Some(rev))),
             ("env locals/a -", Report::Decision(rev, None)),
             ("TESTING locals/a", Report::Other),
+            (&format!("message locals/a {hash}"), Report::Message(rev, ObjectId([0; 32]))),
+            ("syncs 12", Report::Other),
             (&format!("memory {hash}"), Report::File("endpoint", ObjectId([0; 32]))),
             (&format!("user-meta {hash}"), Report::File("user-meta", ObjectId([0; 32]))),
         ];
         for (text, report) in known {
             assert_eq!(Report::read(text), Some(report), "{text}");
         }
-        for text in ["", "DONE", "DONE ../x", "ERROR 1 SB9", "lunch", &format!("lunch {hash}")] {
+        for text in ["", "DONE", "DONE ../x", "ERROR 1 SB9", "message locals/a", "lunch", &format!("lunch {hash}")] {
             assert_eq!(Report::read(text), None, "{text}");
         }
     }

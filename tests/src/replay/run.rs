@@ -16,19 +16,23 @@ use std::time::Instant;
 use super::before::Before;
 use super::checker::{CLASSES, parts_of};
 use super::crew::{self, Order, Seen};
-use super::judge::{Law, Tally, UNSEEN, complaint, floor};
+use super::judge::{Law, Tally, UNSEEN, complaints, floor};
 use super::layers::{BLOCK, Ground, Layers, Range};
 use super::log::{Entry, Kind, Log};
 use super::mounts::may_resize;
 use super::recording::{Control, Recording};
 use super::reports::{Reports, is_mark};
 use super::rows;
-use super::states::{Counts, EXHAUSTIVE, Name, Walk, apply, mixed};
+use super::states::{self, Counts, EXHAUSTIVE, Name, Walk, apply, mixed};
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, fail};
 use runtime::protocol::Row as ProtocolRow;
-use simulator::evidence_rows::Row;
+use simulator::evidence_rows::{self, Row, Spread};
 
+/// Where `ci/evidence` keeps recordings, below the checkout.
+const RECORDINGS: &str = "target/evidence/recordings";
+/// What goes through a recording wherever it is; as root.
+const PROGRAM: &str = "target/debug/replay";
 /// Violations of one recording that are told in full.
 const TOLD_MAX: usize = 5;
 
@@ -62,12 +66,13 @@ pub struct Replay {
 /// What was found.
 #[derive(Debug, Default)]
 struct Found {
-    /// What a control is to break.
-    law: Option<Law>,
+    /// What a control is to break, and in how many states it did.
+    proofs: Vec<(Law, u64)>,
     looked: u64,
+    /// States that were looked at, by the entry at which their epoch ends.
+    of: BTreeMap<usize, u64>,
     unseen: u64,
     bad: u64,
-    proofs: u64,
     told: Vec<(String, Vec<String>)>,
     laws: BTreeMap<String, u64>,
     classes: [BTreeSet<String>; CLASSES.len()],
@@ -97,6 +102,7 @@ impl Found {
 
     fn look(&mut self, reports: &Reports, seen: &Seen) {
         self.looked += 1;
+        *self.of.entry(seen.end).or_default() += 1;
         if let Some(row) = reports.row_at(seen.reached) {
             *self.rows.entry(row).or_default() += 1;
         }
@@ -105,8 +111,14 @@ impl Found {
         }
         self.combined.insert(seen.classes.clone());
         self.bad += u64::from(!seen.violations.is_empty());
-        let proves = |law: Law| seen.violations.iter().any(|violation| law.is_broken_by(violation));
-        self.proofs += u64::from(self.law.is_some_and(proves));
+        for (law, count) in &mut self.proofs {
+            *count += u64::from(seen.violations.iter().any(|violation| law.is_broken_by(violation)));
+        }
+    }
+
+    /// States that were looked at, but for those of the epoch with most of them.
+    fn outside(&self) -> u64 {
+        self.looked - self.of.values().max().copied().unwrap_or(0)
     }
 }
 
@@ -162,7 +174,7 @@ impl Replay {
             (None, Some(sample)) => {
                 let mut all = walk();
                 all.all(self.disk.clone(), &mut |_| Ok(true))?;
-                Some((sample, all.counts.distinct))
+                Some((states::share(&all.counts.of, sample), all.counts.of))
             }
             _ => None,
         };
@@ -175,8 +187,11 @@ impl Replay {
             parts: self.parts,
         };
         let begun = Instant::now();
-        let law = Law::of(self.recording.control, options.deaf);
-        let found = Mutex::new(Found { law, ..Found::default() });
+        let proofs = Law::of(&self.recording.operation, self.recording.control, options.deaf)
+            .iter()
+            .map(|law| (*law, 0))
+            .collect();
+        let found = Mutex::new(Found { proofs, ..Found::default() });
         let (mut counts, mut media) = (Counts::default(), HashSet::new());
         let make = |give: &mut dyn FnMut(_) -> Outcome<bool>| {
             let mut walk = walk();
@@ -190,8 +205,11 @@ impl Replay {
             let mut number = 0;
             walk.all(self.disk.clone(), &mut |state| {
                 number += 1;
-                let drawn = |(sample, of): (u64, u64)| mixed(options.seed ^ mixed(number)) % of.max(1) < sample;
-                if share.is_none_or(drawn) {
+                let drawn = |(share, of): &(u64, BTreeMap<usize, u64>)| {
+                    let all = of.get(&state.name.end).copied().unwrap_or(1);
+                    mixed(options.seed ^ mixed(number)) % all < *share
+                };
+                if share.as_ref().is_none_or(drawn) {
                     media.insert(state.disk.sums());
                     give(state)
                 } else {
@@ -210,9 +228,17 @@ impl Replay {
             count: found.looked,
             distinct: media.len() as u64,
             classes: Some(found.combined.len() as u64),
-            violations: found.bad + found.unseen,
+            violations: found.bad,
             seed: options.seed,
             command: self.command(options),
+            commit: Some(self.commit()),
+            spread: Some(Spread {
+                unseen: found.unseen,
+                epochs: counts.epochs,
+                outside: found.outside(),
+                sampled: counts.sampled.0,
+                pairs: counts.sampled.1,
+            }),
         };
         let holds = self.judge(options, &found)?;
         Ok((row, holds))
@@ -249,13 +275,14 @@ impl Replay {
         );
         println!(
             "{:<20} {} entries, {} epochs of at most {} writes, {} of more than {EXHAUSTIVE} sampled ({} pairs left out), \
-             {} discards; {} superblocks mended, {} forced views of the loader",
+             {} looked at outside the one with most, {} discards; {} superblocks mended, {} forced views of the loader",
             "",
             self.log.entries.len(),
             counts.epochs,
             counts.largest,
             counts.sampled.0,
             counts.sampled.1,
+            found.outside(),
             counts.discards,
             found.mended,
             found.forced,
@@ -278,11 +305,14 @@ impl Replay {
         for (law, count) in &found.laws {
             println!("{:<20} {law}: {count}", "");
         }
-        let limit = if found.law.is_none() { TOLD_MAX } else { 1 };
+        for (law, count) in &found.proofs {
+            println!("{:<20} must be broken: {}, broken in {count} of {} states", "", law.words(), found.looked);
+        }
+        let limit = if found.proofs.is_empty() { TOLD_MAX } else { 1 };
         for (state, violations) in found.told.iter().take(limit) {
             println!("{:<20} {} state {state}, seed {}:", "", self.recording.log().display(), options.seed);
             violations.iter().take(TOLD_MAX).for_each(|violation| println!("{:<24} {violation}", ""));
-            println!("{:<24} again: {} --state {state} --keep state.img", "", self.command(options));
+            println!("{:<24} again: {}", "", self.again(options, state));
         }
     }
 
@@ -294,34 +324,62 @@ impl Replay {
     /// Whether what was found is what the recording must show.
     fn judge(&self, options: &Options, found: &Found) -> Outcome<bool> {
         let operation = &self.recording.operation;
-        let mut complaints = Vec::new();
+        let mut all = Vec::new();
         let missing = rows::missing(operation, &self.marks().into_iter().collect())?;
         if !missing.is_empty() {
-            complaints.push(format!("rows that were not reached: {}", missing.join(", ")));
+            all.push(format!("rows that were not reached: {}", missing.join(", ")));
         }
-        let whole = options.sample.is_none() && options.only.is_none() && found.law.is_none();
+        let whole = options.sample.is_none() && options.only.is_none() && found.proofs.is_empty();
         let unseen = rows::unseen(operation, &found.rows.keys().copied().collect())?;
         if whole && !unseen.is_empty() {
-            complaints.push(format!("rows that wait for a medium, and no state of theirs: {}", unseen.join(", ")));
+            all.push(format!("rows that wait for a medium, and no state of theirs: {}", unseen.join(", ")));
         }
-        let Found { looked, unseen, bad, proofs, .. } = *found;
-        let law = found.law.filter(|_| options.only.is_none());
-        let law = law.map(|law| (law, floor(operation, self.recording.control, looked)));
-        complaints.extend(complaint(Tally { looked, unseen, bad, proofs }, law, whole.then_some(operation)));
-        complaints.iter().for_each(|what| println!("FAILED {}: {what}", self.recording.name));
-        Ok(complaints.is_empty())
+        let proofs = if options.only.is_none() { found.proofs.clone() } else { Vec::new() };
+        let Found { looked, unseen, bad, .. } = *found;
+        let floor = floor(operation, self.recording.control, looked);
+        let tally = Tally { looked, outside: found.outside(), unseen, bad, proofs, floor };
+        all.extend(complaints(&tally, whole.then_some(operation)));
+        all.iter().for_each(|what| println!("FAILED {}: {what}", self.recording.name));
+        Ok(all.is_empty())
     }
 
-    /// What does this again.
+    /// What does this again; a recording elsewhere than where `ci/evidence` keeps it is named by its folder.
     fn command(&self, options: &Options) -> String {
-        let mut command = format!("ci/evidence replay {}", self.recording.name);
+        let mut words = vec![match self.recording.folder.ends_with(Path::new(RECORDINGS).join(self.name())) {
+            true => format!("ci/evidence replay {}", self.name()),
+            false => PROGRAM.to_string(),
+        }];
         if options.seed != 1 {
-            command += &format!(" --seed {}", options.seed);
+            words.push(format!("--seed {}", options.seed));
         }
-        if let Some(sample) = options.sample {
-            command += &format!(" --sample {sample}");
+        words.extend(options.sample.map(|sample| format!("--sample {sample}")));
+        words.extend(options.deaf.then(|| "--deaf".into()));
+        if words[0] == PROGRAM {
+            words.push(self.place());
         }
-        command + if options.deaf { " --deaf" } else { "" }
+        words.join(" ")
+    }
+
+    /// What looks at this state of this very recording again.
+    fn again(&self, options: &Options, state: &str) -> String {
+        let deaf = if options.deaf { "--deaf " } else { "" };
+        format!("{PROGRAM} --seed {} {deaf}--state {state} --keep state.img {}", options.seed, self.place())
+    }
+
+    /// The recording's folder, as short as it can be said here.
+    fn place(&self) -> String {
+        let folder = &self.recording.folder;
+        let here = std::env::current_dir().ok().and_then(|here| Some(folder.strip_prefix(here).ok()?.to_path_buf()));
+        here.as_ref().unwrap_or(folder).display().to_string()
+    }
+
+    /// Of which commit this is: the device's, and who went through it if that is another one.
+    fn commit(&self) -> String {
+        let device = &self.recording.commit;
+        match evidence_rows::commit() {
+            Some(ours) if ours != *device => format!("{device}, replayed by {ours}"),
+            _ => device.clone(),
+        }
     }
 
     /// Whether something was left out on purpose.

@@ -11,7 +11,7 @@
 //! Fault model: sectors are whole. A write that was reported as through (FUA) is there once it was. A write that was
 //! complete before a flush was, but was asked for later, counts as flushed: so is the log.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -25,8 +25,9 @@ pub const EXHAUSTIVE: usize = 12;
 pub const TORN_AMONG: usize = 5;
 /// Sectors of a write up to which it is torn after every one of them: the block of a file system.
 pub const EVERY_SECTOR: u64 = 8;
-/// Above [`EXHAUSTIVE`]: pairs that are dropped together, at most, and subsets that are drawn.
-pub const PAIRS: usize = 256;
+/// Above [`EXHAUSTIVE`]: pairs that are dropped together, at most, and subsets that are drawn. These are all pairs of 25
+/// writes; without flushes there are as many writes as there are.
+pub const PAIRS: usize = 300;
 /// See there.
 pub const DRAWN: u64 = 256;
 
@@ -177,6 +178,8 @@ pub struct Counts {
     pub sampled: (u64, u64),
     /// Discards.
     pub discards: u64,
+    /// Distinct states of each epoch, by the entry at which it ends.
+    pub of: BTreeMap<usize, u64>,
 }
 
 impl Counts {
@@ -291,6 +294,7 @@ impl<'a> Walk<'a> {
             let state = make(disk, pending, end, &fate)?;
             if self.seen.insert((state.disk.sums(), (self.reports)(end))) {
                 self.counts.distinct += 1;
+                *self.counts.of.entry(end).or_default() += 1;
                 if !visit(state)? {
                     return Ok(false);
                 }
@@ -368,6 +372,22 @@ fn keeps(fate: &Fate, number: usize, end: usize) -> bool {
             mixed(seed ^ mixed(place)) & 1 == 1
         }
     }
+}
+
+/// The most states to take of each epoch, so that `sample` are taken in all: as many of each, and all of those that have fewer;
+/// one of each at least.
+pub fn share(of: &BTreeMap<usize, u64>, sample: u64) -> u64 {
+    let mut counts: Vec<u64> = of.values().copied().collect();
+    counts.sort_unstable();
+    let (mut rest, mut epochs) = (sample, counts.len() as u64);
+    for count in counts {
+        let each = rest.div_ceil(epochs).max(1);
+        if count > each {
+            return each;
+        }
+        (rest, epochs) = (rest.saturating_sub(count), epochs - 1);
+    }
+    u64::MAX
 }
 
 /// Numbers that look random and are the same in every run.
@@ -505,6 +525,18 @@ mod tests {
         let mut wanted: Vec<u8> = (1..8).flat_map(|count| [0xff << count, !(0xff << count)]).chain([0, 0xff]).collect();
         wanted.sort_unstable();
         assert_eq!(shapes, wanted);
+    }
+
+    #[test]
+    fn a_sample_is_spread_over_the_epochs() {
+        let of = BTreeMap::from([(1, 4096), (2, 3), (5, 10), (9, 40)]);
+        assert_eq!(share(&of, 53), 20); // 3, 10, 20, 20
+        assert_eq!((share(&of, 4), share(&of, 1), share(&BTreeMap::from([(1, 1), (2, 1), (3, 9)]), 1)), (1, 1, 1));
+        assert_eq!((share(&of, 4149), share(&of, 10_000)), (u64::MAX, u64::MAX));
+        let (log, disk) = made(&[(0, 1, 0), (8, 1, 0), FLUSH, (16, 1, 0), FLUSH], "spread");
+        let (states, counts) = all(&log, &disk, false);
+        assert_eq!(counts.of.values().sum::<u64>(), states.len() as u64);
+        assert_eq!(counts.of.into_iter().collect::<Vec<_>>(), [(2, 4), (4, 1)]); // each once
     }
 
     #[test]

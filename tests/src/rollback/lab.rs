@@ -134,11 +134,16 @@ impl Lab {
 
     /// Posts a revision with this change, and takes the change back. The device begins to try it.
     pub fn install(&mut self, change: Change, message: &str) -> Outcome<String> {
+        self.install_as(None, change, message)
+    }
+
+    /// As [`Lab::install`], under this name, if there is one.
+    pub fn install_as(&mut self, rev: Option<&str>, change: Change, message: &str) -> Outcome<String> {
         let before: Outcome<Change> = change.iter().map(|(file, _)| Ok((*file, self.work()?.read(file)?))).collect();
         for (file, content) in change {
             self.work()?.write(file, content)?;
         }
-        let posted = self.work()?.post(self.device.ports.endpoint, message);
+        let posted = self.work()?.post_as(self.device.ports.endpoint, message, rev);
         for (file, content) in before? {
             self.work()?.write(file, content)?;
         }

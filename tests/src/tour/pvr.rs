@@ -33,11 +33,19 @@ impl Work {
 
     /// `pvr add .`, `pvr commit`, `pvr post`; the name of the new revision. Without a message the device gets none.
     pub fn post(&self, port: u16, message: &str) -> Outcome<String> {
+        self.post_as(port, message, None)
+    }
+
+    /// As [`Work::post`], under this name, if there is one.
+    pub fn post_as(&self, port: u16, message: &str, rev: Option<&str>) -> Outcome<String> {
         self.commit(message)?;
         let url = format!("http://127.0.0.1:{port}");
-        let told = ["post", &url, "-m", message];
-        let said = self.run(if message.is_empty() { &told[..2] } else { &told })?;
-        revision(&said)
+        let mut words = vec!["post", &url];
+        if !message.is_empty() {
+            words.extend(["-m", message]);
+        }
+        words.extend(rev.into_iter().flat_map(|rev| ["--rev", rev]));
+        revision(&self.run(&words)?)
     }
 
     /// `pvr add .` and `pvr commit`.
