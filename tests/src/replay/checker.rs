@@ -447,7 +447,7 @@ impl Checker {
     }
 
     /// As the device mounts: if that fails, after its superblock was mended. A power cut never leaves more to be done: what
-    /// needs `e2fsck` breaks a law, and is looked at after that.
+    /// needs `e2fsck` breaks a law, and is looked at after that. So it is where the original boots again, which may not mend.
     fn mount_or_mend(&mut self, name: &str, device: &str, at: &Path, broken: &mut Broken) -> Outcome<Mount> {
         if let Ok(mount) = Mount::new(device, at, FLAGS, c"") {
             return Ok(mount);
