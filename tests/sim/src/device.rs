@@ -206,9 +206,6 @@ pub(super) fn power_on(
 
     // Linux is up.
     let is_one = bench.with(|hardware| hardware.is_one());
-    if is_one && bench.with(|hardware| hardware.faulted) {
-        laws.three.cut(); // the mark may not be there, and its script does not look
-    }
     bench.with(|hardware| hardware.mount());
     door.over();
     if quality(&voyage.fleet, booted) == Quality::Original {

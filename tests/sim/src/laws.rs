@@ -246,7 +246,7 @@ impl Law3 {
         self.boots += 1;
         let bound = match bound {
             Bound::Loaders => BOOTLIMIT,
-            // its mark is clear again before we can give the candidate up: a cut between the two is one more try
+            // its mark is clear again before we can give the candidate up: what comes between the two is one more try
             Bound::Originals => 1 + self.cuts,
             // the last boot is the one that finds that it was one too many
             Bound::Ours => u32::from(limits::TRIES_MAX) + 1 + self.cuts,
@@ -257,7 +257,7 @@ impl Law3 {
         Ok(())
     }
 
-    /// The power went.
+    /// The power went; or on a device that was taken over, a call failed.
     pub fn cut(&mut self) {
         self.cuts += 1;
     }

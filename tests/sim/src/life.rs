@@ -99,9 +99,12 @@ impl Life {
         self.hardware.fuse = None;
         self.end.faulted |= self.hardware.faulted;
         self.dead = self.hardware.dead;
+        // The original's script does not look whether its mark is there, and clears it before we can give a candidate up.
+        if self.dead || self.hardware.is_one() && self.hardware.faulted {
+            self.laws.three.cut();
+        }
         if self.dead {
             self.end.cuts += 1;
-            self.laws.three.cut();
             self.cuts.push(self.hardware.effects - self.cut_at);
             self.cut_at = self.hardware.effects;
         }

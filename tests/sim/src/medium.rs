@@ -7,7 +7,7 @@
 //! sync the contents that it covered stay readable and never become durable, whatever a later sync says (of raw places,
 //! some sectors have reached the medium); names stay pending.
 //! The loader sees the names of the last checkpoint (or mount); of what became durable since, what the file system
-//! happened to write to its place: nothing, everything, one name. And the content of a file only while that file has
+//! happened to write to its place: nothing, everything, one name, all but one, all but the files that they name. And the content of a file only while that file has
 //! a durable name (what was deleted may have been overwritten), and if that file has its blocks since the last checkpoint: a
 //! name may be written back before the inode that it names. A checkpoint is two things, and the power may go between:
 //! what it covers is durable, then it is where the loader looks.

@@ -70,6 +70,12 @@ pub const PARTS: &[Part] = &[
     part_of("taken over, one call fails, once or from then on", POSIX, |yard| {
         each(yard, &both_ways(), Yard::fail_everywhere)
     }),
+    part_of("taken over, 2 to 5 cuts, 1 to 5 updates, drawn", BOTH, |yard| {
+        yard.drawn(drawn(yard) / 2, |choices| taken_over(many_cuts(choices), choices))
+    }),
+    part_of("taken over, a call fails, 1 to 3 cuts, drawn", POSIX, |yard| {
+        yard.drawn(drawn(yard) / 2, |choices| taken_over(fault_and_cuts(choices), choices))
+    }),
     part_of("taken over, sequences of 1 operation, one cut", BOTH, |yard| sequences_taken(yard, 1)),
     part_of("taken over, sequences of 2 operations, one cut", BOTH, |yard| sequences_taken(yard, 2)),
     part_of("taken over, sequences of 3 operations, one cut", BOTH, |yard| sequences_taken(yard, 3)),
@@ -416,6 +422,15 @@ fn many_cuts(choices: &mut Gen) -> Voyage {
     let voyage = several(updates.collect());
     let cuts = (0..2 + choices.below(4)).map(|_| choices.below(120) as u64).collect();
     Voyage { cuts, ..voyage }
+}
+
+/// The same updates after a takeover.
+fn taken_over(voyage: Voyage, choices: &mut Gen) -> Voyage {
+    let Voyage { origin, mut fleet, mut chores, .. } =
+        chores::voyage_of(choices.pick(&[Origin::AsItIs, Origin::ByUpdate]), &[]);
+    chores.extend((fleet.len()..).take(voyage.chores.len()).map(Chore::Update));
+    fleet.extend(voyage.fleet.into_iter().skip(1));
+    Voyage { origin, fleet, chores, ..voyage }
 }
 
 fn fault_and_cuts(choices: &mut Gen) -> Voyage {

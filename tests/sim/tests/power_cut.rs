@@ -142,6 +142,8 @@ parts! {
     one_cut_after_a_takeover = "taken over, one cut in an update";
     a_cut_in_the_recovery_after_a_takeover = "taken over, a cut, and one in what follows";
     a_call_fails_in_a_takeover = "taken over, one call fails, once or from then on";
+    many_cuts_after_a_takeover = "taken over, 2 to 5 cuts, 1 to 5 updates, drawn";
+    a_call_fails_in_a_takeover_and_the_power_goes = "taken over, a call fails, 1 to 3 cuts, drawn";
     a_cut_in_one_operation_after_a_takeover = "taken over, sequences of 1 operation, one cut";
     a_cut_in_two_operations_after_a_takeover = "taken over, sequences of 2 operations, one cut";
     a_cut_in_three_operations_after_a_takeover = "taken over, sequences of 3 operations, one cut";

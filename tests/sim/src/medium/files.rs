@@ -427,7 +427,8 @@ impl Files {
         let hidden = || self.loader.iter().any(|((_, label), inode)| label.is_looked_at() && self.is_hidden(*inode));
         match self.lag().len() {
             0 => hidden().then_some(2),
-            names => Some(names + 2),
+            1 => Some(3),
+            names => Some(2 * names + 3),
         }
     }
 
@@ -437,16 +438,25 @@ impl Files {
         file.blocks != file.shown
     }
 
-    /// The file system wrote some of what is durable to its place by itself: nothing (0), all (the last view), or one name of
-    /// `lag`, without the file that it names.
+    /// The file system wrote some of what is durable to its place by itself: nothing (0), all (the last view); or without the
+    /// files that they name, one name of `lag`, all but one, or all.
     pub(super) fn write_back(&mut self, view: usize) {
         let views = self.views().expect("there is something to write back");
         if view == views - 1 {
-            self.show();
-        } else if view > 0 {
-            let (entry, inode) = self.lag().swap_remove(view - 1);
+            return self.show();
+        }
+        let lag = self.lag();
+        let names = lag.len();
+        for (at, (entry, inode)) in lag.into_iter().enumerate() {
+            let is_written = match view {
+                0 => false,
+                view if view == views - 2 => true,
+                view if view <= names => at == view - 1,
+                view => at != view - 1 - names,
+            };
             let loader = Rc::make_mut(&mut self.loader);
             match inode {
+                _ if !is_written => None,
                 Some(inode) => loader.insert(entry, inode),
                 None => loader.remove(&entry),
             };

@@ -1,7 +1,7 @@
 //! What a file system promises of effects that no sync covered.
 
 /// A persistence model. The loader's view is taken over each of them: names as of the last checkpoint, of what became
-/// durable since then nothing, all, or one name alone (`Hardware::loader_file`).
+/// durable since then nothing, all, one name alone, or all but one (`Hardware::loader_file`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Model {
     /// Nothing (minimal POSIX): each effect is lost or kept, independently of all others; of a content any sectors, the
