@@ -67,11 +67,16 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Storage) {
     wait_for(&[disk.env.device, disk.boot.device, disk.storage.device], watchdog);
     faults::at_disk();
     let (boot, storage);
+    // Whether the journal is from before the decision: the original made one after us, and may have armed again what failed.
+    let mut is_older = false;
     if let Some(text) = board.loader_text() {
         storage = repair::mount(disk.storage.device, c"/storage", Some(c"data=ordered"), watchdog);
         boot = storage.and_then(|_| show_boot());
         match boot.and_then(|_| take_over(text, watchdog)) {
-            Ok(()) => open_env(board, &mut disks),
+            Ok(anew) => {
+                is_older = anew;
+                open_env(board, &mut disks);
+            }
             Err(code) => disks.loaded = Err(code),
         }
     } else {
@@ -87,7 +92,7 @@ pub fn disks(policy: &Policy, watchdog: &mut Watchdog) -> (Disks, Storage) {
             .inspect_err(|error| warn!("{}: {}; storage does not grow", disk.device, Why(*error)))
             .ok();
     }
-    if boot.is_ok() {
+    if boot.is_ok() && !is_older {
         let journal = match BlockRegion::open("/boot/journal") {
             Ok(mut region) => journal::load(&mut region),
             Err(Errno::NOENT) if board.is_taken_over() => Ok(None), // the keeper makes it
@@ -148,19 +153,19 @@ fn show_boot() -> Result<Option<Code>, Code> {
 }
 
 /// Makes the text of the original's loader one that we can store to, if it is not; in a child, as a mount. Or why it cannot be.
-fn take_over(text: &'static str, watchdog: &mut Watchdog) -> Result<(), Code> {
+fn take_over(text: &'static str, watchdog: &mut Watchdog) -> Result<bool, Code> {
     let child = sys::fork_and(|| match crate::env::take_over("/storage", "/boot", text) {
-        Ok(anew) => {
-            if anew {
-                info!("{text}: written anew, to be overwritten in place from now on");
-            }
-            0
+        Ok(true) => {
+            info!("{text}: written anew, to be overwritten in place from now on");
+            ANEW
         }
+        Ok(false) => 0,
         Err(code) => exit_for(code),
     });
     let taken = match child.map(|child| watchdog.feed_during(child, repair::MOUNT_PATIENCE)) {
         Ok(Some(status)) => match status.exit_status() {
-            Some(0) => Ok(()),
+            Some(0) => Ok(false),
+            Some(exit) if exit == i32::from(ANEW) => Ok(true),
             exit => Err(exit.and_then(code_of).unwrap_or(Code::ErrandDied)),
         },
         Ok(None) => Err(Code::ErrandTimeout),
@@ -169,9 +174,12 @@ fn take_over(text: &'static str, watchdog: &mut Watchdog) -> Result<(), Code> {
     taken.inspect_err(|code| warn!("{text} cannot be taken over: {code} {}", code.text()))
 }
 
+/// The exit status of a child that has written a new text.
+const ANEW: u8 = 0xfe;
+
 /// A code as the exit status of a child, which has eight bits: its place in the table, from 1.
 fn exit_for(code: Code) -> u8 {
-    const { assert!(Code::ALL.len() < 0xff) };
+    const { assert!(Code::ALL.len() < ANEW as usize) };
     1 + Code::ALL.iter().position(|known| *known == code).unwrap_or(0xfe) as u8
 }
 

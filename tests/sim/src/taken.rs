@@ -22,7 +22,6 @@ use runtime::{
     boot::Facts,
     fault::Code,
     id::RevName,
-    journal::{self, Phase},
     limits,
     port::{BootEnv, BootVars, Disk, Name, Region, Stage, Volume},
     protocol::Row,
@@ -188,16 +187,14 @@ fn mark(sector: &[u8]) -> Option<RevName> {
     RevName::parse(std::str::from_utf8(line.strip_prefix(b"pv_trying=")?).ok()?).ok()
 }
 
-/// The original runs: it gives up what its loader did not boot, and its user has it arm our revision once more, if that did
-/// not fail. Whether the device is at rest.
+/// The original runs: it gives up what its loader did not boot, and its user has it arm our revision once more, and again.
+/// Whether the device is at rest.
 pub(super) fn original_runs(bench: &Bench, voyage: &Voyage, laws: &mut Laws, user: &mut User) -> Result<bool, Broken> {
     let before = bench.with(|hardware| in_force(hardware)).expect("it booted by it");
-    let record = journal::load(&mut bench.journal()).ok().flatten();
-    let failed = record.is_some_and(|record| matches!(record.phase, Phase::Failed { .. }));
     user.attempts += 1;
-    let again = user.at == 0 && user.attempts < ATTEMPTS_MAX && !failed && voyage.fleet[1].quality == Quality::Good;
+    let again = user.at == 0 && user.attempts < ATTEMPTS_MAX;
     let vars = BootVars { candidate: again.then_some(voyage.fleet[1].rev), ..before };
-    if vars != before {
+    if again || vars != before {
         bench.with(|hardware| hardware.original_writes(&text(&vars)));
         laws.two.asked(vars);
         laws.two.stored(Ok(()));

@@ -13,7 +13,7 @@ use simulator::{
     r#gen::Gen,
     medium::Mutant,
     rows::{Hunt, hunt},
-    saboteur::How,
+    saboteur::{How, Mark},
     suite::{left_run, on_trial, one},
     taken::Origin,
 };
@@ -41,6 +41,18 @@ fn an_undisturbed_takeover_ends_as_the_trial_does() {
             _ => None,
         });
         assert_eq!(failed, reason, "{quality:?}");
+    }
+}
+
+/// What failed once may be armed again by the original under the same name: what we knew of it then is of an earlier trial.
+/// Three times in all. After a trial that we gave up the loader's mark is still there: it refuses the second one, and clears it.
+#[test]
+fn a_takeover_that_failed_can_be_tried_again() {
+    for (quality, trials) in [(NeverReady, 2), (Exits, 2), (InitPanics, 3)] {
+        let end = undisturbed(&mut Yard::new(), &on_trial(quality));
+        let count = |wanted| end.marks.iter().filter(|mark| **mark == Mark::Row(wanted)).count();
+        assert_eq!(count(Row::WriteText), trials, "{quality:?}: the original writes its text anew");
+        assert_eq!(count(Row::CountTry), trials, "{quality:?}: each trial is one");
     }
 }
 
