@@ -4,6 +4,7 @@
 use runtime::{
     fault::Code,
     journal::Phase,
+    port::Volume,
     protocol::{Operation, Row},
 };
 use simulator::{
@@ -73,6 +74,17 @@ fn an_undisturbed_device_that_was_taken_over_does_what_it_is_asked_for() {
         let stays = verdict.is_ok() && quality != OnlyWarm;
         assert_eq!(end.committed, Some(rev(if stays { "locals/a" } else { "0" })), "{quality:?} {base}");
     }
+}
+
+/// Without room for a new text the trial ends, and the original's stays as it is; what is committed runs, and arms nothing.
+#[test]
+fn a_full_storage_is_not_taken_over() {
+    let mut yard = Yard::new();
+    yard.with_hardware(|hardware| hardware.set_capacity(Volume::Storage, 1));
+    let end = undisturbed(&mut yard, &on_trial(Good));
+    assert_eq!((end.committed, end.verdicts, end.record), (Some(rev("0")), vec![], None));
+    let end = undisturbed(&mut yard, &Voyage { origin: Origin::AsItIs, ..one(Good, 1) });
+    assert_eq!((end.committed, end.stores), (Some(rev("0")), 0));
 }
 
 /// As on a device with a boot volume of its own: the takeover is over before the first update. (What dies in its trial takes
