@@ -1,7 +1,8 @@
 //! The rows of power-cut evidence: what was gone through, and by which command anybody goes through it again.
 //!
 //! Invariants: a file of rows is a JSON list of objects with the same six fields; `classes` where states were told apart
-//! by what they show, `commit` where it is known what the row is of, and of a replay how its states lie. A row that is made
+//! by what they show, `commit` where it is known what the row is of, and of a replay how its states lie and how
+//! many superblocks were mended. A row that is made
 //! again replaces the one of its name, all others stay, so that parts may be repeated alone. Counts are what was really run: a row that
 //! was bounded says so in its name or in its counts, never by leaving a field out.
 //! Does not: judge; who reads the table, and the program that made it, do.
@@ -39,6 +40,8 @@ pub struct Row {
     pub commit: Option<String>,
     /// Of a replay.
     pub spread: Option<Spread>,
+    /// How many superblocks were mended before they mounted, where that was counted.
+    pub mended: Option<u64>,
 }
 
 /// How the states of a replay lie.
@@ -58,7 +61,7 @@ pub struct Spread {
 
 impl Row {
     fn json(&self) -> Value {
-        let Self { name, count, distinct, classes, violations, seed, command, commit, spread } = self;
+        let Self { name, count, distinct, classes, violations, seed, command, commit, spread, mended } = self;
         let mut row = json!({"name": name, "count": count, "distinct": distinct, "violations": violations, "seed": seed,
             "command": command});
         if let Some(classes) = classes {
@@ -70,6 +73,9 @@ impl Row {
         if let Some(Spread { unseen, epochs, outside, sampled, pairs }) = spread {
             row["spread"] = json!({"unseen": unseen, "epochs": epochs, "outside": outside, "sampled": sampled,
                 "pairs": pairs});
+        }
+        if let Some(mended) = mended {
+            row["mended"] = json!(mended);
         }
         row
     }
@@ -86,6 +92,7 @@ impl Row {
             command: text("command")?,
             commit: text("commit"),
             spread: Spread::parse(&value["spread"]),
+            mended: number("mended"),
         })
     }
 }
@@ -156,7 +163,19 @@ mod tests {
         let commit = count.is_multiple_of(4).then(|| "0123abc+".to_string());
         let spread = Spread { unseen: 1, epochs: 2, outside: 3, sampled: 4, pairs: 5 };
         let spread = count.is_multiple_of(8).then_some(spread);
-        Row { name: name.into(), count, distinct: count / 2, classes, violations: 0, seed: 1, command, commit, spread }
+        let mended = count.is_multiple_of(8).then_some(2);
+        Row {
+            name: name.into(),
+            count,
+            distinct: count / 2,
+            classes,
+            violations: 0,
+            seed: 1,
+            command,
+            commit,
+            spread,
+            mended,
+        }
     }
 
     #[test]

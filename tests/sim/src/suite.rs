@@ -171,6 +171,7 @@ impl Seen {
             ),
             commit: evidence_rows::commit(),
             spread: None,
+            mended: None,
         }
     }
 }

@@ -174,6 +174,7 @@ fn row(line: &str, table: &str) -> Option<Row> {
         seed: 1,
         commit: (commit != UNNOTED).then(|| commit.into()),
         spread,
+        mended: None, // the table does not say
     })
 }
 
@@ -199,6 +200,7 @@ mod tests {
                 sampled: 2,
                 pairs: 3,
             }),
+            mended: None,
         };
         CASES.iter().map(row).collect()
     }

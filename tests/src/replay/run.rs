@@ -239,6 +239,7 @@ impl Replay {
                 sampled: counts.sampled.0,
                 pairs: counts.sampled.1,
             }),
+            mended: Some(found.mended),
         };
         let holds = self.judge(options, &found)?;
         Ok((row, holds))
