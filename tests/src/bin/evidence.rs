@@ -1,5 +1,6 @@
 //! evidence PAGE ROWS...: writes what these rows say into the book's page, between its two marks: the matrix of
-//! `rollback --rows`, or into power-cuts.md the table of `replay --rows`. `ci/evidence` runs it; nobody fills cells in by hand.
+//! `rollback --rows`, or into power-cuts.md the tables of `replay --rows` and `simulator --json`. `ci/evidence` runs it; nobody
+//! fills cells in by hand.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -3,7 +3,7 @@
 //!
 //!   --rows FILE      adds a row for each recording to FILE
 //!   --seed N         where everything that is drawn begins (1)
-//!   --sample N       about N states of each recording, drawn, instead of all
+//!   --sample N       about N states of each recording, drawn, as many of each epoch as there are; instead of all
 //!   --deaf           as if the disk had not heard flushes: a law must break
 //!   --hands N        states that are looked at at the same time (two for each processor: half of the time each waits)
 //!   --scratch DIR    a folder for what is needed meanwhile
@@ -20,7 +20,7 @@ use simulator::evidence_rows;
 use tests::record::operations::CASES;
 use tests::replay::judge::ALL_STATES_MIN;
 use tests::replay::run::{Options, Replay, recordings};
-use tests::replay::{checker, crew, mounts};
+use tests::replay::{checker, crew, mounts, rows};
 use tests::tour::{Outcome, fail};
 
 fn main() -> ExitCode {
@@ -88,6 +88,9 @@ fn replay(words: Vec<String>) -> Outcome<bool> {
         }
     }
     let all = CASES.iter().all(|case| seen.contains(case.name)) && options.sample.is_none() && !options.deaf;
+    if all {
+        print!("{}", rows::unreached());
+    }
     if all && looked < ALL_STATES_MIN {
         println!("FAILED: {looked} states were looked at in all recordings, not {ALL_STATES_MIN}");
         holds = false;

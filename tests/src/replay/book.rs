@@ -1,4 +1,5 @@
-//! The table of the replay in the book: written from the rows of a run, and held to what is claimed of it.
+//! The tables of the replay and of the simulator in the book: written from the rows of a run, and held to what is claimed of
+//! them.
 //!
 //! Invariants: one line for each recording of which every state was looked at, in the order in which they are recorded, none
 //! by hand. Below the table stand the commits that the lines are of, the recordings of which not every state was looked at,
@@ -16,6 +17,10 @@ use simulator::evidence_rows::{self, Row, Spread};
 /// Between these lines of the page.
 const MARKS: [&str; 2] = ["<!-- replay: begin -->\n", "<!-- replay: end -->\n"];
 
+const SIMULATOR: [&str; 2] = ["<!-- simulator: begin -->\n", "<!-- simulator: end -->\n"];
+/// What the simulator's rows begin with.
+const SIMULATED: &str = "simulator: ";
+
 /// A line of the table.
 struct Line {
     case: &'static Case,
@@ -28,18 +33,43 @@ impl Line {
     }
 }
 
-/// Writes the table of the rows in `file` into the book's page.
+/// Writes the tables of the rows in `file` into the book's page: those of the replay, those of the simulator. What the file
+/// has no row of stays as it is.
 pub fn publish(page: &Path, file: &Path) -> Outcome<()> {
-    let lines = lines(&evidence_rows::read(file)?);
+    let rows = evidence_rows::read(file)?;
+    let (lines, simulated) = (lines(&rows), simulated(&rows));
     hold(&lines)?;
-    let text = std::fs::read_to_string(page)?;
-    let (head, _, tail) = parts(&text)?;
-    Ok(std::fs::write(page, format!("{head}{}{}{}{tail}", MARKS[0], table(&lines), MARKS[1]))?)
+    ensure(!lines.is_empty() || !simulated.is_empty(), || format!("{}: nothing to publish", file.display()))?;
+    let mut text = std::fs::read_to_string(page)?;
+    for (marks, table) in [
+        (MARKS, (!lines.is_empty()).then(|| table(&lines))),
+        (SIMULATOR, (!simulated.is_empty()).then(|| simulator(&simulated))),
+    ] {
+        let (head, _, tail) = parts(&text, marks)?;
+        if let Some(table) = table {
+            text = format!("{head}{}{table}{}{tail}", marks[0], marks[1]);
+        }
+    }
+    Ok(std::fs::write(page, text)?)
+}
+
+/// Of the rows that are the simulator's.
+fn simulated(rows: &[Row]) -> Vec<Row> {
+    rows.iter().filter(|row| row.name.starts_with(SIMULATED)).cloned().collect()
+}
+
+/// The table of the simulator's rows, and of which commit they are.
+fn simulator(rows: &[Row]) -> String {
+    let mut commits: Vec<&str> = rows.iter().map(|row| row.commit.as_deref().unwrap_or(UNNOTED)).collect();
+    commits.sort_unstable();
+    commits.dedup();
+    let states: u64 = rows.iter().map(|row| row.count).sum();
+    format!("{}\n{states} states in all; of {}.\n", evidence_rows::table(rows), commits.join(", "))
 }
 
 /// Fails unless the table of the page is one that `publish` writes.
 pub fn check(text: &str) -> Outcome<()> {
-    let (_, table_there, _) = parts(text)?;
+    let (_, table_there, _) = parts(text, MARKS)?;
     let rows: Option<Vec<Row>> =
         table_there.lines().filter(|line| line.starts_with("| `")).map(|line| row(line, table_there)).collect();
     let lines = lines(&rows.ok_or("a line of the table has no name or lacks a number")?);
@@ -47,8 +77,8 @@ pub fn check(text: &str) -> Outcome<()> {
     ensure(table(&lines) == table_there, || "the table was not written by a run".into())
 }
 
-fn parts(text: &str) -> Outcome<(&str, &str, &str)> {
-    let parts = text.split_once(MARKS[0]).and_then(|(head, rest)| Some((head, rest.split_once(MARKS[1])?)));
+fn parts<'t>(text: &'t str, marks: [&str; 2]) -> Outcome<(&'t str, &'t str, &'t str)> {
+    let parts = text.split_once(marks[0]).and_then(|(head, rest)| Some((head, rest.split_once(marks[1])?)));
     let Some((head, (table, tail))) = parts else { return fail("its two marks are not there".into()) };
     Ok((head, table, tail))
 }
@@ -231,6 +261,25 @@ mod tests {
         let few = table(&lines(&rows));
         let name = CASES[0].name;
         assert!(!few.contains(&format!("| `{name}` |")) && few.contains(&format!("yet: `{name}`.\n")), "{few}");
+    }
+
+    #[test]
+    fn what_a_file_has_no_rows_of_stays() {
+        let folder = std::env::temp_dir().join(format!("switchback-book-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (page, file) = (folder.join("page.md"), folder.join("rows.json"));
+        let [replayed, simulated] = [MARKS, SIMULATOR].map(|[begin, end]| format!("{begin}before\n{end}"));
+        std::fs::write(&page, format!("{replayed}{simulated}")).unwrap();
+        let row = Row { name: "simulator: one cut, posix".into(), count: 12, ..rows().remove(0) };
+        evidence_rows::merge(&file, &[Row { command: "again".into(), classes: None, ..row }]).unwrap();
+        publish(&page, &file).unwrap();
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(text.starts_with(&replayed) && text.contains("| simulator: one cut, posix | 12 |"), "{text}");
+        assert!(text.contains("\n12 states in all; of 0123abc, replayed by 4567def+.\n"), "{text}");
+        evidence_rows::merge(&file, &rows()).unwrap();
+        publish(&page, &file).unwrap();
+        assert!(check(&std::fs::read_to_string(&page).unwrap()).is_ok());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

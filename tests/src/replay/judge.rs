@@ -5,6 +5,8 @@
 //! A run over all states has a floor for each operation, and one for all of them.
 //! Does not: look at a state.
 
+use runtime::protocol::Row;
+
 use super::recording::Control;
 
 /// What a violation begins with where the state could not be looked at.
@@ -16,8 +18,8 @@ pub const STATES_MIN: u64 = 500;
 const SMALL: [&str; 2] = ["first-boot", "growth"];
 /// See there.
 pub const ALL_STATES_MIN: u64 = 20_000;
-/// Of so many states that are looked at, one breaks the law of a control at least.
-pub const ONE_OF: u64 = 50;
+/// Of so many states that are looked at, one breaks each law of a control at least.
+pub const ONE_OF: u64 = 200;
 /// What must break where only a few writes show what is left out. Before anything of a device that was taken over is named to
 /// its loader, a sync of the volume has written back what was committed; the exchange of its texts has the checkpoint alone.
 const RARE: (&str, Control, u64) = ("takeover", Control::NoCheckpoint, 5);
@@ -47,6 +49,8 @@ impl Law {
             (_, Control::NoSync) => &[Self::Stored, Self::Told, Self::Content],
             ("takeover", Control::NoCheckpoint) => &[Self::Decided],
             (_, Control::NoCheckpoint) => &[Self::Visible],
+            (_, Control::Without(Row::SyncContents)) => &[Self::Content, Self::Told],
+            (_, Control::Without(Row::Checkpoint)) => &[Self::Visible],
             (_, Control::Without(_)) => &[Self::Told],
         }
     }
@@ -183,6 +187,6 @@ mod tests {
         // Other laws, and what could not be looked at, prove nothing.
         assert_eq!((fails(2, 2), fails(2, 1), fails(0, 0)), (0, 1, 2));
         assert!(Law::of("base", Control::None, false).is_empty() && !Law::of("base", Control::None, true).is_empty());
-        assert_eq!((floor("base", Control::NoSync, 101), floor("takeover", Control::NoCheckpoint, 5000)), (3, 5));
+        assert_eq!((floor("base", Control::NoSync, 401), floor("takeover", Control::NoCheckpoint, 5000)), (3, 5));
     }
 }
