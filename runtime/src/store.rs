@@ -13,9 +13,11 @@
 //! Fault model: that of `port`. Every procedure may be cut after each effect; `recover` at the next start leaves
 //! either the old or the new state.
 //!
-//! Syncs of a whole update, whatever its number of objects: `stage` 4 (volume, `objects/`, `trails/` and `trails/locals/`),
-//! `prepare` 2 (volume, checkpoint; one more where it replaces what the loader may be reading), the environment's arm 1, `record` of the trial 1 (not in place), the environment's commit 1, `record` of the end 1.
-//! That is 10, and two environment stores; `message`, if there is one, takes 2 more. `tests/sim/tests/power_cut.rs` counts them.
+//! Syncs of a whole update, whatever its number of objects: `stage` 4 (volume, `objects/`, `trails/` and
+//! `trails/locals/`), `prepare` 2 (volume, checkpoint; one more where it replaces what the loader may be reading), the
+//! environment's arm 1, `record` of the trial 1 (not in place), the environment's commit 1, `record` of the end 1. That
+//! is 10, and two environment stores; `message`, if there is one, takes 2 more. `tests/sim/tests/power_cut.rs` counts
+//! them.
 //!
 //! What it does not do: it does not download or hash, and it decides nothing about updates.
 

@@ -1,16 +1,16 @@
 //! The media: two file systems, the environment and the journal, each with what the system sees and what is durable.
 //!
-//! Fault model. Each effect (a content, a name, a sector) is pending until the sync that covers it. What a cut leaves of
-//! pending effects is a question of the `Model`; under `Model::Posix`, the one that `runtime::port` states, each is
+//! Fault model. Each effect (a content, a name, a sector) is pending until the sync that covers it. What a cut leaves
+//! of pending effects is a question of the `Model`; under `Model::Posix`, the one that `runtime::port` states, each is
 //! lost, kept or (contents) torn at 512 bytes, independently of all others: no order that the file system does not
 //! promise is taken for granted. How many of those states are gone through is a question of `Bounds`. After a failed
 //! sync the contents that it covered stay readable and never become durable, whatever a later sync says (of raw places,
-//! some sectors have reached the medium); names stay pending.
-//! The loader sees the names of the last checkpoint (or mount); of what became durable since, what the file system
-//! happened to write to its place: nothing, everything, one name, all but one, all but the files that they name. And the content of a file only while that file has
-//! a durable name (what was deleted may have been overwritten), and if that file has its blocks since the last checkpoint: a
-//! name may be written back before the inode that it names. A checkpoint is two things, and the power may go between:
-//! what it covers is durable, then it is where the loader looks.
+//! some sectors have reached the medium); names stay pending. The loader sees the names of the last checkpoint (or
+//! mount); of what became durable since, what the file system happened to write to its place: nothing, everything, one
+//! name, all but one, all but the files that they name. And the content of a file only while that file has a durable
+//! name (what was deleted may have been overwritten), and if that file has its blocks since the last checkpoint: a name
+//! may be written back before the inode that it names. A checkpoint is two things, and the power may go between: what
+//! it covers is durable, then it is where the loader looks.
 //!
 //! A device that was taken over has one file system for all of it: what is said of boot volume and storage is then said of
 //! the same one. Its environment is a file there, of which one sector is overwritten in place, and the loader's mark.
@@ -83,7 +83,8 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// The row that is broken, and how; none if that means nothing: after an operation's last row comes nothing to swap it with.
+    /// The row that is broken, and how; none if that means nothing: after an operation's last row comes nothing to swap
+    /// it with.
     pub fn row(self) -> Option<(How, Row)> {
         match self {
             Mutant::Row(How::Swap, row) if row.next().is_none() => None,

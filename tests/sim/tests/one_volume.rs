@@ -45,8 +45,9 @@ fn an_undisturbed_takeover_ends_as_the_trial_does() {
     }
 }
 
-/// What failed once may be armed again by the original under the same name: what we knew of it then is of an earlier trial.
-/// Three times in all. After a trial that we gave up the loader's mark is still there: it refuses the second one, and clears it.
+/// What failed once may be armed again by the original under the same name: what we knew of it then is of an earlier
+/// trial. Three times in all. After a trial that we gave up the loader's mark is still there: it refuses the second
+/// one, and clears it.
 #[test]
 fn a_takeover_that_failed_can_be_tried_again() {
     for (quality, trials) in [(NeverReady, 2), (Exits, 2), (InitPanics, 3)] {
@@ -113,9 +114,9 @@ fn who_misses(how: How, row: Row) -> Option<u8> {
     }
 }
 
-/// The whole device misses each row of the takeover, too: it goes back to the original (0), or law 2 is broken, because its loader finds no text that anybody wrote. Not
-/// missed: half a new text (O1, ignored) begins with the sector that names the same, and is made anew at the next start;
-/// and what is left of the old one (O6) is removed there.
+/// The whole device misses each row of the takeover, too: it goes back to the original (0), or law 2 is broken, because
+/// its loader finds no text that anybody wrote. Not missed: half a new text (O1, ignored) begins with the sector that
+/// names the same, and is made anew at the next start; and what is left of the old one (O6) is removed there.
 #[test]
 fn every_row_of_the_takeover_is_missed_by_a_device_in_its_trial() {
     let rows = Operation::TakeOver.rows().map(|step| (step.row, How::ALL.map(|how| who_misses(how, step.row))));
