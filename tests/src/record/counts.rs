@@ -99,8 +99,6 @@ pub fn of(recording: &Recording) -> Outcome<Counts> {
         marks: BTreeMap::new(),
     };
     let (mut pending, mut row) = (0, String::new());
-    // What the keeper had counted last, and the syncs that were told since.
-    let (mut counted, mut told) = (None::<usize>, 0);
     let is_about = |(index, _): &(usize, &Entry)| recording.is_about(*index);
     for (_, entry) in log.entries.iter().enumerate().filter(is_about) {
         if entry.flush {
@@ -110,18 +108,6 @@ pub fn of(recording: &Recording) -> Outcome<Counts> {
         }
         if let Some(text) = mark(&log, entry, recording.mark_sector)? {
             counts.syncs += syncs(&text);
-            if let Some(now) = text.strip_prefix("ack syncs ").and_then(|number| number.parse::<usize>().ok()) {
-                if let Some(before) = counted {
-                    let more = now.checked_sub(before).ok_or("the keeper counts backwards")?;
-                    counts.keeper = (counts.keeper.0 + told, counts.keeper.1 + more);
-                }
-                (counted, told) = (Some(now), 0);
-                continue;
-            }
-            if text == Row::Sweep.id() {
-                counted = None; // another keeper, after a restart
-            }
-            told += if NOT_KEEPERS.iter().any(|row| row.id() == text) { 0 } else { syncs(&text) };
             row = text.clone();
             let key: Vec<&str> = text.split(' ').take(2).collect();
             *counts.marks.entry(key.join(" ")).or_default() += 1;
@@ -136,7 +122,30 @@ pub fn of(recording: &Recording) -> Outcome<Counts> {
             counts.epoch = counts.epoch.max(pending);
         }
     }
+    let texts = log.entries.iter().map(|entry| mark(&log, entry, recording.mark_sector));
+    counts.keeper = keeper(&texts.filter_map(Outcome::transpose).collect::<Outcome<Vec<String>>>()?);
     Ok(counts)
+}
+
+/// How often the keeper waited for a medium: by the rows that marks name, and by its own count, which it marks after each request.
+/// What it does before its first request is done is not looked at; what was prepared on the way is.
+fn keeper(marks: &[String]) -> (usize, usize) {
+    let (mut all, mut counted, mut told) = ((0, 0), None::<usize>, 0);
+    for text in marks {
+        if let Some(now) = text.strip_prefix("ack syncs ").and_then(|number| number.parse::<usize>().ok()) {
+            // Of another keeper, after a restart, it is less.
+            if let Some(more) = counted.and_then(|before| now.checked_sub(before)) {
+                all = (all.0 + told, all.1 + more);
+            }
+            (counted, told) = (Some(now), 0);
+            continue;
+        }
+        if text == Row::Sweep.id() {
+            counted = None; // another keeper, after a restart
+        }
+        told += if NOT_KEEPERS.iter().any(|row| row.id() == text) { 0 } else { syncs(text) };
+    }
+    all
 }
 
 /// The text of a mark, if the entry is one.
@@ -193,5 +202,20 @@ impl fmt::Display for Counts {
             keeper.1,
             marks.join(", ")
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_of_the_keeper_that_no_row_tells_is_noticed() {
+        let of = |words: &str| keeper(&words.split(", ").map(String::from).collect::<Vec<_>>());
+        assert_eq!(of("B2, ack syncs 3, I3, I5, I7, ack staged locals/a, ack syncs 7, E3, J3, ack syncs 8"), (5, 5));
+        assert_eq!(of("ack syncs 3, G3, ack syncs 5, M2, M4, ack syncs 8"), (4, 5));
+        // Another keeper counts anew, and what it does first is not looked at.
+        assert_eq!(of("ack syncs 9, J3, ack syncs 10, B2, ack syncs 0, M2, M4, ack syncs 2"), (3, 3));
+        assert_eq!(of("ack syncs 9, J3, ack syncs 2, M2, M4, ack syncs 4"), (2, 2));
     }
 }

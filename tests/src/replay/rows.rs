@@ -100,12 +100,12 @@ const DEMANDS: &[Demand] = &[
 /// How often a row waits for a medium.
 pub fn waits(row: Row) -> usize {
     match row {
-        Row::SyncTrails => 2,  // `trails/` and `trails/locals/`
-        Row::SyncCleared => 2, // both volumes
+        Row::SyncTrails | Row::SyncUnnamed => 2, // `trails/` and `trails/locals/`
+        Row::SyncCleared => 2,                   // both volumes
         Row::SyncContents | Row::SyncObjects | Row::SyncAssets | Row::Checkpoint | Row::SyncCopy | Row::SyncRecord => 1,
         Row::ShowAssets => 1,
         Row::SyncMessage | Row::SyncMessages => 1,
-        Row::SyncUnnamed | Row::SyncMemory | Row::SyncRoot | Row::SyncLast | Row::SyncEnd => 1,
+        Row::SyncMemory | Row::SyncRoot | Row::SyncLast | Row::SyncEnd => 1,
         Row::SyncText | Row::SyncView | Row::SyncSwap | Row::SyncTable => 1,
         _ => 0,
     }
