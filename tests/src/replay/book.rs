@@ -33,14 +33,16 @@ impl Line {
     }
 }
 
-/// Writes the tables of the rows in `file` into the book's page: those of the replay, those of the simulator. What the file
-/// has no row of stays as it is.
+/// Writes the rows in `file` into the tables of the book's page: those of the replay, those of the simulator. A line that the
+/// file has no row of stays as it is, with the commit that it is of.
 pub fn publish(page: &Path, file: &Path) -> Outcome<()> {
-    let rows = evidence_rows::read(file)?;
-    let (lines, simulated) = (lines(&rows), simulated(&rows));
-    hold(&lines)?;
-    ensure(!lines.is_empty() || !simulated.is_empty(), || format!("{}: nothing to publish", file.display()))?;
     let mut text = std::fs::read_to_string(page)?;
+    let mut rows = evidence_rows::read(file)?;
+    let simulated = simulated(&rows);
+    ensure(!lines(&rows).is_empty() || !simulated.is_empty(), || format!("{}: nothing to publish", file.display()))?;
+    rows.extend(published(parts(&text, MARKS)?.1).unwrap_or_default());
+    let lines = lines(&rows);
+    hold(&lines)?;
     for (marks, table) in [
         (MARKS, (!lines.is_empty()).then(|| table(&lines))),
         (SIMULATOR, (!simulated.is_empty()).then(|| simulator(&simulated))),
@@ -70,9 +72,7 @@ fn simulator(rows: &[Row]) -> String {
 /// Fails unless the table of the page is one that `publish` writes.
 pub fn check(text: &str) -> Outcome<()> {
     let (_, table_there, _) = parts(text, MARKS)?;
-    let rows: Option<Vec<Row>> =
-        table_there.lines().filter(|line| line.starts_with("| `")).map(|line| row(line, table_there)).collect();
-    let lines = lines(&rows.ok_or("a line of the table has no name or lacks a number")?);
+    let lines = lines(&published(table_there).ok_or("a line of the table has no name or lacks a number")?);
     hold(&lines)?;
     ensure(table(&lines) == table_there, || "the table was not written by a run".into())
 }
@@ -172,6 +172,11 @@ fn missing(lines: &[Line]) -> String {
         true => String::new(),
         false => format!("No run has gone through all states of these yet: {}.\n\n", missing.join(", ")),
     }
+}
+
+/// The rows that a table was made of.
+fn published(table: &str) -> Option<Vec<Row>> {
+    table.lines().filter(|line| line.starts_with("| `")).map(|line| row(line, table)).collect()
 }
 
 /// The row that a line of the table was made of; what the table says below it tells the commit.
@@ -278,7 +283,17 @@ mod tests {
         assert!(text.contains("\n12 states in all; of 0123abc, replayed by 4567def+.\n"), "{text}");
         evidence_rows::merge(&file, &rows()).unwrap();
         publish(&page, &file).unwrap();
-        assert!(check(&std::fs::read_to_string(&page).unwrap()).is_ok());
+        check(&std::fs::read_to_string(&page).unwrap()).unwrap();
+        // One recording alone: its line is another one, all others stay.
+        std::fs::remove_file(&file).unwrap();
+        let again = Row { count: 3000, commit: Some("89abcde".into()), ..rows().remove(1) };
+        evidence_rows::merge(&file, std::slice::from_ref(&again)).unwrap();
+        publish(&page, &file).unwrap();
+        let text = std::fs::read_to_string(&page).unwrap();
+        check(&text).unwrap();
+        let mut all = rows();
+        all[1] = again;
+        assert!(text.contains(&table(&lines(&all))) && text.contains("| simulator: one cut, posix | 12 |"), "{text}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
