@@ -1,10 +1,10 @@
 //! The rows of power-cut evidence: what was gone through, and by which command anybody goes through it again.
 //!
 //! Invariants: a file of rows is a JSON list of objects with the same six fields; `classes` where states were told apart
-//! by what they show, `commit` where it is known what the row is of, and of a replay how its states lie and how
-//! many superblocks were mended. A row that is made
-//! again replaces the one of its name, all others stay, so that parts may be repeated alone. Counts are what was really run: a row that
-//! was bounded says so in its name or in its counts, never by leaving a field out.
+//! by what they show, `commit` where it is known what the row is of, and of a replay how its states lie and how many
+//! superblocks were mended. A row that is made again replaces the one of its name, all others stay, so that parts may be
+//! repeated alone. Counts are what was really run: a row that was bounded says so in its name or in its counts, never by
+//! leaving a field out.
 //! Does not: judge; who reads the table, and the program that made it, do.
 
 use std::path::Path;
