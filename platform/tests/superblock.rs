@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, MutexGuard},
 };
 
 /// Linux writes the superblock with the block around it.
@@ -15,19 +16,25 @@ const SECTOR: usize = 512;
 /// The superblock in its block.
 const SUPERBLOCK: std::ops::Range<usize> = 1024..2048;
 
+/// One volume at a time: until a program that another test starts is that program, it has our open files, and `umount` would
+/// find them.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// An image, the folder that it is mounted on, and what is mounted there.
 struct Volume {
     folder: PathBuf,
     mounted: bool,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Volume {
     /// As `pvr image` makes it, with blocks of this size.
     fn new(name: &str, length: u64, block: usize) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(|failed| failed.into_inner());
         let folder = std::env::temp_dir().join(format!("switchback-torn-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("at")).unwrap();
-        let volume = Self { folder, mounted: false };
+        let volume = Self { folder, mounted: false, _alone: alone };
         File::create(volume.image()).unwrap().set_len(length).unwrap();
         let features = "^metadata_csum_seed,^orphan_file";
         let mut make = Command::new("mke2fs");
