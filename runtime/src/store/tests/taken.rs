@@ -77,7 +77,7 @@ fn a_revision_for_which_the_folder_might_grow_is_refused_until_others_are_collec
     let name = |number: usize| RevName::parse(&format!("locals/{number:x>64}")).unwrap();
     device.arrive_all(&one);
     let stage = |device: &mut Device, number| device.stage_as(name(number), &one.state, "", &[]);
-    let refused = (0..).find_map(|number| Some((number, stage(&mut device, number).err()?)));
+    let refused = (0..100).find_map(|number| Some((number, stage(&mut device, number).err()?)));
     let (count, refusal) = refused.unwrap();
     assert_eq!((count, refusal), (28, Refusal::key(Code::TrailsFull, name(28).as_str())));
     let (again, changes) = device.changes(|device| stage(device, 28));
