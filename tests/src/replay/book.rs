@@ -12,7 +12,10 @@ use super::recording::Control;
 use super::rows;
 use crate::record::operations::{CASES, Case};
 use crate::tour::{Outcome, ensure, fail};
-use simulator::evidence_rows::{self, Row, Spread};
+use simulator::{
+    evidence_rows::{self, Row, Spread},
+    suite::PARTS,
+};
 
 /// Between these lines of the page.
 const MARKS: [&str; 2] = ["<!-- replay: begin -->\n", "<!-- replay: end -->\n"];
@@ -60,13 +63,22 @@ fn simulated(rows: &[Row]) -> Vec<Row> {
     rows.iter().filter(|row| row.name.starts_with(SIMULATED)).cloned().collect()
 }
 
-/// The table of the simulator's rows, and of which commit they are.
+/// The table of the simulator's rows, of which commit they are, and which parts are missing.
 fn simulator(rows: &[Row]) -> String {
     let mut commits: Vec<&str> = rows.iter().map(|row| row.commit.as_deref().unwrap_or(UNNOTED)).collect();
     commits.sort_unstable();
     commits.dedup();
     let states: u64 = rows.iter().map(|row| row.count).sum();
-    format!("{}\n{states} states in all; of {}.\n", evidence_rows::table(rows), commits.join(", "))
+    let names = PARTS.iter().flat_map(|part| part.models.iter().map(|model| (part.name, model.word())));
+    let missing: Vec<String> = names
+        .filter(|(part, _)| !part.starts_with("control:"))
+        .map(|(part, model)| format!("{part}, {model}"))
+        .filter(|name| !rows.iter().any(|row| row.name.strip_prefix(SIMULATED) == Some(name)))
+        .map(|name| format!("* {name}\n"))
+        .collect();
+    let rest = if missing.is_empty() { "" } else { "\nNo run has gone through the whole of these yet:\n\n" };
+    let table = evidence_rows::table(rows);
+    format!("{table}\n{states} states in all; of {}.\n{rest}{}", commits.join(", "), missing.concat())
 }
 
 /// Fails unless the table of the page is one that `publish` writes.

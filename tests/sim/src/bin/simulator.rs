@@ -1,10 +1,10 @@
 //! The table of the power-cut simulator: what was gone through, and which mutants were found. `ci/evidence` and the book
 //! show it. Exits non-zero if a law was broken, a control broke none, or a mutant lives.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use simulator::evidence_rows;
+use simulator::evidence_rows::{self, Row};
 use simulator::{
     explore::{Count, Share, Yard},
     medium::Model,
@@ -98,7 +98,7 @@ fn repeat(line: &str) -> ExitCode {
 }
 
 fn run(wishes: &Wishes) -> bool {
-    let (mut all, mut held, mut rows) = (Count::default(), true, vec![]);
+    let (mut all, mut held, mut ran) = (Count::default(), true, false);
     let wanted = |name: &str| wishes.part.as_deref().is_none_or(|part| part == name);
     for part in PARTS.iter().filter(|part| wanted(part.name)) {
         for model in part.models.iter().filter(|model| wishes.model.is_none_or(|wanted| wanted == **model)) {
@@ -106,7 +106,8 @@ fn run(wishes: &Wishes) -> bool {
                 Ok(seen) => {
                     println!("{}", seen.line(part, *model));
                     all.add(seen.count);
-                    rows.push(seen.row(part, *model, wishes.seed));
+                    held &= is_kept(wishes.json.as_deref(), seen.row(part, *model, wishes.seed));
+                    ran = true;
                 }
                 Err(report) => {
                     println!("{report}");
@@ -119,13 +120,16 @@ fn run(wishes: &Wishes) -> bool {
     if wishes.part.is_none() {
         held &= mutants();
     }
-    if let Some(file) = &wishes.json
-        && let Err(error) = evidence_rows::merge(file, &rows)
-    {
+    held && ran
+}
+
+/// Adds a row to the file at once: a run of hours may be stopped.
+fn is_kept(file: Option<&Path>, row: Row) -> bool {
+    let merged = file.map_or(Ok(()), |file| evidence_rows::merge(file, &[row]));
+    if let (Err(error), Some(file)) = (&merged, file) {
         eprintln!("simulator: {}: {error}", file.display());
-        return false;
     }
-    held && !rows.is_empty()
+    merged.is_ok()
 }
 
 fn mutants() -> bool {
