@@ -47,7 +47,7 @@ pub struct Row {
 /// How the states of a replay lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Spread {
-    /// States that could not be looked at; they are not in the row's other numbers.
+    /// States that could not be looked at; of the row's other numbers only `distinct` knows them.
     pub unseen: u64,
     /// Epochs: what was written between two flushes.
     pub epochs: u64,
