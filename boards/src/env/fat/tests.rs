@@ -340,6 +340,34 @@ fn what_a_boot_sector_cannot_say_is_refused() {
     }
 }
 
+/// A partition that ends before its file system does.
+struct Short(Fat, u64);
+
+impl Region for Short {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+        if offset + 512 > self.1 { Err(Code::StorageIo) } else { self.0.read_at(offset, out) }
+    }
+    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
+        panic!("the locator never writes")
+    }
+    fn sync(&mut self) -> Result<(), Code> {
+        panic!("the locator never syncs")
+    }
+    fn drop_cache(&mut self) {}
+    fn length(&mut self) -> Option<u64> {
+        Some(self.1)
+    }
+}
+
+#[test]
+fn a_partition_that_is_too_short_is_no_file_system_and_no_broken_medium() {
+    for length in [0, SMALL.fat(), SMALL.root()] {
+        let mut fat = Fat::new(SMALL);
+        fat.add(b"UBOOT   ENV", 10, SIZE);
+        assert_eq!(find(&mut Short(fat, length), "uboot.env"), Err(Code::EnvLayout), "{length}");
+    }
+}
+
 #[test]
 fn only_a_whole_file_of_consecutive_clusters_counts() {
     let with = |change: &dyn Fn(&mut Fat)| {
