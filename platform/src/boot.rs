@@ -180,7 +180,7 @@ const ANEW: u8 = 0xfe;
 /// A code as the exit status of a child, which has eight bits: its place in the table, from 1.
 fn exit_for(code: Code) -> u8 {
     const { assert!(Code::ALL.len() < ANEW as usize) };
-    1 + Code::ALL.iter().position(|known| *known == code).unwrap_or(0xfe) as u8
+    Code::ALL.iter().position(|known| *known == code).map_or(u8::MAX, |place| place as u8 + 1)
 }
 
 /// The code of such an exit status.

@@ -82,13 +82,11 @@ pub fn forget() {
 
 /// Whether ext4's superblock says that damage was met. One that cannot be read, or is none, is the business of `mount`.
 fn is_marked(device: &str) -> bool {
-    const SUPERBLOCK: u64 = 1024;
-    const MAGIC: u16 = 0xef53;
     const ERROR: u16 = 2;
     let mut words = [0u8; 4]; // s_magic, s_state
-    let read = File::open(device).and_then(|file| file.read_exact_at(&mut words, SUPERBLOCK + 56));
+    let read = File::open(device).and_then(|file| file.read_exact_at(&mut words, superblock::AT + 56));
     let [magic, state] = [[words[0], words[1]], [words[2], words[3]]].map(u16::from_le_bytes);
-    read.is_ok() && magic == MAGIC && state & ERROR != 0
+    read.is_ok() && magic == superblock::MAGIC && state & ERROR != 0
 }
 
 /// Mends a superblock that a power cut has torn, in a child, because a medium may take its time; whether it did.

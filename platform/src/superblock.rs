@@ -29,9 +29,11 @@ use crate::env::BlockRegion;
 use runtime::{fault::Code, port::Region};
 
 /// Where it is in its partition.
-pub const AT: u64 = 1024;
+pub(crate) const AT: u64 = 1024;
 /// How long it is.
-pub const LENGTH: usize = 1024;
+const LENGTH: usize = 1024;
+/// What its bytes 0x38 and 0x39 say.
+pub(crate) const MAGIC: u16 = 0xef53;
 /// What a power cut leaves whole.
 const SECTOR: usize = 512;
 /// Where its checksum is, over all that is before.
@@ -65,7 +67,6 @@ fn checksum(superblock: &[u8; LENGTH]) -> [u8; 4] {
 
 /// Whether it is that of an ext4 with checksums which fits into a partition of `length` bytes, the checksum aside.
 fn is_possible(superblock: &[u8; LENGTH], length: u64) -> bool {
-    const MAGIC: u32 = 0xef53;
     const DYNAMIC: u32 = 1;
     const CRC32C: u8 = 1;
     const INCOMPAT_64BIT: u32 = 0x80;
@@ -74,7 +75,7 @@ fn is_possible(superblock: &[u8; LENGTH], length: u64) -> bool {
     let short = |at: usize| long(at) & 0xffff;
     let is_power = |number: u32, least: u32, most: u32| number.is_power_of_two() && (least..=most).contains(&number);
 
-    let is_known = short(0x38) == MAGIC
+    let is_known = short(0x38) == u32::from(MAGIC)
         && long(0x4c) == DYNAMIC
         && long(0x64) & RO_COMPAT_METADATA_CSUM != 0
         && superblock[0x175] == CRC32C;
