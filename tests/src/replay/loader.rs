@@ -8,8 +8,8 @@
 //! Does not: check a hash. A loader boots what it can read; the laws say whether that was right.
 
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use boards::{
@@ -72,20 +72,20 @@ impl Seen {
 
     /// Reads by debugfs what Linux did not: of the revisions in `wanted` those that do not load.
     pub fn force(&mut self, device: &str, wanted: &[RevName], paths: Paths, scratch: &Path) -> Outcome<()> {
-        let dump = |path: &str| dump(device, path, scratch);
         if self.last.is_none() {
-            self.last = dump(&format!("/{}", paths.last))?.and_then(|sector| store::parse_last(&sector));
+            self.last =
+                dump(device, &format!("/{}", paths.last), scratch)?.and_then(|sector| store::parse_last(&sector));
         }
-        for rev in wanted.iter().copied().chain(self.last) {
-            if self.loads(&rev) {
-                continue;
-            }
-            for name in ASSETS {
-                if let Some(bytes) = dump(&format!("/trails/{rev}/{}{name}", paths.assets))? {
-                    let content = ObjectId(Sha256::digest(bytes).into());
-                    self.revisions.entry(rev).or_default().insert(name.into(), content);
-                    self.forced = true;
-                }
+        let missing = wanted.iter().copied().chain(self.last).filter(|rev| !self.loads(rev));
+        let missing: BTreeSet<RevName> = missing.collect();
+        let files: Vec<(RevName, &str)> = missing.iter().flat_map(|rev| ASSETS.map(|name| (*rev, name))).collect();
+        let path = |(rev, name): &(RevName, &str)| format!("/trails/{rev}/{}{name}", paths.assets);
+        let found = dump_all(device, &files.iter().map(path).collect::<Vec<_>>(), scratch)?;
+        for ((rev, name), bytes) in files.into_iter().zip(found) {
+            if let Some(bytes) = bytes {
+                let content = ObjectId(Sha256::digest(bytes).into());
+                self.revisions.entry(rev).or_default().insert(name.into(), content);
+                self.forced = true;
             }
         }
         Ok(())
@@ -99,12 +99,30 @@ impl Seen {
 
 /// A file of a file system, by debugfs.
 pub fn dump(device: &str, path: &str, scratch: &Path) -> Outcome<Option<Vec<u8>>> {
-    let out = scratch.join("dumped");
-    let _ = std::fs::remove_file(&out);
-    let request = format!("dump {path} {}", out.display());
-    let ran = Command::new("debugfs").args(["-c", "-n", "-R", &request, device]).stdin(Stdio::null()).output()?;
-    let said = String::from_utf8_lossy(&ran.stderr);
-    Ok(if said.contains("File not found") { None } else { std::fs::read(&out).ok() })
+    Ok(dump_all(device, &[path.to_string()], scratch)?.pop().flatten())
+}
+
+/// Files of a file system, by one debugfs; `None` for each that is not there.
+fn dump_all(device: &str, paths: &[String], scratch: &Path) -> Outcome<Vec<Option<Vec<u8>>>> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let outs: Vec<PathBuf> = (0..paths.len()).map(|number| scratch.join(format!("dumped-{number}"))).collect();
+    let mut requests = String::new();
+    for (path, out) in paths.iter().zip(&outs) {
+        // One of the state before would be taken for this one's.
+        match std::fs::remove_file(out) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => requests += &format!("dump {path} {}\n", out.display()),
+        }
+    }
+    let script = scratch.join("requests");
+    std::fs::write(&script, requests)?;
+    // What it says is not needed: there is a file, or there is none. A file system that it cannot open has none.
+    let mut debugfs = Command::new("debugfs");
+    debugfs.args(["-c", "-n", "-f"]).arg(&script).arg(device);
+    debugfs.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    Ok(outs.iter().map(|out| std::fs::read(out).ok()).collect())
 }
 
 /// The environment of a board over a region; nothing is kept from one call to the next.

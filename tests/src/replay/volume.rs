@@ -61,17 +61,17 @@ impl Listing {
     /// Of a file system mounted at `root`.
     pub fn of(root: &Path) -> Outcome<Self> {
         let mut listing = Self::default();
-        for (name, path, data) in list(&root.join("objects"))? {
+        for Entry { name, path, kind, .. } in list(&root.join("objects"))? {
             match ObjectId::parse(&name) {
-                Some(id) if data.is_file() => _ = listing.objects.insert(id),
+                Some(id) if kind.is_file() => _ = listing.objects.insert(id),
                 _ if name == ".incoming" => {
-                    listing.odd.extend(list(&path)?.into_iter().map(|(name, ..)| format!("incoming {name}")));
+                    listing.odd.extend(list(&path)?.into_iter().map(|entry| format!("incoming {}", entry.name)));
                 }
                 _ => _ = listing.odd.insert(name),
             }
         }
-        let locals = list(&root.join("trails/locals"))?.into_iter().map(|(name, ..)| format!("locals/{name}"));
-        let trails = list(&root.join("trails"))?.into_iter().map(|(name, ..)| name).filter(|name| name != "locals");
+        let locals = list(&root.join("trails/locals"))?.into_iter().map(|entry| format!("locals/{}", entry.name));
+        let trails = list(&root.join("trails"))?.into_iter().map(|entry| entry.name).filter(|name| name != "locals");
         for name in locals.chain(trails) {
             match RevName::parse(&name) {
                 Ok(rev) => _ = listing.trails.insert(rev),
@@ -105,15 +105,15 @@ impl Shelf {
         let mut files: Vec<(u64, PathBuf, Place)> = Vec::new();
         for id in objects {
             let path = root.join(format!("objects/{id}"));
-            files.push((fs::metadata(&path)?.ino(), path, Place::Object(id)));
+            files.push((inode(&path)?, path, Place::Object(id)));
         }
         for rev in trails {
             shelf.trail(rev, &root.join(format!("trails/{rev}")), &mut files)?;
         }
-        for (name, path, data) in list(root)? {
+        for Entry { name, path, kind } in list(root)? {
             shelf.names.insert(name.clone());
-            if data.is_file() && name != "journal" {
-                files.push((data.ino(), path, Place::Root(name)));
+            if kind.is_file() && name != "journal" {
+                files.push((inode(&path)?, path, Place::Root(name)));
             }
         }
         shelf.fill(files, part, known, names)?;
@@ -149,12 +149,12 @@ impl Shelf {
         self.trails.entry(rev).or_default();
         let mut folders = vec![(folder.to_path_buf(), String::new())];
         while let Some((folder, prefix)) = folders.pop() {
-            for (name, path, data) in list(&folder)? {
+            for Entry { name, path, kind } in list(&folder)? {
                 let key = format!("{prefix}{name}");
-                if data.is_dir() {
+                if kind.is_dir() {
                     folders.push((path, format!("{key}/")));
                 } else {
-                    files.push((data.ino(), path, Place::Trail(rev, key)));
+                    files.push((inode(&path)?, path, Place::Trail(rev, key)));
                 }
             }
         }
@@ -174,8 +174,20 @@ fn content(path: &Path, name: Option<Id>, known: &mut Known) -> Option<ObjectId>
     Some(content)
 }
 
-/// A folder's entries; none if there is no such folder.
-fn list(folder: &Path) -> Outcome<Vec<(String, PathBuf, fs::Metadata)>> {
+/// The number of a file's inode, which is read: a damaged one is an error.
+fn inode(path: &Path) -> io::Result<u64> {
+    Ok(fs::symlink_metadata(path)?.ino())
+}
+
+/// What a folder says of one of its entries.
+struct Entry {
+    name: String,
+    path: PathBuf,
+    kind: fs::FileType,
+}
+
+/// A folder's entries; none if there is no such folder. Their inodes are not read.
+fn list(folder: &Path) -> Outcome<Vec<Entry>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -185,7 +197,7 @@ fn list(folder: &Path) -> Outcome<Vec<(String, PathBuf, fs::Metadata)>> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name != "lost+found" {
-            found.push((name, entry.path(), entry.metadata()?));
+            found.push(Entry { name, path: entry.path(), kind: entry.file_type()? });
         }
     }
     Ok(found)
