@@ -183,9 +183,7 @@ pub trait Disk {
     fn each_trail(&mut self, volume: Volume, stage: Stage, each: &mut dyn FnMut(RevName)) -> Result<(), Code>;
     /// The names in `trails/` of storage, and those in its folder of local revisions; `None` for one that is longer than a block.
     /// Asked only where the loader reads storage.
-    fn trail_names(&mut self) -> Result<[Option<Names>; 2], Code> {
-        Ok([None; 2])
-    }
+    fn trail_names(&mut self) -> Result<[Option<Names>; 2], Code>;
     /// Free bytes of a volume.
     fn free(&mut self, volume: Volume) -> Result<u64, Code>;
     /// The size of a file in bytes.

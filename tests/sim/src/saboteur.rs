@@ -14,7 +14,7 @@ use crate::{
 use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
-    port::{Dir, Disk, Name, Region, Stage, Volume},
+    port::{Dir, Disk, Name, Names, Region, Stage, Volume},
     protocol::{Operation, Row},
 };
 use std::{
@@ -381,6 +381,10 @@ impl Disk for Door {
                 each(rev);
             }
         })
+    }
+
+    fn trail_names(&mut self) -> Result<[Option<Names>; 2], Code> {
+        self.bench.trail_names()
     }
 
     fn free(&mut self, volume: Volume) -> Result<u64, Code> {

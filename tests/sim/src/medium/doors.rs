@@ -8,10 +8,13 @@ use crate::medium::{
 use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
-    port::{Dir, Disk, Name, Region, Stage, Volume},
+    port::{Dir, Disk, Name, Names, Region, Stage, Volume},
     protocol::Row,
 };
 use std::{cell::RefCell, rc::Rc};
+
+/// Bytes of a folder that is one block.
+const FOLDER: usize = 4096;
 
 /// The doors to one piece of hardware.
 #[derive(Clone)]
@@ -242,6 +245,23 @@ impl Disk for Bench {
             }
         }
         Ok(())
+    }
+
+    fn trail_names(&mut self) -> Result<[Option<Names>; 2], Code> {
+        let hw = &mut *self.0.borrow_mut();
+        hw.call()?;
+        let mut folders = [Names::in_block(FOLDER), Names::in_block(FOLDER)];
+        folders.iter_mut().for_each(|folder| [".", ".."].iter().for_each(|name| folder.add(name.len())));
+        folders[0].add("locals".len());
+        for (_, label) in hw.files(Volume::Storage).below(Folder::Trails) {
+            let Label::Trail(stage, rev) = label else { continue };
+            match (stage, rev.as_str().strip_prefix("locals/")) {
+                (Stage::Live, Some(name)) => folders[1].add(name.len()),
+                (Stage::Live, None) => folders[0].add(rev.as_str().len()),
+                (Stage::New | Stage::Dead, _) => folders[0].add(".new-".len() + rev.as_str().len()),
+            }
+        }
+        Ok(folders.map(Some))
     }
 
     fn free(&mut self, volume: Volume) -> Result<u64, Code> {
