@@ -5,6 +5,7 @@ use boards::env::{
     uboot::{Copies, Scheme},
 };
 use runtime::{fault::Code, port::Region};
+use simulator::frozen::Frozen;
 use std::{fs, path::PathBuf, process::Command};
 use tests::loader_disk::{FileRegion, run};
 
@@ -145,7 +146,7 @@ fn damaged_metadata_ends_in_a_refusal_or_in_whole_files() {
         let good = fat.locate().unwrap();
         let image = fs::read(fat.image()).unwrap();
         let first = good.as_slice().iter().copied().min().unwrap() as usize;
-        let mut memory = Memory(image);
+        let mut memory = Frozen(image);
         let (mut same, mut refused, mut moved) = (0, 0, 0);
         // Boot sector, first sectors of the FAT, and the directory just before the files.
         for at in
@@ -179,32 +180,11 @@ fn fat_start(image: &[u8]) -> usize {
     512 * usize::from(u16::from_le_bytes([image[14], image[15]]))
 }
 
-struct Memory(Vec<u8>);
-
-impl Region for Memory {
-    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
-        let start = usize::try_from(offset).map_err(|_| Code::StorageIo)?;
-        let bytes = self.0.get(start..).and_then(|rest| rest.get(..out.len()));
-        out.copy_from_slice(bytes.ok_or(Code::StorageIo)?);
-        Ok(())
-    }
-    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
-        panic!("the locator never writes")
-    }
-    fn sync(&mut self) -> Result<(), Code> {
-        panic!("the locator never syncs")
-    }
-    fn drop_cache(&mut self) {}
-    fn length(&mut self) -> Option<u64> {
-        Some(self.0.len() as u64)
-    }
-}
-
 /// A sector of noise with a valid signature, many times.
 #[test]
 fn noise_is_refused() {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut memory = Memory(vec![0; 64 << 10]);
+    let mut memory = Frozen(vec![0; 64 << 10]);
     for _ in 0..2000 {
         for byte in &mut memory.0[..2048] {
             seed ^= seed << 13;
@@ -218,5 +198,5 @@ fn noise_is_refused() {
         memory.0[54..62].copy_from_slice(if seed & 1 == 0 { b"FAT12   " } else { b"FAT16   " });
         assert_eq!(locate(&mut memory, FILES, SIZE), Err(Code::EnvLayout));
     }
-    assert_eq!(locate(&mut Memory(Vec::new()), FILES, SIZE), Err(Code::EnvLayout));
+    assert_eq!(locate(&mut Frozen(Vec::new()), FILES, SIZE), Err(Code::EnvLayout));
 }

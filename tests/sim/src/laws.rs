@@ -4,6 +4,7 @@
 use crate::{
     device::TEXT,
     fleet::{Revision, content, of_name, rev},
+    frozen::Frozen,
     loader::{BOOTLIMIT, LAYOUT, OFFSETS},
     medium::{Bench, Damage, Hardware},
     observers::{Answered, Rest, names_hold},
@@ -16,7 +17,7 @@ use runtime::{
     id::RevName,
     journal::{Phase, Record},
     limits,
-    port::{BootEnv, BootVars, Region, Volume},
+    port::{BootEnv, BootVars, Volume},
     store,
 };
 use std::collections::BTreeSet;
@@ -107,22 +108,6 @@ pub fn in_force(hardware: &Hardware) -> Option<BootVars> {
     let mut work = vec![0; 2 * LAYOUT.size];
     let mut env = Uboot::new(Frozen(bytes), LAYOUT, TEXT, &mut work).ok()?;
     env.load().ok().map(|loaded| loaded.vars)
-}
-
-/// Bytes to look at.
-pub(super) struct Frozen<'a>(pub(super) &'a [u8]);
-impl Region for Frozen<'_> {
-    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
-        out.copy_from_slice(&self.0[offset as usize..][..out.len()]);
-        Ok(())
-    }
-    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
-        Err(Code::Internal)
-    }
-    fn sync(&mut self) -> Result<(), Code> {
-        Err(Code::Internal)
-    }
-    fn drop_cache(&mut self) {}
 }
 
 /// Law 2: the committed revision changes only to one that ran and met its goals; and what is in force is always a

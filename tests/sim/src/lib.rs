@@ -4,7 +4,7 @@
 //! `medium` the media and the plug, `loader` what runs before us, `fleet` the revisions and how they behave, `laws` the
 //! observers, `taken` what is different on a device of the original, `saboteur` the doors with a broken row, `rows` who
 //! misses it and `fates` by which law, `procedures` and `growth` single procedures, `explore` and `suite` what is gone
-//! through, `evidence_rows` what is written down of it.
+//! through, `evidence_rows` what is written down of it, `frozen` bytes that are only looked at.
 
 pub mod chores;
 pub mod device;
@@ -12,6 +12,7 @@ pub mod evidence_rows;
 pub mod explore;
 pub mod fates;
 pub mod fleet;
+pub mod frozen;
 pub mod r#gen;
 mod growth;
 pub mod laws;

@@ -11,7 +11,8 @@
 use crate::{
     device::{Buffers, Voyage, factory, first},
     fleet::{Quality, Revision, content, of_name},
-    laws::{Broken, Frozen, Laws, in_force},
+    frozen::Frozen,
+    laws::{Broken, Laws, in_force},
     loader::Skill,
     medium::{Bench, Hardware, MARK_AT, SECTOR},
     saboteur::Door,

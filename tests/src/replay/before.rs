@@ -13,6 +13,8 @@ use runtime::{
     journal::{self, Record},
 };
 
+use simulator::frozen::Frozen;
+
 use super::layers::Range;
 use super::original::imported;
 use crate::tour::{Outcome, ensure, fail};
@@ -69,8 +71,7 @@ fn asked(image: &Path, part: Range, request: &str) -> Outcome<bool> {
 
 /// The newest valid record of a journal's bytes.
 pub fn newest(bytes: &[u8]) -> Option<Record> {
-    let slots = bytes.chunks_exact(journal::SLOT).take(2).filter_map(|slot| journal::decode(slot.try_into().ok()?));
-    slots.max_by_key(|(sequence, _)| *sequence)?.1
+    journal::load(&mut Frozen(bytes)).ok().flatten()
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use runtime::{
     port::{BootEnv, BootVars, Loaded, Region},
 };
 
+use simulator::frozen::Frozen;
+
 use crate::loader_disk::FileRegion;
 use crate::tour::{Outcome, fail};
 
@@ -81,7 +83,7 @@ pub fn run(text: &[u8], mark: &mut Option<Vec<u8>>, loads: impl Fn(&RevName) -> 
 
 /// The device's environment, over the text and the disk's FAT; nothing is kept from one call to the next.
 pub fn load(board: &Board, text: &[u8], disk: FileRegion) -> Option<Loaded> {
-    board.open(Both { text: Text(text), disk }, &mut []).and_then(|mut env| env.load()).ok()
+    board.open(Both { text: Frozen(text), disk }, &mut []).and_then(|mut env| env.load()).ok()
 }
 
 /// Stores a decision over the text. `lost`: there is none, and it is made anew.
@@ -90,31 +92,6 @@ pub fn store<R: Region>(board: &Board, text: R, disk: FileRegion, vars: &BootVar
         .open(Both { text, disk }, &mut [])
         .and_then(|mut env| if lost { env.rebuild(vars) } else { env.store(vars) });
     Ok(stored.map_err(|code| format!("a store of the loader's text: {code}"))?)
-}
-
-/// A text in memory.
-struct Text<'a>(&'a [u8]);
-
-impl Region for Text<'_> {
-    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
-        let from = self.0.get(offset as usize..).and_then(|rest| rest.get(..out.len()));
-        out.copy_from_slice(from.ok_or(Code::StorageDamaged)?);
-        Ok(())
-    }
-
-    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
-        Err(Code::StorageIo)
-    }
-
-    fn sync(&mut self) -> Result<(), Code> {
-        Err(Code::StorageIo)
-    }
-
-    fn drop_cache(&mut self) {}
-
-    fn length(&mut self) -> Option<u64> {
-        Some(self.0.len() as u64)
-    }
 }
 
 /// The text, and from `SECOND` on the partition with the mark: as the device has it.

@@ -18,6 +18,7 @@ use runtime::fault::Code;
 use runtime::journal::{self, Record};
 use runtime::port::Region;
 use sha2::{Digest, Sha256};
+use simulator::frozen::Frozen;
 
 use super::{Outcome, ensure, fail};
 
@@ -200,7 +201,7 @@ impl Disk {
 
     /// The newest record of the journal; `None` if there is none. The file never moves, so no snapshot is needed.
     pub fn journal(&self, scratch: &Path) -> Outcome<Option<Record>> {
-        let mut bytes = Bytes(self.journal_bytes(scratch)?);
+        let mut bytes = Frozen(self.journal_bytes(scratch)?);
         journal::load(&mut bytes).map_err(|code| format!("{code:?} while reading the journal").into())
     }
 
@@ -240,27 +241,6 @@ impl Region for Window {
             return Err(Code::StorageIo);
         }
         self.file.read_exact_at(out, self.part.start + at).map_err(|_| Code::StorageIo)
-    }
-
-    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
-        Err(Code::StorageIo)
-    }
-
-    fn sync(&mut self) -> Result<(), Code> {
-        Err(Code::StorageIo)
-    }
-
-    fn drop_cache(&mut self) {}
-}
-
-/// A file's bytes as a region.
-struct Bytes(Vec<u8>);
-
-impl Region for Bytes {
-    fn read_at(&mut self, at: u64, out: &mut [u8]) -> Result<(), Code> {
-        let at = at as usize;
-        out.copy_from_slice(self.0.get(at..at + out.len()).ok_or(Code::StorageIo)?);
-        Ok(())
     }
 
     fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
