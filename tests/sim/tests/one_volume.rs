@@ -1,5 +1,5 @@
 //! A device that was taken over from the original: one file system for everything, which its loader reads without the
-//! journal. What each part goes through stands in `sim/suite.rs`.
+//! journal. What each part goes through stands in `sim/suite.rs`; that it does what it is asked for, in `power_cut`.
 
 use runtime::{
     fault::Code,
@@ -55,25 +55,6 @@ fn a_takeover_that_failed_can_be_tried_again() {
         let count = |wanted| end.marks.iter().filter(|mark| **mark == Mark::Row(wanted)).count();
         assert_eq!(count(Row::WriteText), trials, "{quality:?}: the original writes its text anew");
         assert_eq!(count(Row::CountTry), trials, "{quality:?}: each trial is one");
-    }
-}
-
-#[test]
-fn an_undisturbed_device_that_was_taken_over_does_what_it_is_asked_for() {
-    let mut yard = Yard::new();
-    for (quality, base, verdict) in [
-        (Good, 1, Ok(())),
-        (Good, 0, Ok(())),
-        (NeverReady, 1, Err(Code::GoalsMissed)),
-        (NeverReady, 0, Err(Code::GoalsMissed)),
-        (KernelPanics, 1, Err(Code::LoaderGaveUp)),
-        (InitPanics, 1, Err(Code::TriesExhausted)),
-        (OnlyWarm, 0, Ok(())),
-    ] {
-        let end = undisturbed(&mut yard, &Voyage { origin: Origin::AsItIs, ..one(quality, base) });
-        assert_eq!(end.verdicts, [Some(verdict)], "{quality:?} {base}");
-        let stays = verdict.is_ok() && quality != OnlyWarm;
-        assert_eq!(end.committed, Some(rev(if stays { "locals/a" } else { "0" })), "{quality:?} {base}");
     }
 }
 

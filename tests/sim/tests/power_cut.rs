@@ -20,6 +20,7 @@ use simulator::{
     loader::Skill,
     medium::{Bench, Bounds, Fault, Hardware, Model, Reach},
     suite::{PARTS, one, part, several},
+    taken::Origin,
 };
 use std::collections::BTreeSet;
 
@@ -27,6 +28,7 @@ fn undisturbed(yard: &mut Yard, voyage: &Voyage) -> End {
     yard.sail(voyage, &mut Gen::all(), &mut Count::default()).unwrap_or_else(|found| panic!("{}", yard.trace(&found)))
 }
 
+/// With a boot volume of its own, or taken over.
 #[test]
 fn an_undisturbed_device_does_what_it_is_asked_for() {
     let mut yard = Yard::new();
@@ -41,10 +43,13 @@ fn an_undisturbed_device_does_what_it_is_asked_for() {
         (InitPanics, 1, Err(Code::TriesExhausted)),
         (OnlyWarm, 0, Ok(())),
     ] {
-        let end = undisturbed(&mut yard, &one(quality, base));
-        assert_eq!(end.verdicts, [Some(verdict)], "{quality:?} {base}");
         let stays = verdict.is_ok() && quality != OnlyWarm;
-        assert_eq!(end.committed, Some(rev(if stays { "locals/a" } else { "0" })), "{quality:?} {base}");
+        for origin in [Origin::Factory, Origin::AsItIs] {
+            let end = undisturbed(&mut yard, &Voyage { origin, ..one(quality, base) });
+            assert_eq!(end.verdicts, [Some(verdict)], "{origin:?} {quality:?} {base}");
+            let committed = rev(if stays { "locals/a" } else { "0" });
+            assert_eq!(end.committed, Some(committed), "{origin:?} {quality:?} {base}");
+        }
     }
     for (skill, quality, verdict) in [
         (Skill::CannotSave, Good, Err(Code::LoaderCannotCount)),
