@@ -25,9 +25,9 @@ pub const EXHAUSTIVE: usize = 12;
 pub const TORN_AMONG: usize = 5;
 /// Sectors of a write up to which it is torn after every one of them: the block of a file system.
 pub const EVERY_SECTOR: u64 = 8;
-/// Above [`EXHAUSTIVE`]: pairs that are dropped together, at most, and subsets that are drawn. These are all pairs of 25
-/// writes; without flushes there are as many writes as there are.
-pub const PAIRS: usize = 300;
+/// Above [`EXHAUSTIVE`]: pairs that are dropped together, at most, and subsets that are drawn. These are all pairs of 45
+/// writes, which is more than a device that flushes has in any epoch; without flushes there are as many as there are.
+pub const PAIRS: usize = 1000;
 /// See there.
 pub const DRAWN: u64 = 256;
 
@@ -313,11 +313,12 @@ impl<'a> Walk<'a> {
             fates.extend((0..count).map(Fate::Only));
             let pairs: Vec<(usize, usize)> =
                 (0..count).flat_map(|one| (one + 1..count).map(move |other| (one, other))).collect();
-            self.counts.sampled.0 += 1;
-            self.counts.sampled.1 += pairs.len().saturating_sub(PAIRS) as u64;
+            let (all, before) = (pairs.len(), fates.len());
             // Spread over all of them; which ones depends on their number alone.
-            let step = pairs.len().div_ceil(PAIRS);
+            let step = all.div_ceil(PAIRS);
             fates.extend(pairs.into_iter().step_by(step).map(|(one, other)| Fate::Drop(vec![one, other])));
+            self.counts.sampled.0 += 1;
+            self.counts.sampled.1 += (all - (fates.len() - before)) as u64;
             fates.extend((0..DRAWN).map(|which| Fate::Draw(self.seed, which)));
         }
         for (index, write) in pending.iter().enumerate() {
@@ -499,6 +500,30 @@ mod tests {
         }
         let missing = "3:prefix=0".parse().unwrap();
         assert!(Walk::new(&log, &|_| true, (1, false), &|_| false, &|_| 0).one(disk, &missing).is_err());
+    }
+
+    #[test]
+    fn all_pairs_of_a_large_epoch_are_lost_together_and_those_left_out_of_a_larger_one_are_counted() {
+        let pairs = |count: usize| {
+            let writes: Vec<_> = (0..count as u64).map(|number| (number, 1, 0)).chain([FLUSH]).collect();
+            let (log, disk) = made(&writes, &format!("pairs-{count}"));
+            let (mut pairs, mut walk) = (HashSet::new(), Walk::new(&log, &|_| true, (1, false), &|_| false, &|_| 0));
+            walk.epochs(disk, &mut |walk, _, pending, _| {
+                let dropped = walk.fates(pending).into_iter().filter_map(|fate| match fate {
+                    Fate::Drop(which) if which.len() == 2 => Some((which[0], which[1])),
+                    _ => None,
+                });
+                pairs.extend(dropped);
+                Ok(true)
+            })
+            .unwrap();
+            (pairs.len(), walk.counts.sampled)
+        };
+        assert_eq!(pairs(13), (78, (1, 0)));
+        assert_eq!(pairs(27), (351, (1, 0)));
+        assert_eq!(pairs(45), (990, (1, 0)));
+        assert_eq!(pairs(46), (518, (1, 1035 - 518)));
+        assert_eq!(pairs(60), (885, (1, 885)));
     }
 
     #[test]
