@@ -125,7 +125,11 @@ pub const STAGES: &[Stage] = &[
         ),
         left: Cell(
             "The reason: the loader gave it up (SB1405), or it was tried too often (SB1404).",
-            &[Proof::Replay("given-up"), Proof::Rollback("panic")],
+            &[
+                cut("an_undisturbed_device_does_what_it_is_asked_for"),
+                Proof::Replay("given-up"),
+                Proof::Rollback("panic"),
+            ],
         ),
     },
     Stage {
@@ -161,11 +165,11 @@ pub const STAGES: &[Stage] = &[
         rows: &[(Row::Name, Row::Go), (Row::Commit, Row::TellDone)],
         boots: Cell(
             "The new revision: committed, or as a trial by a boot. One that failed: the revision before.",
-            &[cut("one_cut_in_place"), Proof::Replay("in-place")],
+            &[cut("one_cut_in_place"), Proof::Replay("in-place"), Proof::Replay("failed-in-place")],
         ),
         left: Cell(
             "Its first boot is watched: goals missed then, the revision before is committed again (SB1411).",
-            &[Proof::Replay("failed-in-place"), cut("one_cut_in_place")],
+            &[cut("one_cut_in_place")],
         ),
     },
     Stage {
@@ -230,7 +234,7 @@ pub const STAGES: &[Stage] = &[
     Stage {
         cut: "the growth of storage",
         rows: &[(Row::WriteTable, Row::GrowFiles)],
-        boots: Cell("The committed revision.", &[FATES, Proof::Replay("growth")]),
+        boots: Cell("The committed revision.", &[Proof::Replay("growth")]),
         left: Cell(
             "The partition and its file system of before, or longer ones; the next start ends what was begun.",
             &[FATES, Proof::Replay("growth")],
