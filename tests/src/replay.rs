@@ -2,7 +2,8 @@
 //! laws by the code that a device starts with.
 //!
 //! Reading order: `recording` (what is replayed), `log` (the writes), `states` (what a cut may leave of them), `laws` (what
-//! must hold), `checker` (how a state is looked at), `run` (a recording, gone through). Below that: `layers` and `shown`
+//! must hold), `checker` (how a state is looked at; `rest`: until the device
+//! rests), `run` (a recording, gone through). Below that: `layers` and `shown`
 //! make a state a disk at the cost of what differs; `ext4` names contents; `volume` and `loader` are the two views
 //! (`original`: the loader of a device that was taken over);
 //! `reports` is what was promised (`before`: by the disk before), `rows` and `judge` what must be seen; `crew` are the
@@ -22,6 +23,7 @@ pub mod mounts;
 pub mod original;
 pub mod recording;
 pub mod reports;
+pub mod rest;
 pub mod rows;
 pub mod run;
 pub mod shown;

@@ -1,5 +1,5 @@
-//! The process that looks at states: it mounts what it is shown, runs the device's own recovery over it, and says which
-//! laws are broken; then it switches the device off at rest and looks once more. It talks to `crew` in lines of JSON.
+//! The process that looks at states: it mounts what it is shown, runs the device's own recovery over it until it is at rest
+//! (`rest`), and says which laws are broken; then it switches the device off and looks once more. It talks to `crew` in lines of JSON.
 //!
 //! Invariants: what runs here is what runs on a device: `platform::disk::Volumes`, `platform::keeper::recover`,
 //! `runtime::journal`, `runtime::boot`, `runtime::store`, and the codec of `boards`. Both file systems are mounted with
@@ -17,19 +17,15 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use boards::{
-    Board, Env,
-    env::{uboot::Uboot, uboot_txt},
-};
+use boards::{Board, Env, env::uboot_txt};
 use platform::{disk::Volumes, env::BlockRegion, superblock};
 use runtime::{
-    boot::{self, Choice, Facts, Mode},
+    boot::{self, Choice, Facts},
     grow,
     id::RevName,
     journal::{self, Record},
     limits,
-    port::{BootEnv, BootVars, Loaded, Subject},
-    progress::Progress,
+    port::{BootVars, Loaded, Subject},
     state::{Plan, Spans},
     store::{self, Scratch, metadata::Room, taken::adopt},
 };
@@ -37,8 +33,9 @@ use rustix::mount::MountFlags;
 use serde_json::{Value, json};
 
 use super::before::{Before, newest};
+use super::ext4::has_errors;
 use super::judge::UNSEEN;
-use super::laws::{BOOTS_MAX, Broken, Ending, Views};
+use super::laws::{Broken, Ending, Views};
 use super::layers::{Id, Range};
 use super::loader::{self, Paths, Seen, dump};
 use super::log::{Log, SECTOR};
@@ -57,6 +54,8 @@ pub const CLASSES: [&str; 6] = ["environment", "trails", "journal", "boot assets
 /// Numbers of the partitions, in messages.
 const BOOT: usize = 1;
 const STORAGE: usize = 2;
+/// In the list of loop devices: the loader's.
+const LOADER: usize = 2;
 
 /// Looks at states until there are no more. `disk` is the file that shows them, `folder` a place of its own.
 pub fn serve(recording: &Path, disk: &Path, folder: &Path) -> Outcome<()> {
@@ -100,26 +99,26 @@ impl Talk {
 }
 
 /// Buffers for the procedures.
-struct Buffers {
-    state: Vec<u8>,
-    marks: Vec<u64>,
-    conf: Vec<u8>,
-    spans: Box<Spans>,
-    plan: Box<Plan>,
+pub(super) struct Buffers {
+    pub(super) state: Vec<u8>,
+    pub(super) marks: Vec<u64>,
+    pub(super) conf: Vec<u8>,
+    pub(super) spans: Box<Spans>,
+    pub(super) plan: Box<Plan>,
     room: Box<Room>,
 }
 
 /// What the loader of a device that was taken over decides by.
 #[derive(Default)]
-struct Taken {
+pub(super) struct Taken {
     /// As it last read it.
-    text: Vec<u8>,
-    mark: Option<Vec<u8>>,
+    pub(super) text: Vec<u8>,
+    pub(super) mark: Option<Vec<u8>>,
 }
 
-struct Checker {
+pub(super) struct Checker {
     talk: Talk,
-    board: &'static Board,
+    pub(super) board: &'static Board,
     reports: Reports,
     disk: PathBuf,
     /// First byte of what holds the environment.
@@ -130,16 +129,19 @@ struct Checker {
     grows: bool,
     may_resize: bool,
     folder: PathBuf,
-    /// Loop devices of boot and storage.
-    devices: [String; 2],
+    /// Loop devices of boot and storage, and one more of boot, that is only read: as the loader does, it shows what is on the
+    /// medium, also while Linux has the file system mounted.
+    devices: [String; 3],
+    /// Where boot is.
+    boot: Range,
     known: Known,
     /// What the loader sees, by the content of the boot partition.
     seen: HashMap<String, Seen>,
     /// What the disk before says.
     before: Before,
     /// The loader of a device that was taken over.
-    taken: Option<Taken>,
-    buffers: Buffers,
+    pub(super) taken: Option<Taken>,
+    pub(super) buffers: Buffers,
     /// Superblocks of the state that is looked at that were mended.
     mended: u32,
 }
@@ -152,14 +154,14 @@ impl Checker {
         let log = Log::read(&recording.log(), std::fs::metadata(recording.before())?.len())?;
         let [env, boot, storage] = parts_of(&parts, std::fs::metadata(recording.before())?.len());
         let before = Before::read(board, &recording.before(), boot, storage)?;
-        let attach = |part: Range| -> Outcome<String> {
+        let attach = |part: Range, how: &[&str]| -> Outcome<String> {
             let (start, length) = (part.start.to_string(), part.length.to_string());
             let arguments = ["--find", "--show", "--offset", &start, "--sizelimit", &length];
-            let ran = Command::new("losetup").args(arguments).arg(disk).stdin(Stdio::null()).output()?;
+            let ran = Command::new("losetup").args(arguments).args(how).arg(disk).stdin(Stdio::null()).output()?;
             ensure(ran.status.success(), || format!("losetup: {}", String::from_utf8_lossy(&ran.stderr).trim()))?;
             Ok(String::from_utf8_lossy(&ran.stdout).trim().to_string())
         };
-        let devices = [attach(boot)?, attach(storage)?];
+        let devices = [attach(boot, &[])?, attach(storage, &[])?, attach(boot, &["--read-only"])?];
         for name in ["boot", "storage", "loader"] {
             std::fs::create_dir_all(folder.join(name))?;
         }
@@ -183,6 +185,7 @@ impl Checker {
             may_resize: may_resize()?,
             folder: folder.into(),
             devices,
+            boot,
             known: Known::new(),
             seen: HashMap::new(),
             before,
@@ -192,7 +195,7 @@ impl Checker {
         })
     }
 
-    fn region(&self) -> FileRegion {
+    pub(super) fn region(&self) -> FileRegion {
         FileRegion::open(&self.disk, self.env)
     }
 
@@ -204,13 +207,12 @@ impl Checker {
             self.taken = Some(Taken { text: self.text()?, mark: original::mark(self.board, self.region())? });
         }
         let loaded = self.as_the_loader_reads()?;
-        let named = loaded.iter().flat_map(|loaded| loaded.named).flatten();
-        let wanted: BTreeSet<RevName> = named.chain([RevName::factory()]).collect();
-        let seen = self.seen(boot, &Vec::from_iter(wanted))?;
+        let seen = self.seen(boot, loaded.as_ref())?;
         let facts = self.boots(&seen)?;
 
         let mut broken = Broken::new();
         let (classes, loaded, ending) = self.recovered((loaded, facts), &seen, end, &mut broken)?;
+        self.is_sound(&mut broken)?;
         if self.grows && !self.may_resize {
             let ran = Command::new("resize2fs").args(["-f", &self.devices[1]]).stdin(Stdio::null()).output()?;
             ensure(ran.status.success(), || format!("resize2fs: {}", String::from_utf8_lossy(&ran.stderr).trim()))?;
@@ -272,7 +274,7 @@ impl Checker {
         views.booted(facts.and_then(|facts| facts.booted), &choice, broken);
         self.verify(&mut volumes, choice.run, broken);
         let ending = match facts {
-            Some(facts) => self.settle(&mut volumes, seen, facts, broken)?,
+            Some(facts) => self.settle(&mut volumes, &views, facts, broken)?,
             None => None,
         };
         Ok((classes, loaded, ending))
@@ -294,13 +296,13 @@ impl Checker {
     }
 
     /// Where boot and storage are seen.
-    fn roots(&self) -> [PathBuf; 2] {
+    pub(super) fn roots(&self) -> [PathBuf; 2] {
         let storage = self.folder.join("storage");
         [if self.taken.is_some() { storage.join("boot") } else { self.folder.join("boot") }, storage]
     }
 
     /// The name of the loader's text.
-    fn file(&self) -> &'static str {
+    pub(super) fn file(&self) -> &'static str {
         match self.board.env {
             Env::UbootTxt { file, .. } => file,
             _ => "",
@@ -308,19 +310,19 @@ impl Checker {
     }
 
     /// Whether it is the original that runs.
-    fn is_theirs(&self, facts: &Facts) -> bool {
+    pub(super) fn is_theirs(&self, facts: &Facts) -> bool {
         self.taken.is_some() && facts.booted.is_some_and(|rev| rev.as_str() == THEIRS)
     }
 
     /// The text of a loader that replays no journal, as it lies on the medium now.
-    fn text(&self) -> Outcome<Vec<u8>> {
+    pub(super) fn text(&self) -> Outcome<Vec<u8>> {
         let at = self.folder.join("loader");
-        if let Ok(_mount) = Mount::new(&self.devices[0], &at, FLAGS.union(MountFlags::RDONLY), c"noload")
+        if let Ok(_mount) = Mount::new(&self.devices[LOADER], &at, FLAGS.union(MountFlags::RDONLY), c"noload")
             && let Ok(text) = std::fs::read(at.join("boot").join(self.file()))
         {
             return Ok(text);
         }
-        Ok(dump(&self.devices[0], &format!("/boot/{}", self.file()), &self.folder)?.unwrap_or_default())
+        Ok(dump(&self.devices[LOADER], &format!("/boot/{}", self.file()), &self.folder)?.unwrap_or_default())
     }
 
     /// The environment as the loader reads it.
@@ -332,7 +334,7 @@ impl Checker {
     }
 
     /// The environment as the device reads it, with what holds it mounted.
-    fn loaded(&self) -> Outcome<Option<Loaded>> {
+    pub(super) fn loaded(&self) -> Outcome<Option<Loaded>> {
         match self.taken {
             Some(_) => {
                 let text = std::fs::read(self.roots()[0].join(self.file())).unwrap_or_default();
@@ -343,8 +345,16 @@ impl Checker {
     }
 
     /// From power-on to the kernel, where this is seen; `None`: nothing boots.
-    fn boots(&mut self, seen: &Seen) -> Outcome<Option<Facts>> {
-        match &mut self.taken {
+    pub(super) fn boots(&mut self, seen: &Seen) -> Outcome<Option<Facts>> {
+        let mut taken = self.taken.take();
+        let facts = self.boots_by(taken.as_mut(), seen);
+        self.taken = taken;
+        facts
+    }
+
+    /// As [`Self::boots`], by this text and mark where there are such.
+    pub(super) fn boots_by(&self, taken: Option<&mut Taken>, seen: &Seen) -> Outcome<Option<Facts>> {
+        match taken {
             Some(Taken { text, mark }) => Ok(original::run(text, mark, |rev| seen.loads(rev))),
             None => loader::run(self.board, || self.region(), seen),
         }
@@ -389,6 +399,17 @@ impl Checker {
         Ok((boot, Shelf::look(&storage, STORAGE, &mut self.known, &mut names)?))
     }
 
+    /// Linux, which looked at both file systems and wrote to them until now, met no damage there, whoever has it looked at.
+    fn is_sound(&self, broken: &mut Broken) -> Outcome<()> {
+        let disk = File::open(&self.disk)?;
+        for (name, part) in [("boot", self.boot), ("storage", self.storage)] {
+            if has_errors(&disk, part)? {
+                broken.push(format!("file system: Linux met damage on {name}"));
+            }
+        }
+        Ok(())
+    }
+
     /// The storage file system is no larger than its partition, as the table in this state has it; how much is left.
     fn fits(&self, broken: &mut Broken) -> Outcome<u64> {
         let disk = File::open(&self.disk)?;
@@ -427,21 +448,30 @@ impl Checker {
         }
     }
 
-    /// What the loader sees of the boot partition, `wanted` at least; equal partitions look the same.
-    fn seen(&mut self, boot: &str, wanted: &[RevName]) -> Outcome<Seen> {
+    /// The name of what the loader finds on the boot partition now, whatever Linux has of it in memory.
+    pub(super) fn medium(&self) -> Outcome<String> {
+        self.talk.say(&json!({"part": BOOT}))?;
+        let name = self.talk.hear()?.as_ref().and_then(|name| Some(format!("medium {}", name.as_str()?)));
+        Ok(name.ok_or("the medium has no name")?)
+    }
+
+    /// What the loader sees of the boot partition, what is `loaded` names at least; equal partitions look the same.
+    pub(super) fn seen(&mut self, boot: &str, loaded: Option<&Loaded>) -> Outcome<Seen> {
+        let named = loaded.into_iter().flat_map(|loaded| loaded.named).flatten();
+        let wanted = Vec::from_iter(named.chain([RevName::factory()]).collect::<BTreeSet<RevName>>());
         let key = format!("{boot} {wanted:?}");
         if let Some(seen) = self.seen.get(&key) {
             return Ok(seen.clone());
         }
         let at = self.folder.join("loader");
         let mut seen = Seen::default();
-        if let Ok(_mount) = Mount::new(&self.devices[0], &at, FLAGS.union(MountFlags::RDONLY), c"noload") {
+        if let Ok(_mount) = Mount::new(&self.devices[LOADER], &at, FLAGS.union(MountFlags::RDONLY), c"noload") {
             let talk = &self.talk;
             let mut names = |part: usize, inodes: &[u64]| talk.names(part, inodes);
             let shelf = Shelf::look_at_trails(&at, BOOT, &mut self.known, &mut names)?;
             seen = Seen::of(&shelf, Paths::of(self.board));
         }
-        seen.force(&self.devices[0], wanted, Paths::of(self.board), &self.folder)?;
+        seen.force(&self.devices[LOADER], &wanted, Paths::of(self.board), &self.folder)?;
         self.seen.insert(key, seen.clone());
         Ok(seen)
     }
@@ -483,7 +513,7 @@ impl Checker {
         Ok(())
     }
 
-    fn choose(&self, facts: Option<&Facts>, record: Option<Record>) -> Outcome<Choice> {
+    pub(super) fn choose(&self, facts: Option<&Facts>, record: Option<Record>) -> Outcome<Choice> {
         let nothing = Facts {
             booted: None,
             candidate: None,
@@ -500,72 +530,6 @@ impl Checker {
         if let Err(refusal) = store::verify(volumes, rev, &mut Scratch { state, marks, conf, spans, plan }) {
             broken.push(format!("law 5: {rev} is to run: {refusal}"));
         }
-    }
-
-    /// Law 3: power comes back and goes again in each boot, after the choice was carried out, until one has nothing to do.
-    fn settle(
-        &mut self,
-        volumes: &mut Volumes,
-        seen: &Seen,
-        facts: Facts,
-        broken: &mut Broken,
-    ) -> Outcome<Option<Ending>> {
-        let mut journal = volumes.journal()?;
-        let (mut facts, mut reset) = (Some(facts), false);
-        for _ in 0..BOOTS_MAX {
-            let Some(booted) = facts else {
-                broken.push("law 5: after further boots the loader finds nothing that boots".into());
-                return Ok(None);
-            };
-            let record = journal::load(&mut journal).map_err(|code| format!("the journal: {code}"))?;
-            let choice = self.choose(Some(&booted), record)?;
-            let theirs = self.is_theirs(&booted);
-            let rests = matches!(choice.mode, Mode::Steady | Mode::Cold) && !choice.write && choice.store.is_none();
-            if rests || theirs {
-                return Ok(Some(Ending { facts: booted, choice, reset, theirs }));
-            }
-            reset |= choice.mode == Mode::FactoryReset;
-            self.carry_out(volumes, &mut journal, &choice)?;
-            let last = store::read_last(volumes).map_err(|code| format!("last: {code}"))?;
-            if self.taken.is_some() {
-                let text = self.text()?;
-                self.taken = self.taken.take().map(|taken| Taken { text, ..taken });
-            }
-            facts = self.boots(&Seen { last, ..seen.clone() })?;
-        }
-        broken.push(format!("law 3: {BOOTS_MAX} boots, and there is still something to do"));
-        Ok(None)
-    }
-
-    fn carry_out(&mut self, volumes: &mut Volumes, journal: &mut BlockRegion, choice: &Choice) -> Outcome<()> {
-        if let Some(record) = choice.record.filter(|_| choice.write) {
-            let progress = Progress::of(&record).map(|progress| progress.to_string());
-            store::record(volumes, journal, &record, progress.as_deref())
-                .map_err(|code| format!("a record: {code}"))?;
-        }
-        if let Some(vars) = choice.store {
-            self.store(&vars)?;
-        }
-        if choice.mode == Mode::FactoryReset {
-            let Buffers { state, marks, conf, spans, plan, .. } = &mut self.buffers;
-            let cleared = store::factory::clear(volumes, journal, &mut Scratch { state, marks, conf, spans, plan });
-            cleared.map_err(|refusal| format!("the end of a factory reset: {refusal}"))?;
-        }
-        Ok(())
-    }
-
-    fn store(&self, vars: &BootVars) -> Outcome<()> {
-        if self.taken.is_some() {
-            let path = self.roots()[0].join(self.file());
-            let text = BlockRegion::direct(path.to_str().ok_or("a path that is no text")?)?;
-            return original::store(self.board, text, self.region(), vars, self.loaded()?.is_none());
-        }
-        let (layout, loaded) = loader::load(self.board, self.region())?;
-        let mut work = vec![0; 2 * layout.size];
-        let mut env =
-            Uboot::new(self.region(), layout, self.board.env_text, &mut work).map_err(|code| format!("{code}"))?;
-        let stored = if loaded.is_some() { env.store(vars) } else { env.rebuild(vars) };
-        Ok(stored.map_err(|code| format!("a store of the environment: {code}"))?)
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::ext4::{Ext4, Memo};
-use super::layers::{Layers, Range};
+use super::layers::{Layers, Range, Sums};
 use super::shown::{FILE, Mounted};
 use super::states::State;
 use crate::tour::{Outcome, ensure, fail};
@@ -116,6 +116,11 @@ impl Hand {
             let said = self.hear()?;
             let Some(part) = said["part"].as_u64() else { return Ok(said) };
             let range = *self.parts.get(part as usize).ok_or("no such partition")?;
+            if said["inodes"].is_null() {
+                let name = self.mounted.shown().name(range);
+                self.say(&name.map_or(Value::Null, |name| Value::from(format!("{name:x}"))))?;
+                continue;
+            }
             let names = self.names(range, said["inodes"].as_array().map_or(&[][..], Vec::as_slice));
             self.say(&Value::from(names))?;
         }
@@ -147,6 +152,8 @@ pub struct Seen {
     pub end: usize,
     /// The last entry of which anything was there.
     pub reached: usize,
+    /// What the disk held.
+    pub sums: Sums,
     /// Broken laws.
     pub violations: Vec<String>,
     /// What each of `checker::CLASSES` showed.
@@ -158,14 +165,15 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn of((name, end): (String, usize), reached: usize, said: &Value) -> Outcome<Self> {
+    fn of((name, end): (String, usize), (reached, sums): (usize, Sums), said: &Value) -> Outcome<Self> {
         let words = |key: &str| -> Vec<String> {
             said[key].as_array().into_iter().flatten().filter_map(|word| Some(word.as_str()?.to_string())).collect()
         };
         ensure(said["violations"].is_array(), || format!("a checker said {said}"))?;
         let mended = said["mended"].as_u64().unwrap_or(0);
         let forced = said["forced"].as_bool().unwrap_or(false);
-        Ok(Self { name, end, reached, violations: words("violations"), classes: words("classes"), mended, forced })
+        let (violations, classes) = (words("violations"), words("classes"));
+        Ok(Self { name, end, reached, sums, violations, classes, mended, forced })
     }
 }
 
@@ -234,7 +242,8 @@ fn take_all(hand: &mut Hand, take: &Mutex<Receiver<State>>, tell: &(dyn Fn(Seen)
         let next = take.lock().expect("no holder panics").recv();
         let Ok(state) = next else { return Ok(()) };
         let (name, end, reached) = (state.name.to_string(), state.name.end, state.reached);
+        let sums = state.disk.sums();
         let said = hand.check(state).map_err(|error| format!("state {name}: {error}"))?;
-        tell(Seen::of((name, end), reached, &said)?);
+        tell(Seen::of((name, end), (reached, sums), &said)?);
     }
 }

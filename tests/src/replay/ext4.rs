@@ -7,10 +7,12 @@
 //! mounting, before anything is written through the mount.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
 
-use super::layers::{BLOCK, Id, Range};
+use super::layers::{BLOCK, Id, Range, cut};
 use crate::tour::{Outcome, ensure, fail};
 
 /// Reads blocks of a disk, and names them.
@@ -26,6 +28,13 @@ pub trait Blocks {
 /// Names of contents by where they lie, as long as nothing there has changed: most files are the same in all states.
 pub type Memo = HashMap<Vec<u64>, Id>;
 
+/// Inode of the journal.
+const JOURNAL: u64 = 8;
+/// Where the superblock is, in bytes of the partition.
+pub const SUPERBLOCK: Range64 = 1024..2048;
+/// Where in it what Linux has met is noted, and the bit that says that it was damage.
+const STATE: u64 = 0x3a;
+const ERRORS: u64 = 2;
 const EXTENTS: u32 = 0x8_0000;
 const INLINE: u32 = 0x1000_0000;
 const EXTENT_MAGIC: u64 = 0xf30a;
@@ -64,7 +73,7 @@ impl<'a, B: Blocks> Ext4<'a, B> {
     pub fn open(blocks: &'a mut B, part: Range) -> Outcome<Self> {
         let mut ext4 =
             Self { blocks, part, block_size: 1024, inode_size: 0, inodes_per_group: 0, descriptor: 32, table: 0 };
-        let head = ext4.bytes(1024, 1024)?;
+        let head = ext4.bytes(SUPERBLOCK.start, SUPERBLOCK.end - SUPERBLOCK.start)?;
         ensure(number(&head, 0x38, 2) == 0xef53, || "no superblock".into())?;
         let (shift, inode_size) = (number(&head, 0x18, 4), number(&head, 0x58, 2));
         ensure(shift <= 2 && (128..=1024).contains(&inode_size), || "sizes of another kind".into())?;
@@ -95,11 +104,22 @@ impl<'a, B: Blocks> Ext4<'a, B> {
         for run in runs.iter().filter(|run| run.logical < length) {
             self.name(run, length, &mut hasher)?;
         }
-        let name = hasher.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | Id::from(*byte));
+        let name = cut(hasher);
         if let Some(place) = place {
             memo.insert(place, name);
         }
         Ok(name)
+    }
+
+    /// Where on the disk the file system's journal lies, in bytes.
+    pub fn journal(&mut self) -> Outcome<Vec<Range64>> {
+        let (node, _) = self.inode(JOURNAL)?;
+        ensure(number(&node, 0x20, 4) as u32 & EXTENTS != 0, || "a journal without extents".into())?;
+        let mut runs = Vec::new();
+        self.runs(&node[0x28..0x28 + 60], DEPTH_MAX, &mut runs)?;
+        let start = self.part.start;
+        let place = |run: Run| Some(start + run.physical?..start + run.physical? + run.length);
+        Ok(runs.into_iter().filter_map(place).collect())
     }
 
     /// Where a content lies, if nothing has changed there.
@@ -188,6 +208,13 @@ impl<'a, B: Blocks> Ext4<'a, B> {
     }
 }
 
+/// Whether Linux has noted in the superblock that it met damage. Nothing of the file system may be mounted.
+pub fn has_errors(disk: &File, part: Range) -> Outcome<bool> {
+    let mut state = [0; 2];
+    disk.read_exact_at(&mut state, part.start + SUPERBLOCK.start + STATE)?;
+    Ok(number(&state, 0, 2) & ERRORS != 0)
+}
+
 fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
     bytes[at..at + length].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
@@ -196,8 +223,7 @@ fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
 mod tests {
     use super::super::layers::id_of;
     use super::*;
-    use std::fs::{self, File};
-    use std::os::unix::fs::FileExt;
+    use std::fs;
     use std::process::{Command, Stdio};
 
     /// An image, and a block of it that has changed.
@@ -261,6 +287,23 @@ mod tests {
             assert_eq!(ext4.content(inode("long"), &mut memo).unwrap(), 7);
             ext4.blocks.1 = Some(first / BLOCK64);
             assert_eq!(ext4.content(inode("long"), &mut memo).unwrap(), names[0]);
+            let debugfs = |request: &str| {
+                let place = format!("{}?offset=4194304", image.display());
+                let ran = Command::new("debugfs").args(["-w", "-R", request, &place]).output().unwrap();
+                String::from_utf8_lossy(&ran.stdout).into_owned()
+            };
+            // As `stat` prints it: blocks from the partition's first one on.
+            let size: u64 = size.parse().unwrap();
+            let journal = ext4.journal().unwrap();
+            let first = (journal[0].start - (4 << 20)) / size;
+            assert!(
+                debugfs("stat <8>")
+                    .contains(&format!("(0-{}):{first}-", (journal[0].end - journal[0].start) / size - 1))
+            );
+            let part = Range { start: 4 << 20, length: 8 << 20 };
+            assert!(!has_errors(&blocks.0, part).unwrap());
+            debugfs("ssv state 3");
+            assert!(has_errors(&blocks.0, part).unwrap());
             assert!(Ext4::open(&mut blocks, Range { start: 0, length: 8 << 20 }).is_err());
             fs::remove_dir_all(&folder).unwrap();
         }

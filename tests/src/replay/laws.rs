@@ -7,7 +7,8 @@
 //!
 //! And of both volumes: what has a final name holds what the name says, whoever names it; each kept revision is whole.
 //! All of it holds in the state, and once more when the device has come to rest after it. Then too: cuts alone commit
-//! nothing and lose no reason, and a factory reset that was ended has left nothing but the factory's.
+//! nothing and lose no reason, and a factory reset that was ended has left nothing but the factory's. Where it rests, and
+//! what it did is partly in Linux' memory alone, laws 1 and 5 hold of the medium.
 //! Law 2 needs a running device: the simulator watches it.
 
 use std::collections::BTreeSet;
@@ -17,7 +18,6 @@ use runtime::{
     fault::Code,
     id::{ObjectId, RevName},
     journal::{Phase, Record},
-    limits,
     port::{BootVars, Loaded},
     state::{Spans, State, Value},
 };
@@ -318,6 +318,22 @@ impl Views<'_> {
         }
     }
 
+    /// Laws 1 and 5, of the medium alone, where the power goes once more while a device rests: the loader `boots` what runs,
+    /// and whatever it may go to is whole for it.
+    pub fn cut_again(&self, boots: Option<RevName>, runs: Option<RevName>, broken: &mut Broken) {
+        if boots != runs {
+            broken.push(format!("law 5: {runs:?} runs, and the loader boots {boots:?}"));
+        }
+        let named = self.named().into_iter().map(|rev| ("law 1", rev, "is named by the environment"));
+        let last = self.seen.last.map(|rev| ("kept", rev, "is named by last"));
+        let factory = self.factory.then(|| ("kept", RevName::factory(), "is the factory's"));
+        for (law, rev, why) in named.chain(last).chain(factory) {
+            if let Err(how) = self.whole(&rev) {
+                broken.push(format!("{law}: {rev} {why}, but {how}"));
+            }
+        }
+    }
+
     /// A factory reset has ended: nothing but the factory's is left.
     fn is_as_from_the_factory(&self, broken: &mut Broken) {
         let factory = RevName::factory();
@@ -405,10 +421,6 @@ fn about(report: &Report) -> Option<RevName> {
 fn is_file(report: &Report, name: &str) -> bool {
     matches!(report, Report::File(other, _) if *other == name)
 }
-
-/// Boots after which a device that is cut in each of them must have come to rest: every try of the candidate by the
-/// loader's count or by ours, the boot that gives it up, and the one that finds nothing more to do.
-pub const BOOTS_MAX: usize = limits::TRIES_MAX as usize + runtime::boot::BOOTLIMIT as usize + 3;
 
 #[cfg(test)]
 mod tests {
@@ -543,6 +555,22 @@ mod tests {
         let cold = Some(failed("a", Code::ColdBootFailed));
         assert_eq!(of(loaded("0", None), ending("0", "0", cold, false), "a"), 0);
         assert_eq!(of(loaded("0", None), ending("0", "0", None, true), "a"), 0);
+    }
+
+    #[test]
+    fn what_is_on_the_medium_where_a_device_rests_boots_what_runs() {
+        let of = |boots: &str, named: Option<&str>, last: Option<&str>| {
+            let seen = Seen { last: last.map(rev), ..Seen::default() };
+            let (shelf, loaded) = (Shelf::default(), named.map(|named| loaded(named, None)));
+            let (record, says, factory) = (None, None, false);
+            let views = Views { seen: &seen, boot: &shelf, storage: &shelf, loaded, record, says, factory };
+            let mut broken = Broken::new();
+            views.cut_again(Some(rev(boots)), Some(rev("a")), &mut broken);
+            broken.iter().map(|law| law.split(':').next().unwrap_or_default().to_string()).collect::<Vec<_>>()
+        };
+        assert!(of("a", None, None).is_empty());
+        assert_eq!(of("0", None, None), ["law 5"]);
+        assert_eq!(of("a", Some("a"), Some("0")), ["law 1", "kept"]); // neither is there
     }
 
     #[test]

@@ -102,8 +102,12 @@ impl Ground {
 
 /// The name of a content.
 pub fn id_of(bytes: &[u8]) -> Id {
-    let hash = Sha256::digest(bytes);
-    hash.iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
+    cut(Sha256::new_with_prefix(bytes))
+}
+
+/// The name that a hash makes.
+pub fn cut(hash: Sha256) -> Id {
+    hash.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | Id::from(*byte))
 }
 
 /// A part of the disk whose content has a name of its own.

@@ -23,6 +23,7 @@ use runtime::{
     store,
 };
 
+use super::original;
 use super::volume::Shelf;
 use crate::tour::{Outcome, fail};
 
@@ -102,7 +103,8 @@ pub fn dump(device: &str, path: &str, scratch: &Path) -> Outcome<Option<Vec<u8>>
     Ok(dump_all(device, &[path.to_string()], scratch)?.pop().flatten())
 }
 
-/// Files of a file system, by one debugfs; `None` for each that is not there.
+/// Files of a file system, by one debugfs, or, if that does not come to its end, by one for each; `None` for each that is
+/// not there.
 fn dump_all(device: &str, paths: &[String], scratch: &Path) -> Outcome<Vec<Option<Vec<u8>>>> {
     if paths.is_empty() {
         return Ok(Vec::new());
@@ -121,7 +123,10 @@ fn dump_all(device: &str, paths: &[String], scratch: &Path) -> Outcome<Vec<Optio
     // What it says is not needed: there is a file, or there is none. A file system that it cannot open has none.
     let mut debugfs = Command::new("debugfs");
     debugfs.args(["-c", "-n", "-f"]).arg(&script).arg(device);
-    debugfs.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    let ended = debugfs.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    if !ended.success() && paths.len() > 1 {
+        return paths.iter().map(|path| dump(device, path, scratch)).collect();
+    }
     Ok(outs.iter().map(|out| std::fs::read(out).ok()).collect())
 }
 
@@ -131,6 +136,11 @@ pub fn load<R: Region>(board: &Board, mut region: R) -> Outcome<(Layout, Option<
     let mut work = vec![0; 2 * layout.size];
     let mut env = Uboot::new(region, layout, board.env_text, &mut work).map_err(|code| format!("{code:?}"))?;
     Ok((layout, env.load().ok()))
+}
+
+/// How often the loader of a board boots a candidate.
+pub fn tries_max(board: &Board) -> u32 {
+    if board.is_taken_over() { original::TRIES } else { boot::BOOTLIMIT }
 }
 
 /// From power-on to the kernel; `None`: nothing boots.

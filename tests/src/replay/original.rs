@@ -24,6 +24,8 @@ use simulator::frozen::Frozen;
 use crate::loader_disk::FileRegion;
 use crate::tour::{Outcome, fail};
 
+/// How often the script boots a candidate: what is marked is not booted again.
+pub const TRIES: u32 = 1;
 /// Decisions until the loader has come to a kernel: a candidate that does not load, and what is committed.
 const RESETS_MAX: usize = 3;
 

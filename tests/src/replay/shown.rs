@@ -18,9 +18,11 @@ use fuser::{
     WriteFlags,
 };
 
-use super::ext4::{Blocks, Range64};
-use super::layers::{BLOCK, Id, Layers, id_of};
-use crate::tour::Outcome;
+use sha2::{Digest, Sha256};
+
+use super::ext4::{Blocks, Ext4, Range64, SUPERBLOCK};
+use super::layers::{BLOCK, Id, Layers, Range, cut, id_of};
+use crate::tour::{Outcome, ensure};
 
 /// The name of the file.
 pub const FILE: &str = "disk";
@@ -47,6 +49,34 @@ impl Shown {
         self.changed.sort_unstable();
         self.disk = disk;
         Ok(changed)
+    }
+
+    /// The name of what a partition holds by now for who replays no journal: of what is not as on the disk before, but for the
+    /// file system's journal, and its superblock, which says when it was mounted.
+    pub fn name(&mut self, part: Range) -> Outcome<Id> {
+        const BYTES: u64 = BLOCK as u64;
+        ensure(part.start.is_multiple_of(BYTES), || "a partition that does not begin with a block".into())?;
+        let journal = Ext4::open(self, part)?.journal()?;
+        let is_journal = |at: u64| journal.iter().any(|run| run.start <= at && at + BYTES <= run.end);
+        let blocks = part.start / BYTES..(part.start + part.length).div_ceil(BYTES);
+        let mut other: BTreeSet<u64> = self.written.keys().filter(|block| blocks.contains(block)).copied().collect();
+        let first = self.changed.partition_point(|block| *block < blocks.start);
+        other.extend(self.changed[first..].iter().take_while(|block| **block < blocks.end));
+        let mut hasher = Sha256::new();
+        for block in other.into_iter().filter(|block| !is_journal(block * BYTES)) {
+            let id = match block == blocks.start {
+                true => {
+                    let mut bytes = [0; BLOCK];
+                    self.block(block, &mut bytes)?;
+                    bytes[SUPERBLOCK.start as usize..SUPERBLOCK.end as usize].fill(0);
+                    id_of(&bytes)
+                }
+                false => self.id(block)?,
+            };
+            hasher.update(block.to_le_bytes());
+            hasher.update(id.to_le_bytes());
+        }
+        Ok(cut(hasher))
     }
 
     /// Bytes of the disk, as far as it reaches.

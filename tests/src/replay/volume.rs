@@ -100,6 +100,7 @@ impl Shelf {
 
     /// Looks at a file system mounted at `root`, the partition of this number.
     pub fn look(root: &Path, part: usize, known: &mut Known, names: &mut Names<'_>) -> Outcome<Self> {
+        read_inodes(root)?;
         let Listing { objects, trails, odd } = Listing::of(root)?;
         let mut shelf = Self { root: root.into(), odd, ..Self::default() };
         let mut files: Vec<(u64, PathBuf, Place)> = Vec::new();
@@ -176,7 +177,18 @@ fn content(path: &Path, name: Option<Id>, known: &mut Known) -> Option<ObjectId>
 
 /// The number of a file's inode, which is read: a damaged one is an error.
 fn inode(path: &Path) -> io::Result<u64> {
-    Ok(fs::symlink_metadata(path)?.ino())
+    let read = fs::symlink_metadata(path);
+    Ok(read.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?.ino())
+}
+
+/// Reads the inode of each name in the root and in the folders of revisions and objects, also where nobody else looks.
+fn read_inodes(root: &Path) -> Outcome<()> {
+    for folder in ["", "objects", "objects/.incoming", "trails", "trails/locals"] {
+        for Entry { path, .. } in list(&root.join(folder))? {
+            inode(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// What a folder says of one of its entries.
