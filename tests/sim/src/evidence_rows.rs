@@ -1,8 +1,8 @@
 //! The rows of power-cut evidence: what was gone through, and by which command anybody goes through it again.
 //!
 //! Invariants: a file of rows is a JSON list of objects with the same six fields; `classes` where states were told apart
-//! by what they show, `commit` where it is known what the row is of, and of a replay how its states lie and how many
-//! superblocks were mended. A row that is made again replaces the one of its name, all others stay, so that parts may be
+//! by what they show, `commit` where it is known what the row is of, and of a replay how its states lie, how many
+//! superblocks were mended, which laws broke that had to, and who grew a file system. A row that is made again replaces the one of its name, all others stay, so that parts may be
 //! repeated alone. Counts are what was really run: a row that was bounded says so in its name or in its counts, never by
 //! leaving a field out.
 //! Does not: judge; who reads the table, and the program that made it, do.
@@ -42,12 +42,19 @@ pub struct Row {
     pub spread: Option<Spread>,
     /// How many superblocks were mended before they mounted, where that was counted.
     pub mended: Option<u64>,
+    /// Of a control: each law that must break, and in how many states it did.
+    pub proofs: Option<Proofs>,
+    /// Where file systems grew: who did it.
+    pub grown_by: Option<String>,
 }
+
+/// Laws, each with a count.
+pub type Proofs = Vec<(String, u64)>;
 
 /// How the states of a replay lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Spread {
-    /// States that could not be looked at; of the row's other numbers only `distinct` knows them.
+    /// States that could not be looked at; no other number of the row knows them.
     pub unseen: u64,
     /// Epochs: what was written between two flushes.
     pub epochs: u64,
@@ -61,7 +68,8 @@ pub struct Spread {
 
 impl Row {
     fn json(&self) -> Value {
-        let Self { name, count, distinct, classes, violations, seed, command, commit, spread, mended } = self;
+        let Self { name, count, distinct, classes, violations, seed, command, commit, .. } = self;
+        let Self { spread, mended, proofs, grown_by, .. } = self;
         let mut row = json!({"name": name, "count": count, "distinct": distinct, "violations": violations, "seed": seed,
             "command": command});
         if let Some(classes) = classes {
@@ -76,6 +84,13 @@ impl Row {
         }
         if let Some(mended) = mended {
             row["mended"] = json!(mended);
+        }
+        if let Some(proofs) = proofs {
+            let proof = |(law, count): &(String, u64)| json!({"law": law, "count": count});
+            row["proofs"] = proofs.iter().map(proof).collect();
+        }
+        if let Some(grown_by) = grown_by {
+            row["grown_by"] = json!(grown_by);
         }
         row
     }
@@ -93,8 +108,14 @@ impl Row {
             commit: text("commit"),
             spread: Spread::parse(&value["spread"]),
             mended: number("mended"),
+            proofs: value["proofs"].as_array().and_then(|proofs| proofs.iter().map(proof).collect()),
+            grown_by: text("grown_by"),
         })
     }
+}
+
+fn proof(value: &Value) -> Option<(String, u64)> {
+    Some((value["law"].as_str()?.into(), value["count"].as_u64()?))
 }
 
 impl Spread {
@@ -175,6 +196,8 @@ mod tests {
             commit,
             spread,
             mended,
+            proofs: count.is_multiple_of(8).then(|| vec![("law 1, storage".into(), 4), ("law 4".into(), 5)]),
+            grown_by: count.is_multiple_of(8).then(|| "the kernel".into()),
         }
     }
 

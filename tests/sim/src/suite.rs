@@ -172,6 +172,8 @@ impl Seen {
             commit: evidence_rows::commit(),
             spread: None,
             mended: None,
+            proofs: None,
+            grown_by: None,
         }
     }
 }

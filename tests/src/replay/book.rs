@@ -7,13 +7,13 @@
 
 use std::path::Path;
 
-use super::judge::{ALL_STATES_MIN, Law, too_few};
+use super::judge::{ALL_STATES_MIN, Law, floor, too_few};
 use super::recording::Control;
 use super::rows;
 use crate::record::operations::{CASES, Case};
 use crate::tour::{Outcome, ensure, fail};
 use simulator::{
-    evidence_rows::{self, Row, Spread},
+    evidence_rows::{self, Proofs, Row, Spread},
     suite::PARTS,
 };
 
@@ -41,6 +41,14 @@ impl Line {
 pub fn publish(page: &Path, file: &Path) -> Outcome<()> {
     let mut text = std::fs::read_to_string(page)?;
     let mut rows = evidence_rows::read(file)?;
+    rows.retain(|row| {
+        let old = is_older(row);
+        if old {
+            let Row { name, command, .. } = row;
+            eprintln!("{}: `{name}` is of a run that did not count law by law: left out; `{command}`", file.display());
+        }
+        !old
+    });
     let simulated = simulated(&rows);
     ensure(!lines(&rows).is_empty() || !simulated.is_empty(), || format!("{}: nothing to publish", file.display()))?;
     rows.extend(published(parts(&text, MARKS)?.1).unwrap_or_default());
@@ -105,6 +113,11 @@ fn lines(rows: &[Row]) -> Vec<Line> {
     CASES.iter().filter_map(line).collect()
 }
 
+/// Whether a row of a control is of a run that did not count each law for itself, or counted states that it could not look at.
+fn is_older(row: &Row) -> bool {
+    lines(std::slice::from_ref(row)).iter().any(Line::is_control) && row.proofs.is_none()
+}
+
 /// What is claimed.
 fn hold(lines: &[Line]) -> Outcome<()> {
     for Line { case, row } in lines.iter().filter(|line| !line.is_control()) {
@@ -118,9 +131,45 @@ fn hold(lines: &[Line]) -> Outcome<()> {
     }
     for Line { case, row } in lines.iter().filter(|line| line.is_control()) {
         ensure(row.violations > 0, || format!("{}: nothing is broken", case.name))?;
+        let Some(proofs) = &row.proofs else { continue };
+        ensure(row.distinct <= row.count, || format!("{}: more distinct states than states", case.name))?;
+        let floor = floor(case.operation, case.control, row.count);
+        for law in laws(case).iter().map(|law| law.words()) {
+            let count = proofs.iter().find(|(known, _)| known == law).map_or(0, |(_, count)| *count);
+            ensure(count >= floor, || format!("{}: {law} is broken in {count} states, not in {floor}", case.name))?;
+        }
     }
     let all: u64 = lines.iter().filter(|line| !line.is_control()).map(|line| line.row.count).sum();
     ensure(all >= ALL_STATES_MIN || lines.len() < CASES.len(), || format!("{all} states in all, not {ALL_STATES_MIN}"))
+}
+
+/// What must break.
+fn laws(case: &Case) -> &'static [Law] {
+    Law::of(case.operation, case.control, false)
+}
+
+/// What must have been broken in a control, and in how many states each of it was; an older line says only what.
+fn must(line: &Line) -> String {
+    let laws = laws(line.case).iter().map(|law| law.words().to_string());
+    let all: Vec<String> = match &line.row.proofs {
+        Some(proofs) => proofs.iter().map(|(law, count)| format!("{law}{OF}{count}")).collect(),
+        None => laws.collect(),
+    };
+    if line.is_control() { format!("{MUST}{})", all.join("; ")) } else { String::new() }
+}
+
+/// Before what must be broken, and between a law and its count.
+const MUST: &str = " (must be: ";
+const OF: &str = ": ";
+
+/// What `must` says of each law.
+fn proofs(cell: &str) -> Option<Proofs> {
+    let all = cell.split_once(MUST.trim_start())?.1.strip_suffix(')')?;
+    let proof = |each: &str| {
+        let (law, count) = each.rsplit_once(OF)?;
+        Some((law.to_string(), count.parse().ok()?))
+    };
+    all.split("; ").map(proof).collect()
 }
 
 /// What a run did not count.
@@ -137,8 +186,7 @@ fn table(lines: &[Line]) -> String {
         let of =
             |number: fn(&Spread) -> u64| spread.as_ref().map_or(UNKNOWN.into(), |spread| number(spread).to_string());
         let pairs = spread.filter(|spread| spread.pairs > 0).map(|spread| format!(", {} pairs not", spread.pairs));
-        let laws: Vec<&str> = Law::of(case.operation, case.control, false).iter().map(|law| law.words()).collect();
-        let must = if line.is_control() { format!(" (must be: {})", laws.join("; ")) } else { String::new() };
+        let must = must(line);
         text += &format!(
             "| `{}` | {count} | {distinct} | {} | {} | {} | {}{} | {violations}{must} | {} |\n",
             case.name,
@@ -222,6 +270,8 @@ fn row(line: &str, table: &str) -> Option<Row> {
         commit: (commit != UNNOTED).then(|| commit.into()),
         spread,
         mended: None, // the table does not say
+        proofs: proofs(violations),
+        grown_by: None, // nor this
     })
 }
 
@@ -248,6 +298,9 @@ mod tests {
                 pairs: 3,
             }),
             mended: None,
+            proofs: (!laws(case).is_empty())
+                .then(|| laws(case).iter().map(|law| (law.words().to_string(), 10)).collect()),
+            grown_by: None,
         };
         CASES.iter().map(row).collect()
     }
@@ -268,6 +321,12 @@ mod tests {
         assert!(fails(|rows| rows[0].spread = Some(Spread { unseen: 0, outside: 499, ..spread })));
         assert!(fails(|rows| rows[0].spread = Some(spread)) && !fails(|rows| rows[control].spread = Some(spread)));
         assert!(fails(|rows| rows[control].violations = 0));
+        // Each law for itself, in one of 200 states; what an older run did not count is left out of what is written.
+        assert!(fails(|rows| rows[control].proofs.as_mut().unwrap()[0].1 = 9));
+        assert!(fails(|rows| drop(rows[control].proofs.as_mut().unwrap().remove(0))));
+        assert!(fails(|rows| rows[control].distinct = 2001) && !fails(|rows| rows[control].proofs = None));
+        let row = rows().remove(control);
+        assert!(!is_older(&row) && is_older(&Row { proofs: None, ..row }) && !is_older(&rows()[0]));
         assert!(fails(|rows| rows.iter_mut().for_each(|row| row.count = STATES_MIN)));
     }
 
@@ -315,6 +374,11 @@ mod tests {
         let good = table(&lines(&rows()));
         check(&page(&good)).unwrap();
         check(&page(&table(&lines(&rows()[..3])))).unwrap();
+        let few = good.replacen("law 1, storage: 10", "law 1, storage: 9", 1);
+        assert!(good.contains("(must be: law 1, storage: 10; law 4: 10)") && check(&page(&few)).is_err());
+        let mut old = rows();
+        old.iter_mut().for_each(|row| row.proofs = None);
+        check(&page(&table(&lines(&old)))).unwrap();
         assert!(check(&good).is_err() && check(&page("")).is_err());
         let more = good.replacen("2000", "2001", 1);
         assert!(check(&page(&more)).is_err(), "the sum is another one");

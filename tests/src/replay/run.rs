@@ -17,7 +17,7 @@ use super::before::Before;
 use super::checker::{CLASSES, parts_of};
 use super::crew::{self, Order, Seen};
 use super::judge::{Law, Tally, UNSEEN, complaints, floor};
-use super::layers::{BLOCK, Ground, Layers, Range};
+use super::layers::{BLOCK, Ground, Layers, Range, Sums};
 use super::log::{Entry, Kind, Log};
 use super::mounts::may_resize;
 use super::recording::{Control, Recording};
@@ -27,7 +27,7 @@ use super::states::{self, Counts, EXHAUSTIVE, Name, Walk, apply, mixed};
 use crate::tour::disk::Disk;
 use crate::tour::{Outcome, ensure, fail};
 use runtime::protocol::Row as ProtocolRow;
-use simulator::evidence_rows::{self, Row, Spread};
+use simulator::evidence_rows::{self, Proofs, Row, Spread};
 
 /// Where `ci/evidence` keeps recordings, below the checkout.
 const RECORDINGS: &str = "target/evidence/recordings";
@@ -69,6 +69,8 @@ struct Found {
     /// What a control is to break, and in how many states it did.
     proofs: Vec<(Law, u64)>,
     looked: u64,
+    /// What the disk held in them.
+    media: HashSet<Sums>,
     /// States that were looked at, by the entry at which their epoch ends.
     of: BTreeMap<usize, u64>,
     unseen: u64,
@@ -102,6 +104,7 @@ impl Found {
 
     fn look(&mut self, reports: &Reports, seen: &Seen) {
         self.looked += 1;
+        self.media.insert(seen.sums);
         *self.of.entry(seen.end).or_default() += 1;
         if let Some(row) = reports.row_at(seen.reached) {
             *self.rows.entry(row).or_default() += 1;
@@ -192,7 +195,7 @@ impl Replay {
             .map(|law| (*law, 0))
             .collect();
         let found = Mutex::new(Found { proofs, ..Found::default() });
-        let (mut counts, mut media) = (Counts::default(), HashSet::new());
+        let mut counts = Counts::default();
         let make = |give: &mut dyn FnMut(_) -> Outcome<bool>| {
             let mut walk = walk();
             if let Some(name) = &options.only {
@@ -209,12 +212,7 @@ impl Replay {
                     let all = of.get(&state.name.end).copied().unwrap_or(1);
                     mixed(options.seed ^ mixed(number)) % all < *share
                 };
-                if share.as_ref().is_none_or(drawn) {
-                    media.insert(state.disk.sums());
-                    give(state)
-                } else {
-                    Ok(true)
-                }
+                if share.as_ref().is_none_or(drawn) { give(state) } else { Ok(true) }
             })?;
             counts = walk.counts.clone();
             Ok(())
@@ -226,7 +224,7 @@ impl Replay {
         let row = Row {
             name: format!("replay {}{}", self.recording.name, if options.deaf { ", flushes not heard" } else { "" }),
             count: found.looked,
-            distinct: media.len() as u64,
+            distinct: found.media.len() as u64,
             classes: Some(found.combined.len() as u64),
             violations: found.bad,
             seed: options.seed,
@@ -240,6 +238,8 @@ impl Replay {
                 pairs: counts.sampled.1,
             }),
             mended: Some(found.mended),
+            proofs: self.proofs(&found),
+            grown_by: self.grown_by().map(str::to_string),
         };
         let holds = self.judge(options, &found)?;
         Ok((row, holds))
@@ -288,8 +288,8 @@ impl Replay {
             found.mended,
             found.forced,
         );
-        if operation == "growth" && !may_resize().unwrap_or(false) {
-            println!("{:<20} no CAP_SYS_RESOURCE here: what the next start grows, resize2fs grew", "");
+        if let Some(who) = self.grown_by() {
+            println!("{:<20} what the next start grows was grown by {who}", "");
         }
         let classes: Vec<String> =
             CLASSES.iter().zip(&found.classes).map(|(class, values)| format!("{class} {}", values.len())).collect();
@@ -315,6 +315,19 @@ impl Replay {
             violations.iter().take(TOLD_MAX).for_each(|violation| println!("{:<24} {violation}", ""));
             println!("{:<24} again: {}", "", self.again(options, state));
         }
+    }
+
+    /// Of a control: which laws must break, and in how many states they did.
+    fn proofs(&self, found: &Found) -> Option<Proofs> {
+        let proofs = found.proofs.iter().map(|(law, count)| (law.words().to_string(), *count));
+        (!found.proofs.is_empty()).then(|| proofs.collect())
+    }
+
+    /// Who grows the file system at the next start, in a recording of that.
+    fn grown_by(&self) -> Option<&'static str> {
+        let own = may_resize().unwrap_or(false);
+        let who = if own { "the device's own call" } else { "resize2fs (no CAP_SYS_RESOURCE here)" };
+        (self.recording.operation == "growth").then_some(who)
     }
 
     /// The rows that were announced, in their order.
