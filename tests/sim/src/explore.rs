@@ -147,7 +147,7 @@ impl Yard {
             distinct: life.boots(),
             boots: life.boots(),
             cuts: life.cuts(),
-            sampled: 0,
+            sampled: life.sampled(),
             faults: u64::from(life.is_faulted()),
         });
         result.map_err(|broken| violation(&life, voyage, broken))?;
@@ -166,6 +166,7 @@ impl Yard {
         count.states += life.boots();
         count.boots += life.boots();
         count.cuts += life.cuts();
+        count.sampled += life.sampled();
         count.faults += u64::from(life.is_faulted());
         result.map_err(|broken| violation(&life, voyage, broken))?;
         Ok(life)

@@ -102,12 +102,17 @@ pub fn in_force(hardware: &Hardware) -> Option<BootVars> {
     if hardware.is_one() {
         return taken::decision(hardware.loader_text()?);
     }
+    copy_in_force(hardware)?;
     let bytes = hardware.env.durable();
-    let copies = OFFSETS.map(|offset| flags_of(&bytes[offset as usize..][..LAYOUT.size]));
-    LAYOUT.select(copies)?;
     let mut work = vec![0; 2 * LAYOUT.size];
     let mut env = Uboot::new(Frozen(bytes), LAYOUT, TEXT, &mut work).ok()?;
     env.load().ok().map(|loaded| loaded.vars)
+}
+
+/// Which copy of the environment the loader takes.
+fn copy_in_force(hardware: &Hardware) -> Option<usize> {
+    let bytes = hardware.env.durable();
+    LAYOUT.select(OFFSETS.map(|offset| flags_of(&bytes[offset as usize..][..LAYOUT.size])))
 }
 
 /// Law 2: the committed revision changes only to one that ran and met its goals; and what is in force is always a
@@ -146,7 +151,7 @@ impl Law2 {
         self.asked.push(vars);
     }
 
-    /// The environment was damaged: another decision that one of its copies held may be in force, or none.
+    /// The copy in force was damaged: another decision that one of its copies held may be in force, or none.
     fn damaged(&mut self, total: bool) {
         self.asked.extend(self.before.take());
         self.lost = total;
@@ -386,12 +391,15 @@ impl Laws {
         }
     }
 
-    /// The environment was damaged while the power was off. What was reported as done may be what is lost: of that the
-    /// medium kept one copy. That a candidate is tried again then, from the beginning, is no fault.
-    pub fn damaged(&mut self, damage: Damage) {
-        self.two.damaged(damage.is_total());
-        self.three.armed();
-        self.four = Law4::default();
+    /// The environment is damaged while the power is off. If that is in the copy in force, what was reported as done may be
+    /// what is lost: of that the medium kept one copy. That a candidate is tried again then, from the beginning, is no
+    /// fault. In the other copy nothing is lost, and all that was promised holds.
+    pub fn damaged(&mut self, damage: Damage, hardware: &Hardware) {
+        if damage.copy().is_none_or(|copy| copy_in_force(hardware) == Some(copy)) {
+            self.two.damaged(damage.is_total());
+            self.three.armed();
+            self.four = Law4::default();
+        }
         self.rest.damaged();
     }
 

@@ -25,6 +25,7 @@ pub mod repeat;
 pub mod rows;
 pub mod saboteur;
 pub mod suite;
+pub mod table;
 pub mod taken;
 mod user;
 mod world;

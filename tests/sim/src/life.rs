@@ -38,6 +38,8 @@ pub struct Life {
     dead: bool,
     resting: bool,
     over: bool,
+    /// Cuts of which one state was drawn from several.
+    drawn: u64,
     /// What the medium chose, for `Gen::repeat`.
     path: Vec<usize>,
     /// States that it came through.
@@ -67,6 +69,7 @@ impl Life {
             dead: false,
             resting: false,
             over: false,
+            drawn: 0,
             path: vec![],
             keys: vec![],
         }
@@ -79,7 +82,7 @@ impl Life {
             return Err(Broken { law: 0, observer: "rest", how: "the device does not come to rest".into() });
         }
         if let Some((_, damage)) = voyage.damage.filter(|(boot, _)| *boot == self.end.boots) {
-            self.laws.damaged(damage);
+            self.laws.damaged(damage, &self.hardware);
             self.hardware.damage(damage, LAYOUT.size);
         }
         let bench = Bench::new(self.hardware.clone());
@@ -141,6 +144,11 @@ impl Life {
     /// Cuts so far.
     pub fn cuts(&self) -> u64 {
         self.cuts.len() as u64
+    }
+
+    /// Of them, those of which only one state was gone on from, drawn from several.
+    pub fn sampled(&self) -> u64 {
+        self.drawn
     }
 
     /// Whether the fault came to pass.
@@ -237,6 +245,7 @@ impl Life {
             self.power_on(fuse, voyage, buffers)?;
             if self.dead {
                 next = cuts.next().copied();
+                self.drawn += u64::from(self.ways() != (1, true));
             }
             self.take(choices.below(self.ways().0));
             if self.is_over(voyage)? || next.is_none() && seen(self.key(voyage)?) {

@@ -9,7 +9,9 @@ use runtime::{
     id::RevName,
     machine::Job,
     port::{Name, Stage, Volume},
+    store,
 };
+use std::collections::BTreeSet;
 
 /// No object under a final name has another content than its name says, on either volume, at any instant.
 pub fn names_hold(hardware: &Hardware) -> Result<(), Broken> {
@@ -58,16 +60,25 @@ impl Answered {
         self.described.push(rev);
     }
 
-    /// From now on it may replace or remove something.
-    pub fn begins(&mut self, job: Job) {
+    /// From now on it may replace or remove something; but what no collection may take.
+    pub fn begins(&mut self, job: Job, hardware: &Hardware) {
         match job {
-            Job::Stage(_, rev) => {
-                self.staged.retain(|(_, staged)| *staged != rev);
-                self.described.retain(|described| *described != rev);
+            Job::Stage(_, rev) => self.keep(|it| it != rev),
+            Job::Collect => {
+                let last = hardware.loader_last().and_then(store::parse_last);
+                let kept: BTreeSet<RevName> =
+                    named(hardware).into_iter().chain(last).chain([RevName::factory()]).collect();
+                self.keep(|it| kept.contains(&it));
             }
-            Job::Collect | Job::Clear => *self = Self::default(),
+            Job::Clear => self.keep(|it| it == RevName::factory()),
             _ => {}
         }
+    }
+
+    /// Of these what was answered still counts.
+    fn keep(&mut self, counts: impl Fn(RevName) -> bool) {
+        self.staged.retain(|(_, rev)| counts(*rev));
+        self.described.retain(|rev| counts(*rev));
     }
 
     /// What must hold when power comes back.
@@ -226,11 +237,32 @@ mod tests {
         assert_eq!(who(&bench, &mut laws), None);
         laws.answered.staged(1, rev("locals/a"));
         assert_eq!(who(&bench, &mut laws), Some("staged"));
-        laws.answered.begins(Job::Stage(runtime::machine::Slot(0), rev("locals/a")));
+        let begins = |laws: &mut Laws, job| bench.with(|hardware| laws.answered.begins(job, hardware));
+        begins(&mut laws, Job::Stage(runtime::machine::Slot(0), rev("locals/a")));
         assert_eq!(who(&bench, &mut laws), None);
         laws.answered.staged(1, rev("locals/a"));
-        laws.answered.begins(Job::Collect);
+        begins(&mut laws, Job::Collect);
         assert_eq!(who(&bench, &mut laws), None);
+    }
+
+    /// Of what a copy of the environment names, of the factory revision, of what `last` names: no collection may take it.
+    #[test]
+    fn what_was_answered_must_outlive_a_collection_that_may_not_take_it() {
+        let bench = fresh();
+        let mut laws = Laws::new();
+        laws.answered.staged(0, rev("0"));
+        laws.answered.described(rev("0"));
+        bench.with(|hardware| laws.answered.begins(Job::Collect, hardware));
+        assert_eq!(who(&bench, &mut laws), Some("described"));
+        bench.clone().overwrite(Name::Last, &store::last_text(rev("locals/a"))).unwrap();
+        bench.with(Hardware::settle);
+        for (job, counts) in [(Job::Collect, true), (Job::Clear, false)] {
+            let mut answered = Answered::default();
+            answered.staged(1, rev("locals/a"));
+            bench.with(|hardware| answered.begins(job, hardware));
+            let found = bench.with(|hardware| answered.power_on(hardware, &[first(), a()]));
+            assert_eq!(found.is_err(), counts, "{job:?}");
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What is gone through: the parts of the suite and the mutants, shared by the tests (each part and each mutant one
 //! test) and by the program that prints the table (`cargo run -p simulator`).
 
-use crate::evidence_rows::{self, Row};
 use crate::{
     chores::{self, Chore, Operation},
     device::{Voyage, first},
+    evidence_rows::{self, Cuts, Row},
     explore::{Count, Share, Violation, Yard},
     fleet::{Quality, Revision},
     r#gen::Gen,
@@ -23,11 +23,24 @@ pub struct Part {
     pub name: &'static str,
     /// Under which models.
     pub models: &'static [Model],
-    /// A control: a rule is broken, or a promise is asked of a medium that does not give it, and one of these laws must
-    /// say so. Empty: none may.
-    pub breaks: &'static [u8],
-    /// Does it.
-    pub run: fn(&mut Yard) -> Outcome,
+    /// What must come of it.
+    pub work: Work,
+}
+
+/// What is gone through, and what must come of it.
+pub enum Work {
+    /// No law breaks.
+    Holds(fn(&mut Yard) -> Outcome),
+    /// A control: a promise is asked of a medium that does not give it. A cut in each of these voyages breaks the law that
+    /// stands beside it.
+    Breaks(fn() -> Vec<(Voyage, u8)>),
+}
+
+impl Part {
+    /// Whether a law must break.
+    pub fn is_control(&self) -> bool {
+        matches!(self.work, Work::Breaks(_))
+    }
 }
 
 /// Counts, or the first law that was broken.
@@ -46,7 +59,7 @@ const POSIX: &[Model] = &[Model::Posix];
 const BOTH: &[Model] = &Model::DEVICE;
 
 const fn part_of(name: &'static str, models: &'static [Model], run: fn(&mut Yard) -> Outcome) -> Part {
-    Part { name, models, breaks: &[], run }
+    Part { name, models, work: Work::Holds(run) }
 }
 
 /// All parts.
@@ -91,8 +104,7 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "control: a disk that holds back what it was to flush",
         models: POSIX,
-        breaks: &[0, 1, 2, 4, 5],
-        run: |yard| each(yard, &lied_to(Lie::Drops), Yard::cut_plainly),
+        work: Work::Breaks(|| lied_to(Lie::Drops).into_iter().zip([1, 4, 1]).collect()),
     },
 ];
 
@@ -123,53 +135,85 @@ pub const MUTANTS: &[Sabotage] = &[
     Sabotage { mutant: Mutant::CommitAtArm, hunt: cut_by_reboot, laws: &[0, 2] },
 ];
 
-/// What was gone through, or the report of what went wrong.
-pub fn go_through(part: &Part, model: Model, share: Share, seed: u64) -> Result<Seen, String> {
+/// Goes through a part.
+pub fn go_through(part: &Part, model: Model, share: Share, seed: u64) -> Seen {
     let mut yard = Yard::new();
     (yard.model, yard.share, yard.seed) = (model, share, seed);
-    match (part.run)(&mut yard) {
-        Ok(count) if part.breaks.is_empty() => Ok(Seen { count, found: None }),
-        Ok(count) => Err(format!("{} ({}): nobody noticed, in {} states", part.name, model.word(), count.states)),
-        Err(violation) if part.breaks.contains(&violation.broken.law) => {
-            Ok(Seen { count: Count::default(), found: Some(violation.broken.clone()) })
+    let mut seen = Seen { count: Count::default(), found: vec![], wrong: None };
+    let mut report = |how: String| {
+        let all = seen.wrong.get_or_insert_default();
+        all.push_str(&format!("{}{} ({}): {how}", if all.is_empty() { "" } else { "\n" }, part.name, model.word()));
+    };
+    match part.work {
+        Work::Holds(run) => match run(&mut yard) {
+            Ok(count) => seen.count = count,
+            Err(violation) => report(yard.trace(&violation)),
+        },
+        Work::Breaks(voyages) => {
+            for (number, (voyage, law)) in voyages().into_iter().enumerate() {
+                match yard.cut_plainly(&voyage) {
+                    Ok(Count { states, .. }) => report(format!("voyage {number}: nobody noticed, in {states} states")),
+                    Err(violation) if violation.broken.law == law => seen.found.push(violation.broken),
+                    Err(violation) => report(format!("voyage {number}, not law {law}: {}", yard.trace(&violation))),
+                }
+            }
         }
-        Err(violation) => Err(format!("{} ({}): {}", part.name, model.word(), yard.trace(&violation))),
     }
+    seen
 }
 
 /// What a part came to.
 pub struct Seen {
-    /// What was gone through.
+    /// What was gone through, if nothing went wrong.
     pub count: Count,
-    /// Of a control: what broke, as it must.
-    pub found: Option<Broken>,
+    /// Of a control: what broke in each voyage, as it must.
+    pub found: Vec<Broken>,
+    /// The report of a law that was broken, or of a control in which the law was not that must.
+    pub wrong: Option<String>,
 }
 
 impl Seen {
-    /// A line of the table.
+    /// A line of the table, or the report of what went wrong.
     pub fn line(&self, part: &Part, model: Model) -> String {
+        if let Some(report) = &self.wrong {
+            return report.clone();
+        }
         let name = format!("{}, {}", part.name, model.word());
-        match &self.found {
-            Some(Broken { law, observer, how }) => format!("{name:58} detected by law {law} ({observer}): {how}"),
-            None => row(&name, &self.count),
+        let detected =
+            |Broken { law, observer, how }: &Broken| format!("{name:58} detected by law {law} ({observer}): {how}");
+        if part.is_control() {
+            self.found.iter().map(detected).collect::<Vec<_>>().join("\n")
+        } else {
+            row(&name, &self.count)
         }
     }
 
-    /// A row of the evidence.
-    pub fn row(&self, part: &Part, model: Model, seed: u64) -> Row {
+    /// A row of the evidence; also of what went wrong, so that no older row stands for it.
+    pub fn row(&self, part: &Part, model: Model, share: Share, seed: u64) -> Row {
+        let violations = match (part.is_control(), &self.wrong) {
+            (true, None) => self.found.len() as u64,
+            (false, Some(_)) => 1,
+            _ => 0,
+        };
+        let (name, option) = match share {
+            Share::Evidence => (row_name(part, model), ""),
+            Share::Gate => (format!("{}, the gate's share", row_name(part, model)), "--gate "),
+        };
+        let Count { states, distinct, cuts, sampled, .. } = self.count;
         Row {
-            name: format!("simulator: {}, {}", part.name, model.word()),
-            count: self.count.states,
-            distinct: self.count.distinct,
+            name,
+            count: states,
+            distinct,
             classes: None,
-            violations: u64::from(self.found.is_some()),
+            violations,
             seed,
             command: format!(
-                "cargo run -q -p simulator -- --part '{}' --model {} --seed {seed}",
+                "cargo run -q -p simulator -- {option}--part '{}' --model {} --seed {seed}",
                 part.name,
                 model.word()
             ),
             commit: evidence_rows::commit(),
+            cuts: (!part.is_control() && self.wrong.is_none()).then_some(Cuts { all: cuts, sampled }),
             spread: None,
             mended: None,
             proofs: None,
@@ -178,14 +222,18 @@ impl Seen {
     }
 }
 
+/// The name of a part's row.
+pub fn row_name(part: &Part, model: Model) -> String {
+    format!("simulator: {}, {}", part.name, model.word())
+}
+
 /// Goes through the gate's share of a part, under each of its models; a violation is a panic that shows how to repeat it.
 pub fn part(name: &str) {
     let part = PARTS.iter().find(|part| part.name == name).expect("a part of the suite");
     for model in part.models {
-        match go_through(part, *model, Share::Gate, seed()) {
-            Ok(seen) => say(&seen.line(part, *model)),
-            Err(report) => panic!("{report}"),
-        }
+        let seen = go_through(part, *model, Share::Gate, seed());
+        assert!(seen.wrong.is_none(), "{}", seen.line(part, *model));
+        say(&seen.line(part, *model));
     }
 }
 
@@ -196,7 +244,10 @@ pub fn announced(part: &Part) -> BTreeSet<ProtocolRow> {
     yard.with_hardware(|hardware| hardware.rows = Some(rows.clone()));
     // The power never goes; of what is drawn there are a few.
     (yard.from, yard.states_max) = (u64::MAX / 2, 500);
-    let _ = (part.run)(&mut yard);
+    match part.work {
+        Work::Holds(run) => drop(run(&mut yard)),
+        Work::Breaks(voyages) => voyages().iter().for_each(|(voyage, _)| drop(yard.cut_plainly(voyage))),
+    }
     drop(yard);
     rows.take()
 }
@@ -384,10 +435,17 @@ fn failing() -> Vec<Voyage> {
     voyages.map(|(quality, base)| one(quality, base)).into_iter().chain([four_updates()]).collect()
 }
 
+/// Each bit with such a number is damaged.
+pub(super) fn damage_step(share: Share) -> usize {
+    match share {
+        Share::Gate => 509,
+        Share::Evidence => 37,
+    }
+}
+
 /// Damage before every power-on: bits all over a copy (a share of them), and each of its sectors torn.
 fn damaged_copy(share: Share) -> Vec<Voyage> {
-    let step = if share == Share::Gate { 509 } else { 37 };
-    let bits = (0..8 * LAYOUT.size).step_by(step);
+    let bits = (0..8 * LAYOUT.size).step_by(damage_step(share));
     let sectors = LAYOUT.size / SECTOR;
     let of = |copy| {
         let flips = bits.clone().map(move |bit| Damage::Flip { copy, bit });
@@ -397,8 +455,7 @@ fn damaged_copy(share: Share) -> Vec<Voyage> {
 }
 
 fn damaged_both(share: Share) -> Vec<Voyage> {
-    let step = if share == Share::Gate { 509 } else { 37 };
-    (0..8 * LAYOUT.size).step_by(step).map(|bit| Damage::Both { bit }).flat_map(damaged).collect()
+    (0..8 * LAYOUT.size).step_by(damage_step(share)).map(|bit| Damage::Both { bit }).flat_map(damaged).collect()
 }
 
 fn damaged(damage: Damage) -> Vec<Voyage> {

@@ -7,7 +7,7 @@ use crate::{
     frozen::Frozen,
     laws::{Broken, Laws, in_force},
     loader::{LAYOUT, OFFSETS},
-    medium::{Bench, Fault, Mutant, Reach},
+    medium::{Bench, Fault, Hardware, Lie, Mutant, Reach},
     observers::{MESSAGE, kept},
     saboteur::{Door, DoorRegion, How},
     taken,
@@ -300,7 +300,7 @@ impl Sea<'_> {
     }
 
     fn kept_by_keeper(&mut self, machine: &Machine, job: Job) -> Result<(), Refusal> {
-        self.laws.answered.begins(job);
+        self.bench.with(|hardware| self.laws.answered.begins(job, hardware));
         let mut disk = self.door.clone();
         let mut journal = self.door.journal();
         match job {
@@ -472,10 +472,12 @@ impl World for Sea<'_> {
 }
 
 impl Sea<'_> {
-    /// A try is counted before it begins. A device that goes to a candidate has armed it, durably; one that goes back has given it up. Media that fail excuse
-    /// the latter: then the reason is recorded, and the next boot finishes it.
+    /// A try is counted before it begins. A device that goes to a candidate has armed it, durably; one that goes back has
+    /// given it up. Media that fail excuse the latter: then the reason is recorded, and the next boot finishes it. What a
+    /// disk holds back is seen when the power has gone.
     fn look_at(&mut self, row: Row, machine: &Machine) {
-        let (Some(trial), false) = (machine.update().trial(), self.bench.with(|hardware| hardware.faulted)) else {
+        let excused = |hardware: &mut Hardware| hardware.faulted || hardware.lie == Some(Lie::Drops);
+        let (Some(trial), false) = (machine.update().trial(), self.bench.with(excused)) else {
             return;
         };
         if row == Row::RunCandidate && self.cold {

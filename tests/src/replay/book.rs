@@ -14,15 +14,13 @@ use crate::record::operations::{CASES, Case};
 use crate::tour::{Outcome, ensure, fail};
 use simulator::{
     evidence_rows::{self, Proofs, Row, Spread},
-    suite::PARTS,
+    table as simulated,
 };
 
 /// Between these lines of the page.
 const MARKS: [&str; 2] = ["<!-- replay: begin -->\n", "<!-- replay: end -->\n"];
 
 const SIMULATOR: [&str; 2] = ["<!-- simulator: begin -->\n", "<!-- simulator: end -->\n"];
-/// What the simulator's rows begin with.
-const SIMULATED: &str = "simulator: ";
 
 /// A line of the table.
 struct Line {
@@ -49,44 +47,18 @@ pub fn publish(page: &Path, file: &Path) -> Outcome<()> {
         }
         !old
     });
-    let simulated = simulated(&rows);
-    ensure(!lines(&rows).is_empty() || !simulated.is_empty(), || format!("{}: nothing to publish", file.display()))?;
+    let simulated = simulated::of(&rows)?;
+    ensure(!lines(&rows).is_empty() || simulated.is_some(), || format!("{}: nothing to publish", file.display()))?;
     rows.extend(published(parts(&text, MARKS)?.1).unwrap_or_default());
     let lines = lines(&rows);
     hold(&lines)?;
-    for (marks, table) in [
-        (MARKS, (!lines.is_empty()).then(|| table(&lines))),
-        (SIMULATOR, (!simulated.is_empty()).then(|| simulator(&simulated))),
-    ] {
+    for (marks, table) in [(MARKS, (!lines.is_empty()).then(|| table(&lines))), (SIMULATOR, simulated)] {
         let (head, _, tail) = parts(&text, marks)?;
         if let Some(table) = table {
             text = format!("{head}{}{table}{}{tail}", marks[0], marks[1]);
         }
     }
     Ok(std::fs::write(page, text)?)
-}
-
-/// Of the rows that are the simulator's.
-fn simulated(rows: &[Row]) -> Vec<Row> {
-    rows.iter().filter(|row| row.name.starts_with(SIMULATED)).cloned().collect()
-}
-
-/// The table of the simulator's rows, of which commit they are, and which parts are missing.
-fn simulator(rows: &[Row]) -> String {
-    let mut commits: Vec<&str> = rows.iter().map(|row| row.commit.as_deref().unwrap_or(UNNOTED)).collect();
-    commits.sort_unstable();
-    commits.dedup();
-    let states: u64 = rows.iter().map(|row| row.count).sum();
-    let names = PARTS.iter().flat_map(|part| part.models.iter().map(|model| (part.name, model.word())));
-    let missing: Vec<String> = names
-        .filter(|(part, _)| !part.starts_with("control:"))
-        .map(|(part, model)| format!("{part}, {model}"))
-        .filter(|name| !rows.iter().any(|row| row.name.strip_prefix(SIMULATED) == Some(name)))
-        .map(|name| format!("* {name}\n"))
-        .collect();
-    let rest = if missing.is_empty() { "" } else { "\nNo run has gone through the whole of these yet:\n\n" };
-    let table = evidence_rows::table(rows);
-    format!("{table}\n{states} states in all; of {}.\n{rest}{}", commits.join(", "), missing.concat())
 }
 
 /// Fails unless the table of the page is one that `publish` writes.
@@ -268,6 +240,7 @@ fn row(line: &str, table: &str) -> Option<Row> {
         violations: number(violations)?,
         seed: 1,
         commit: (commit != UNNOTED).then(|| commit.into()),
+        cuts: None,
         spread,
         mended: None, // the table does not say
         proofs: proofs(violations),
@@ -290,6 +263,7 @@ mod tests {
             seed: 1,
             command: format!("ci/evidence replay {}", case.name),
             commit: case.name.contains('a').then(|| "0123abc, replayed by 4567def+".into()),
+            cuts: None,
             spread: case.name.contains('s').then_some(Spread {
                 unseen: 0,
                 epochs: 40,
@@ -346,12 +320,11 @@ mod tests {
         let (page, file) = (folder.join("page.md"), folder.join("rows.json"));
         let [replayed, simulated] = [MARKS, SIMULATOR].map(|[begin, end]| format!("{begin}before\n{end}"));
         std::fs::write(&page, format!("{replayed}{simulated}")).unwrap();
-        let row = Row { name: "simulator: one cut, posix".into(), count: 12, ..rows().remove(0) };
+        let row = Row { name: "simulator: one cut, four updates, posix".into(), count: 12, ..rows().remove(0) };
         evidence_rows::merge(&file, &[Row { command: "again".into(), classes: None, ..row }]).unwrap();
         publish(&page, &file).unwrap();
         let text = std::fs::read_to_string(&page).unwrap();
-        assert!(text.starts_with(&replayed) && text.contains("| simulator: one cut, posix | 12 |"), "{text}");
-        assert!(text.contains("\n12 states in all; of 0123abc, replayed by 4567def+.\n"), "{text}");
+        assert!(text.starts_with(&replayed) && text.contains("| one cut, four updates, posix | 12 |"), "{text}");
         evidence_rows::merge(&file, &rows()).unwrap();
         publish(&page, &file).unwrap();
         check(&std::fs::read_to_string(&page).unwrap()).unwrap();
@@ -362,9 +335,17 @@ mod tests {
         publish(&page, &file).unwrap();
         let text = std::fs::read_to_string(&page).unwrap();
         check(&text).unwrap();
+        // What did not hold is not published, and nothing is published beside it.
+        let bad = Row { name: "simulator: one cut, four updates, posix".into(), violations: 1, ..rows().remove(0) };
+        evidence_rows::merge(&file, &[bad]).unwrap();
+        assert!(publish(&page, &file).is_err());
+        assert_eq!(std::fs::read_to_string(&page).unwrap(), text);
         let mut all = rows();
         all[1] = again;
-        assert!(text.contains(&table(&lines(&all))) && text.contains("| simulator: one cut, posix | 12 |"), "{text}");
+        assert!(
+            text.contains(&table(&lines(&all))) && text.contains("| one cut, four updates, posix | 12 |"),
+            "{text}"
+        );
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -230,6 +230,7 @@ impl Replay {
             seed: options.seed,
             command: self.command(options),
             commit: Some(self.commit()),
+            cuts: None,
             spread: Some(Spread {
                 unseen: found.unseen,
                 epochs: counts.epochs,

@@ -29,7 +29,15 @@ pub enum Damage {
 impl Damage {
     /// Whether it is about both copies.
     pub fn is_total(self) -> bool {
-        matches!(self, Damage::Both { .. })
+        self.copy().is_none()
+    }
+
+    /// The one copy that it is about.
+    pub fn copy(self) -> Option<usize> {
+        match self {
+            Damage::Flip { copy, .. } | Damage::Torn { copy, .. } => Some(copy),
+            Damage::Both { .. } => None,
+        }
     }
 
     /// As `parse` reads it.
