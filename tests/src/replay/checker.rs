@@ -326,7 +326,7 @@ impl Checker {
     }
 
     /// The environment as the loader reads it.
-    fn as_the_loader_reads(&self) -> Outcome<Option<Loaded>> {
+    pub(super) fn as_the_loader_reads(&self) -> Outcome<Option<Loaded>> {
         match &self.taken {
             Some(taken) => Ok(original::load(self.board, &taken.text, self.region())),
             None => Ok(loader::load(self.board, self.region())?.1),
@@ -346,15 +346,7 @@ impl Checker {
 
     /// From power-on to the kernel, where this is seen; `None`: nothing boots.
     pub(super) fn boots(&mut self, seen: &Seen) -> Outcome<Option<Facts>> {
-        let mut taken = self.taken.take();
-        let facts = self.boots_by(taken.as_mut(), seen);
-        self.taken = taken;
-        facts
-    }
-
-    /// As [`Self::boots`], by this text and mark where there are such.
-    pub(super) fn boots_by(&self, taken: Option<&mut Taken>, seen: &Seen) -> Outcome<Option<Facts>> {
-        match taken {
+        match &mut self.taken {
             Some(Taken { text, mark }) => Ok(original::run(text, mark, |rev| seen.loads(rev))),
             None => loader::run(self.board, || self.region(), seen),
         }

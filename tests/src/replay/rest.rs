@@ -3,8 +3,8 @@
 //!
 //! Invariants: what is decided and carried out is the device's own code. The boots of a candidate are counted here, from the
 //! loader's facts, by nobody's counter.
-//! Fault model: a cut comes after a choice was carried out; what lies between was looked at by states of its own, and by the
-//! simulator. At rest one more comes, and what Linux then has in memory alone is lost to the loader.
+//! Fault model: a cut comes after a choice was carried out, and once more at rest; what Linux then has in memory alone is lost
+//! to the loader, and to the loader alone. What lies between was looked at by states of its own, and by the simulator.
 //! Does not: cut while a choice is carried out.
 
 use boards::{Board, env::uboot::Uboot};
@@ -12,7 +12,7 @@ use platform::{disk::Volumes, env::BlockRegion};
 use runtime::{
     boot::{BOOTLIMIT, Choice, Facts, Mode},
     journal, limits,
-    port::{BootEnv, BootVars},
+    port::{BootEnv, BootVars, Loaded},
     progress::Progress,
     store::{self, Scratch},
 };
@@ -75,12 +75,8 @@ impl Checker {
             }
             reset |= choice.mode == Mode::FactoryReset;
             self.carry_out(volumes, &mut journal, &choice)?;
-            let last = store::read_last(volumes).map_err(|code| format!("last: {code}"))?;
-            if self.taken.is_some() {
-                let text = self.text()?;
-                self.taken = self.taken.take().map(|taken| Taken { text, ..taken });
-            }
-            facts = self.boots(&Seen { last, ..views.seen.clone() })?;
+            let (_, seen) = self.on_medium()?;
+            facts = self.boots(&seen)?;
         }
         broken.push(format!("law 3: {BOOTS_MAX} boots, and there is still something to do"));
         Ok(None)
@@ -93,20 +89,23 @@ impl Checker {
         if ending.theirs {
             return Ok(());
         }
-        let mut taken = match &self.taken {
-            Some(Taken { mark, .. }) => Some(Taken { text: self.text()?, mark: mark.clone() }),
-            None => None,
-        };
-        let loaded = match &taken {
-            Some(Taken { text, .. }) => original::load(self.board, text, self.region()),
-            None => self.loaded()?,
-        };
-        let seen = self.seen(&self.medium()?, loaded.as_ref())?;
-        let booted = self.boots_by(taken.as_mut(), &seen)?.and_then(|facts| facts.booted);
+        let (loaded, seen) = self.on_medium()?;
+        let booted = self.boots(&seen)?.and_then(|facts| facts.booted);
         let mut late = Broken::new();
         Views { seen: &seen, loaded, ..*views }.cut_again(booted, ending.facts.booted, &mut late);
         broken.extend(late.into_iter().map(|law| format!("{law} (cut again where it rests)")));
         Ok(())
+    }
+
+    /// What the loader decides by and what it finds, on the medium as it is now, whatever Linux has in memory.
+    fn on_medium(&mut self) -> Outcome<(Option<Loaded>, Seen)> {
+        if self.taken.is_some() {
+            let text = self.text()?;
+            self.taken = self.taken.take().map(|taken| Taken { text, ..taken });
+        }
+        let loaded = self.as_the_loader_reads()?;
+        let seen = self.seen(&self.medium()?, loaded.as_ref())?;
+        Ok((loaded, seen))
     }
 
     fn carry_out(&mut self, volumes: &mut Volumes, journal: &mut BlockRegion, choice: &Choice) -> Outcome<()> {
