@@ -6,9 +6,8 @@
 //! 5. Some revision boots, it is whole in both views, and they agree about it.
 //!
 //! And of both volumes: what has a final name holds what the name says, whoever names it; each kept revision is whole.
-//! All of it holds in the state, and once more when the device has come to rest after it. Then too: cuts alone commit
-//! nothing and lose no reason, and a factory reset that was ended has left nothing but the factory's. Where it rests, and
-//! what it did is partly in Linux' memory alone, laws 1 and 5 hold of the medium.
+//! All of it holds in the state, and once more when the device has come to rest after it; what holds then alone is in
+//! `at_rest`.
 //! Law 2 needs a running device: the simulator watches it.
 
 use std::collections::BTreeSet;
@@ -62,9 +61,6 @@ pub struct Ending {
 
 /// The commit message of a revision.
 const MESSAGE: &str = ".pv/commitmsg";
-
-/// What storage's root has when nothing else was put there.
-const FOLDERS: [&str; 4] = ["objects", "trails", "boot", "lost+found"];
 
 /// A broken law, in one line.
 pub type Broken = Vec<String>;
@@ -166,7 +162,7 @@ impl Views<'_> {
     }
 
     /// The revision that `last` names.
-    fn last(&self) -> Option<RevName> {
+    pub(super) fn last(&self) -> Option<RevName> {
         self.boot.read("last").ok().and_then(|sector| runtime::store::parse_last(&sector))
     }
 
@@ -192,7 +188,7 @@ impl Views<'_> {
     }
 
     /// Whether a revision is whole, on storage and for the loader.
-    fn whole(&self, rev: &RevName) -> Result<(), String> {
+    pub(super) fn whole(&self, rev: &RevName) -> Result<(), String> {
         let assets = self.stored(rev)?;
         let seen = self.seen.revisions.get(rev).ok_or("the loader does not see it")?;
         for (name, id) in assets {
@@ -295,72 +291,6 @@ impl Views<'_> {
         *rev == RevName::factory() || self.last() == Some(*rev) || self.named().contains(rev)
     }
 
-    /// Law 3, of a device that rests: it runs what is committed, and no cut has changed that.
-    pub fn rests(&self, end: &Ending, began: Option<BootVars>, broken: &mut Broken) {
-        let Some(vars) = self.loaded.map(|loaded| loaded.vars) else { return };
-        let candidate = vars.candidate.filter(|_| !end.theirs);
-        if (end.facts.booted, end.choice.run, candidate) != (Some(vars.committed), vars.committed, None) {
-            broken.push(format!(
-                "law 3: {:?} was booted and {} runs, {vars:?} is stored",
-                end.facts.booted, end.choice.run
-            ));
-        }
-        let before = |vars: BootVars| if end.reset { RevName::factory() } else { vars.committed };
-        let stepped_back = end.choice.verdict().is_some_and(|(_, code)| code == Code::ColdBootFailed);
-        if let Some(before) = began.map(before)
-            && vars.committed != before
-            && !stepped_back
-        {
-            broken.push(format!("law 3: {before} was committed, and after cuts alone {} is", vars.committed));
-        }
-        if end.reset {
-            self.is_as_from_the_factory(broken);
-        }
-    }
-
-    /// Laws 1 and 5, of the medium alone, where the power goes once more while a device rests: the loader `boots` what runs,
-    /// and whatever it may go to is whole for it.
-    pub fn cut_again(&self, boots: Option<RevName>, runs: Option<RevName>, broken: &mut Broken) {
-        if boots != runs {
-            broken.push(format!("law 5: {runs:?} runs, and the loader boots {boots:?}"));
-        }
-        let named = self.named().into_iter().map(|rev| ("law 1", rev, "is named by the environment"));
-        let last = self.seen.last.map(|rev| ("kept", rev, "is named by last"));
-        let factory = self.factory.then(|| ("kept", RevName::factory(), "is the factory's"));
-        for (law, rev, why) in named.chain(last).chain(factory) {
-            if let Err(how) = self.whole(&rev) {
-                broken.push(format!("{law}: {rev} {why}, but {how}"));
-            }
-        }
-    }
-
-    /// A factory reset has ended: nothing but the factory's is left.
-    fn is_as_from_the_factory(&self, broken: &mut Broken) {
-        let factory = RevName::factory();
-        let mut left = |what: &str, is: String| broken.push(format!("reset: {what} is left: {is}"));
-        let others = |names: &mut dyn Iterator<Item = RevName>| {
-            names.filter(|rev| *rev != factory).map(|rev| rev.to_string()).collect::<Vec<_>>()
-        };
-        for (what, rest) in [
-            ("in the environment", others(&mut self.named().into_iter())),
-            ("in `last`", others(&mut self.last().into_iter())),
-            ("on storage", others(&mut self.storage.trails.keys().copied())),
-            ("on boot", others(&mut self.boot.trails.keys().copied())),
-        ] {
-            rest.into_iter().for_each(|rev| left(what, rev));
-        }
-        for (what, shelf) in [("storage", self.storage), ("boot", self.boot)] {
-            let named: BTreeSet<ObjectId> =
-                shelf.trails.get(&factory).into_iter().flat_map(|files| files.values().flatten().copied()).collect();
-            for id in shelf.objects.keys().filter(|id| !named.contains(id)) {
-                left(what, format!("object {id}"));
-            }
-        }
-        for name in self.storage.names.iter().filter(|name| !FOLDERS.contains(&name.as_str())) {
-            left("storage", name.clone());
-        }
-    }
-
     /// The decision in force is the last that was reported, or a later one.
     fn decision(&self, said: &[(usize, Report)], later: &[(usize, Report)], broken: &mut Broken) {
         let Some(vars) = self.loaded.map(|loaded| loaded.vars) else { return };
@@ -423,17 +353,16 @@ fn is_file(report: &Report, name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use runtime::boot::{BOOTLIMIT, Mode, SCRIPTS};
     use runtime::protocol::Row;
 
     /// `0`, or a local one of this name.
-    fn rev(name: &str) -> RevName {
+    pub(in crate::replay) fn rev(name: &str) -> RevName {
         RevName::parse(name).or_else(|_| RevName::parse(&format!("locals/{name}"))).unwrap()
     }
 
-    fn loaded(committed: &str, candidate: Option<&str>) -> Loaded {
+    pub(in crate::replay) fn loaded(committed: &str, candidate: Option<&str>) -> Loaded {
         let vars = BootVars { committed: rev(committed), candidate: candidate.map(rev), previous: None };
         let mut named = [None; 6];
         named[0] = Some(vars.committed);
@@ -442,7 +371,12 @@ mod tests {
     }
 
     /// What is broken where this is committed, both volumes are `shelf`, and the device says this of its last update.
-    fn broken(env: Loaded, shelf: &Shelf, says: Option<Record>, law: impl Fn(&Views<'_>, &mut Broken)) -> Vec<String> {
+    pub(in crate::replay) fn broken(
+        env: Loaded,
+        shelf: &Shelf,
+        says: Option<Record>,
+        law: impl Fn(&Views<'_>, &mut Broken),
+    ) -> Vec<String> {
         let seen = Seen::default();
         let (loaded, record) = (Some(env), says);
         let views = Views { seen: &seen, boot: shelf, storage: shelf, loaded, record, says, factory: false };
@@ -459,21 +393,8 @@ mod tests {
         Reports { reports: all.to_vec(), rows: rows.to_vec() }
     }
 
-    fn failed(name: &str, code: Code) -> Record {
+    pub(in crate::replay) fn failed(name: &str, code: Code) -> Record {
         Record { candidate: rev(name), ..Record::none(rev("0")) }.with(Phase::Failed { code, container: None })
-    }
-
-    fn ending(booted: &str, run: &str, record: Option<Record>, reset: bool) -> Ending {
-        let facts = Facts {
-            booted: Some(rev(booted)),
-            candidate: None,
-            bootcount: BOOTLIMIT,
-            canary: true,
-            script: *SCRIPTS.end(),
-            watchdog: false,
-        };
-        let choice = Choice { run: rev(run), mode: Mode::Steady, record, write: false, store: None };
-        Ending { facts, choice, reset, theirs: false }
     }
 
     #[test]
@@ -540,49 +461,6 @@ mod tests {
     }
 
     #[test]
-    fn a_device_rests_on_what_was_committed() {
-        let shelf = Shelf::default();
-        let of = |env, end: Ending, began: &str| {
-            let began = Some(loaded(began, None).vars);
-            broken(env, &shelf, end.choice.record, |views, broken| views.rests(&end, began, broken)).len()
-        };
-        assert_eq!(of(loaded("a", None), ending("a", "a", None, false), "a"), 0);
-        assert_eq!(of(loaded("a", None), ending("a", "b", None, false), "a"), 1);
-        assert_eq!(of(loaded("a", None), ending("b", "b", None, false), "a"), 1);
-        assert_eq!(of(loaded("a", Some("b")), ending("a", "a", None, false), "a"), 1);
-        // A step back needs its reason.
-        assert_eq!(of(loaded("0", None), ending("0", "0", None, false), "a"), 1);
-        let cold = Some(failed("a", Code::ColdBootFailed));
-        assert_eq!(of(loaded("0", None), ending("0", "0", cold, false), "a"), 0);
-        assert_eq!(of(loaded("0", None), ending("0", "0", None, true), "a"), 0);
-    }
-
-    #[test]
-    fn what_is_on_the_medium_where_a_device_rests_boots_what_runs() {
-        let of = |boots: &str, named: Option<&str>, last: Option<&str>| {
-            let seen = Seen { last: last.map(rev), ..Seen::default() };
-            let (shelf, loaded) = (Shelf::default(), named.map(|named| loaded(named, None)));
-            let (record, says, factory) = (None, None, false);
-            let views = Views { seen: &seen, boot: &shelf, storage: &shelf, loaded, record, says, factory };
-            let mut broken = Broken::new();
-            views.cut_again(Some(rev(boots)), Some(rev("a")), &mut broken);
-            broken.iter().map(|law| law.split(':').next().unwrap_or_default().to_string()).collect::<Vec<_>>()
-        };
-        assert!(of("a", None, None).is_empty());
-        assert_eq!(of("0", None, None), ["law 5"]);
-        assert_eq!(of("a", Some("a"), Some("0")), ["law 1", "kept"]); // neither is there
-    }
-
-    #[test]
-    fn the_original_clears_the_candidate_itself() {
-        let of = |theirs, booted| {
-            let end = Ending { theirs, ..ending(booted, booted, None, false) };
-            broken(loaded("0", Some("a")), &Shelf::default(), None, |views, broken| views.rests(&end, None, broken))
-        };
-        assert_eq!((of(true, "0").len(), of(true, "a").len(), of(false, "0").len()), (0, 1, 1));
-    }
-
-    #[test]
     fn what_the_loader_of_a_device_that_was_taken_over_decides_by_is_in_force() {
         let of = |text: &str| {
             let text = text.replace(' ', "\0");
@@ -596,29 +474,6 @@ mod tests {
         for other in ["pv_rev=0  ", "pv_rev=1 pv_try=locals/a  ", "pv_rev=0 pv_try=locals/b  ", ""] {
             assert_eq!(of(other), 1, "{other}");
         }
-    }
-
-    #[test]
-    fn a_reset_that_ended_leaves_nothing() {
-        let (id, other) = (ObjectId([1; 32]), ObjectId([2; 32]));
-        let mut shelf = Shelf::default();
-        shelf.trails.insert(rev("0"), [("bsp/kernel".to_string(), Some(id))].into());
-        shelf.objects.insert(id, id);
-        shelf.names.extend(["objects", "trails", "lost+found"].map(String::from));
-        let of = |env, shelf: &Shelf| {
-            let end = ending("0", "0", None, true);
-            broken(env, shelf, None, |views, broken| views.rests(&end, None, broken)).len()
-        };
-        assert_eq!(of(loaded("0", None), &shelf), 0);
-        let mut env = loaded("0", None);
-        env.named[2] = Some(rev("a"));
-        assert_eq!(of(env, &shelf), 1);
-        shelf.objects.insert(other, other);
-        shelf.names.insert("endpoint".into());
-        // The object is on both volumes.
-        assert_eq!(of(loaded("0", None), &shelf), 3);
-        shelf.trails.insert(rev("a"), [("x".to_string(), Some(other))].into());
-        assert_eq!(of(loaded("0", None), &shelf), 5);
     }
 
     #[test]
