@@ -257,6 +257,8 @@ impl Law3 {
 #[derive(Clone, Debug, Default)]
 pub struct Law4 {
     done: Vec<RevName>,
+    /// Candidates that were asked for, each with how many had been reported as done then.
+    asked: Vec<(usize, RevName)>,
     /// The last update that was reported as failed, and of what.
     failed: Option<(RevName, Code)>,
     /// Its first cold boot missed its goals.
@@ -291,22 +293,26 @@ impl Law4 {
         self.excused.insert(rev);
     }
 
-    fn power_on(&mut self, vars: &BootVars, fleet: &[Revision]) -> Result<(), Broken> {
+    /// What was done last is committed, or something that was asked for since.
+    fn power_on(&mut self, vars: &BootVars) -> Result<(), Broken> {
         if self.reset == Some(vars.committed) {
             *self = Self::default();
         }
-        let age = |rev: RevName| fleet.iter().rposition(|revision| revision.rev == rev);
-        match self.done.iter().rev().find(|rev| !self.excused.contains(rev)) {
-            Some(done) if age(*done) > age(vars.committed) => {
-                broken(4, "done", format!("{done} was reported as done, {} is committed", vars.committed))
-            }
-            _ => Ok(()),
+        let Some(last) = self.done.iter().rposition(|rev| !self.excused.contains(rev)) else { return Ok(()) };
+        let since = |(done, rev): &(usize, RevName)| *done > last && *rev == vars.committed;
+        if self.done[last] == vars.committed || self.asked.iter().any(since) {
+            return Ok(());
         }
+        broken(4, "done", format!("{} was reported as done, {} is committed", self.done[last], vars.committed))
     }
 
     /// Another update begins.
-    pub fn prepares(&mut self) {
+    pub fn prepares(&mut self, candidate: RevName) {
         self.armed = None;
+        // Once: what is asked for again and again is no new state.
+        if !self.asked.contains(&(self.done.len(), candidate)) {
+            self.asked.push((self.done.len(), candidate));
+        }
     }
 
     /// The device was told that this candidate is armed.
@@ -412,7 +418,7 @@ impl Laws {
             law_1_named_is_whole(hardware, fleet)?;
             names_hold(hardware)?;
             self.answered.power_on(hardware, fleet)?;
-            vars.map_or(Ok(()), |vars| self.four.power_on(&vars, fleet))
+            vars.map_or(Ok(()), |vars| self.four.power_on(&vars))
         })
     }
 

@@ -221,6 +221,10 @@ mod tests {
         assert_eq!(who(&bench, &mut laws), None);
         laws.four.reported_done(rev("locals/a"));
         assert_eq!(who(&bench, &mut laws), Some("done"));
+        laws.four.prepares(rev("0"));
+        assert_eq!(who(&bench, &mut laws), None, "an older one was asked for since");
+        laws.four.reported_done(rev("locals/b"));
+        assert_eq!(who(&bench, &mut laws), Some("done"));
         laws.four.forgets(rev("0"));
         assert_eq!(who(&bench, &mut laws), None, "after a factory reset it counts no more");
     }

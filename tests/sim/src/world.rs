@@ -305,7 +305,7 @@ impl Sea<'_> {
         let mut journal = self.door.journal();
         match job {
             Job::Prepare(record) => {
-                self.laws.four.prepares();
+                self.laws.four.prepares(record.candidate);
                 store::prepare(&mut disk, &mut journal, &record, &mut self.buffers.scratch())
             }
             Job::Record(record) => {
