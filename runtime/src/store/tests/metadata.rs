@@ -36,6 +36,34 @@ fn metadata_is_set_replaced_and_removed_by_key() {
     assert_eq!(&record[4..length], b"SWBM\x01\0\x06\0\0\0\x01\x02\0a22");
 }
 
+/// A newer release's version, and what it keeps behind the entries, go over into the next record byte by byte; there may be too
+/// little room for both.
+#[test]
+fn what_a_newer_release_adds_stays_behind_a_change() {
+    let mut device = Device::new();
+    let mut room = Box::new(metadata::Room::new());
+    let name = || Name::Metadata(Subject::User, Stage::Live);
+    metadata::set(&mut device.disk, Subject::User, "a", Some(b"1"), &mut room).unwrap();
+    let mut record = [0; 64];
+    let length = device.disk.read(name(), &mut record).unwrap();
+    record[8] = 9;
+    let sum = crc32fast::hash(&record[4..length]);
+    record[..4].copy_from_slice(&sum.to_le_bytes());
+    let newer = [&record[..length], b"more"].concat();
+    device.disk.write(name(), &newer).unwrap();
+    metadata::set(&mut device.disk, Subject::User, "a", Some(b"22"), &mut room).unwrap();
+    let length = device.disk.read(name(), &mut record).unwrap();
+    assert_eq!(&record[4..length], b"SWBM\x09\0\x06\0\0\0\x01\x02\0a22more");
+    assert_eq!(pairs(&mut device, Subject::User), [("a".to_string(), b"22".to_vec())]);
+    // 14 of the head, 6 of `a`, 3 of another one: not for one byte more.
+    let left = limits::METADATA_MAX - 14 - 6 - 3 - b"more".len() - "big".len();
+    let device_of = |tail: usize| [&record[..length], &vec![b'm'; tail]].concat();
+    for (tail, told) in [(left - 1, Ok(())), (left, Err(Code::MetadataFull))] {
+        device.disk.write(name(), &device_of(tail)).unwrap();
+        assert_eq!(metadata::set(&mut device.disk, Subject::User, "big", Some(b"v"), &mut room), told, "{tail}");
+    }
+}
+
 #[test]
 fn metadata_that_is_none_is_refused() {
     let mut device = Device::new();
