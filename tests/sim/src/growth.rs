@@ -158,3 +158,56 @@ pub(super) fn growth(mutant: Option<Mutant>) -> Found {
     }
     Ok(touched)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{r#gen::Gen, medium::Fault};
+
+    /// Grows with this failure, then the power goes in this way. Whether it came to the failure; or what is wrong.
+    fn fails(fault: Fault, choices: &mut Gen) -> Result<bool, String> {
+        let bench = Bench::new(fresh());
+        // the first call is the kernel's look at the table, before we run
+        bench.with(|hardware| hardware.fault = Some(Fault { at: hardware.calls + 1 + fault.at, ..fault }));
+        let told = start(&bench, &Door::new(&bench, None));
+        let came = bench.with(|hardware| {
+            hardware.fault = None;
+            hardware.faulted
+        });
+        let whole = DISK - START;
+        let grown = sizes(&bench, false);
+        bench.with(|hardware| hardware.cut(choices));
+        let (partition, size) = sizes(&bench, true);
+        let again = start(&bench, &Door::new(&bench, None)).is_ok() && sizes(&bench, false) == (whole, whole);
+        match (told, size <= partition, again) {
+            (Ok(_), ..) if grown != (whole, whole) => Err(format!("it was told as grown: {grown:?}")),
+            (_, true, true) => Ok(came),
+            _ => Err(format!("{told:?}: a file system of {size} in {partition}, ended by the next start: {again}")),
+        }
+    }
+
+    /// Every call, once or from then on, before, in the middle or after it was done; then the power, with every fate.
+    #[test]
+    fn a_call_that_fails_leaves_a_file_system_that_fits_and_the_next_start_ends_it() {
+        let mut states = 0;
+        let kinds = Reach::ALL.map(|reach| [(reach, false), (reach, true)]);
+        for (reach, sticky) in kinds.into_iter().flatten() {
+            for at in 0.. {
+                let fault = Fault { at, sticky, code: Code::StorageIo, reach };
+                let (mut choices, mut came) = (Gen::all(), false);
+                loop {
+                    states += 1;
+                    came |=
+                        fails(fault, &mut choices).unwrap_or_else(|how| panic!("{fault:?} {}: {how}", choices.line()));
+                    if !choices.advance() {
+                        break;
+                    }
+                }
+                if !came {
+                    break;
+                }
+            }
+        }
+        assert!(states > 40, "{states}");
+    }
+}

@@ -348,8 +348,9 @@ impl Law4 {
             Some(Record { candidate, phase: Phase::Done { .. }, .. }) if candidate != vars.committed => {
                 broken(4, "agreement", format!("it says that {candidate} is done, {} is committed", vars.committed))
             }
-            Some(Record { candidate, phase: Phase::Failed { code, .. }, .. })
-                if candidate == vars.committed && vars.candidate.is_none() =>
+            // no update is one to what was before: that is why a factory reset could not end
+            Some(Record { candidate, previous, phase: Phase::Failed { code, .. }, .. })
+                if candidate == vars.committed && candidate != previous && vars.candidate.is_none() =>
             {
                 broken(4, "agreement", format!("it says that {candidate} failed ({code}), and it is committed"))
             }

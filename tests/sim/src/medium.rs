@@ -311,8 +311,10 @@ impl Hardware {
         hasher.finish()
     }
 
-    /// Linux mounts both volumes: their journals are replayed, which is a checkpoint.
+    /// Linux is up, and mounts both volumes: their journals are replayed, which is a checkpoint. Of what the loader had in
+    /// its memory and could not write it knows nothing.
     pub fn mount(&mut self) {
+        self.env.drop_cache();
         self.all_files().for_each(Files::show);
     }
 

@@ -72,22 +72,27 @@ pub const PARTS: &[Part] = &[
     part_of("one cut, containers that fall once committed", BOTH, |yard| each(yard, &falling(), Yard::cut_everywhere)),
     part_of("a cut, and one in what follows", BOTH, |yard| each(yard, &either_way(), Yard::cut_twice)),
     part_of("2 to 5 cuts, 1 to 5 updates, drawn", BOTH, |yard| yard.drawn(drawn(yard), many_cuts)),
-    part_of("one call fails, once or from then on", POSIX, |yard| each(yard, &failing(), Yard::fail_everywhere)),
-    part_of("a call fails, 1 to 3 cuts, drawn", POSIX, |yard| yard.drawn(drawn(yard), fault_and_cuts)),
+    part_of("one call fails, once or from then on", BOTH, |yard| each(yard, &failing(), Yard::fail_everywhere)),
+    part_of("a call fails, 1 to 3 cuts, drawn", POSIX, |yard| {
+        yard.drawn(drawn(yard), |choices| fault_and_cuts(choices, &[Origin::Factory]))
+    }),
     part_of("sequences of 1 operation, one cut", BOTH, |yard| sequences(yard, 1)),
     part_of("sequences of 2 operations, one cut", BOTH, |yard| sequences(yard, 2)),
     part_of("sequences of 3 operations, one cut", BOTH, |yard| sequences(yard, 3)),
     part_of("taken over, one cut in the trial", BOTH, |yard| each(yard, &trials(), Yard::cut_everywhere)),
     part_of("taken over, one cut in an update", BOTH, |yard| each(yard, &after_takeover(), Yard::cut_everywhere)),
     part_of("taken over, a cut, and one in what follows", BOTH, |yard| each(yard, &both_ways(), Yard::cut_twice)),
-    part_of("taken over, one call fails, once or from then on", POSIX, |yard| {
-        each(yard, &both_ways(), Yard::fail_everywhere)
+    part_of("taken over, one call fails, once or from then on", BOTH, |yard| {
+        each(yard, &failing_taken(), Yard::fail_everywhere)
     }),
     part_of("taken over, 2 to 5 cuts, 1 to 5 updates, drawn", BOTH, |yard| {
-        yard.drawn(drawn(yard) / 2, |choices| taken_over(many_cuts(choices), choices))
+        yard.drawn(drawn(yard) / 2, |choices| {
+            let updates = many_cuts(choices);
+            taken_over(updates, choices.pick(&TAKEN))
+        })
     }),
     part_of("taken over, a call fails, 1 to 3 cuts, drawn", POSIX, |yard| {
-        yard.drawn(drawn(yard) / 2, |choices| taken_over(fault_and_cuts(choices), choices))
+        yard.drawn(drawn(yard) / 2, |choices| fault_and_cuts(choices, &TAKEN))
     }),
     part_of("taken over, sequences of 1 operation, one cut", BOTH, |yard| sequences_taken(yard, 1)),
     part_of("taken over, sequences of 2 operations, one cut", BOTH, |yard| sequences_taken(yard, 2)),
@@ -347,9 +352,11 @@ fn sequences_of(yard: &mut Yard, origin: Origin, length: u32, every: u64) -> Out
     let plainly = yard.share == Share::Gate || origin != Origin::Factory && length > 2;
     let mut all = Count::default();
     let (mut taken, mut of) = (0, 0);
-    for (number, operations) in (yard.seed..).zip(Operation::sequences(length)) {
+    let total = Operation::ALL.len().pow(length) as u64;
+    for (number, operations) in (0..).zip(Operation::sequences(length)) {
         of += 1;
-        if number.is_multiple_of(every) {
+        // an odd factor, so that those taken begin with every operation
+        if (number * 317 + yard.seed * (total / every)) % total < total / every {
             taken += 1;
             let voyage = chores::voyage_of(origin, &operations);
             all.add(if plainly { yard.cut_plainly(&voyage)? } else { yard.cut_everywhere(&voyage)? });
@@ -408,6 +415,13 @@ fn after_takeover() -> Vec<Voyage> {
     by_reboot().into_iter().chain(in_place()).chain(unmarked).chain([reset]).map(as_it_is).collect()
 }
 
+/// What an original may have left.
+const TAKEN: [Origin; 2] = [Origin::AsItIs, Origin::ByUpdate];
+
+fn failing_taken() -> Vec<Voyage> {
+    both_ways().into_iter().chain(operations().map(|it| chores::voyage_of(Origin::AsItIs, &it))).collect()
+}
+
 fn both_ways() -> Vec<Voyage> {
     let as_it_is = |quality, base| Voyage { origin: Origin::AsItIs, ..one(quality, base) };
     vec![on_trial(Good), on_trial(NeverReady), left_run(), as_it_is(Good, 1), as_it_is(NeverReady, 0)]
@@ -432,7 +446,15 @@ fn bad_loaders() -> Vec<Voyage> {
 
 fn failing() -> Vec<Voyage> {
     let voyages = [(Good, 1), (Good, 0), (NeverReady, 1), (NeverReady, 0), (OnlyWarm, 0), (InitPanics, 1)];
-    voyages.map(|(quality, base)| one(quality, base)).into_iter().chain([four_updates()]).collect()
+    let updates = voyages.map(|(quality, base)| one(quality, base)).into_iter().chain([four_updates()]);
+    updates.chain(operations().map(|operations| chores::voyage(&operations))).collect()
+}
+
+/// What is not an update: a message, a revision that takes another one's place, a collection of what is named no more, a
+/// factory reset.
+fn operations() -> [Vec<Operation>; 4] {
+    use Operation::*;
+    [vec![Install], vec![LocalInstall], vec![LocalInstall, NonReboot, Collect], vec![NonReboot, FactoryReset]]
 }
 
 /// Each bit with such a number is damaged.
@@ -485,16 +507,23 @@ fn many_cuts(choices: &mut Gen) -> Voyage {
 }
 
 /// The same updates after a takeover.
-fn taken_over(voyage: Voyage, choices: &mut Gen) -> Voyage {
-    let Voyage { origin, mut fleet, mut chores, .. } =
-        chores::voyage_of(choices.pick(&[Origin::AsItIs, Origin::ByUpdate]), &[]);
+fn taken_over(voyage: Voyage, origin: Origin) -> Voyage {
+    let Voyage { mut fleet, mut chores, .. } = chores::voyage_of(origin, &[]);
     chores.extend((fleet.len()..).take(voyage.chores.len()).map(Chore::Update));
     fleet.extend(voyage.fleet.into_iter().skip(1));
     Voyage { origin, fleet, chores, ..voyage }
 }
 
-fn fault_and_cuts(choices: &mut Gen) -> Voyage {
-    let voyage = one(choices.pick(&[Good, NeverReady, InitPanics]), choices.below(2) as u8);
+/// An update, or one to three operations of any kind.
+fn fault_and_cuts(choices: &mut Gen, origins: &[Origin]) -> Voyage {
+    let origin = choices.pick(origins);
+    let voyage = if choices.below(2) == 0 {
+        let update = one(choices.pick(&[Good, NeverReady, InitPanics]), choices.below(2) as u8);
+        if origin == Origin::Factory { update } else { taken_over(update, origin) }
+    } else {
+        let operations: Vec<Operation> = (0..1 + choices.below(3)).map(|_| choices.pick(&Operation::ALL)).collect();
+        chores::voyage_of(origin, &operations)
+    };
     let fault = Fault {
         at: choices.below(250) as u64,
         sticky: choices.below(2) == 1,
