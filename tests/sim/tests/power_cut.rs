@@ -10,9 +10,11 @@ use runtime::{
     journal::{Phase, Record},
     limits,
     port::{Disk, Name, Owner, Stage, Volume},
+    protocol::{Operation, Row, TABLE},
     store::{self, Step},
 };
 use simulator::{
+    chores::Chore,
     device::{Buffers, End, Voyage, factory, first},
     explore::{Count, Yard},
     fleet::{Quality::*, Revision, content, rev},
@@ -22,7 +24,7 @@ use simulator::{
     suite::{PARTS, one, part, several},
     taken::Origin,
 };
-use std::collections::BTreeSet;
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 fn undisturbed(yard: &mut Yard, voyage: &Voyage) -> End {
     yard.sail(voyage, &mut Gen::all(), &mut Count::default()).unwrap_or_else(|found| panic!("{}", yard.trace(&found)))
@@ -166,6 +168,54 @@ fn what_is_prepared_again_is_never_gone() {
         let cuts = prepare_again(model).unwrap_or_else(|how| panic!("{model:?}: {how}"));
         assert!(cuts > 5, "{cuts}");
     }
+}
+
+/// An update that is cut between its record and the store that arms it says that it was interrupted (SB1403), when the
+/// device is at rest; before the record is durable (P3) it may also be unknown. Each step in between is cut before each of
+/// its effects, in every state that the cut may leave.
+#[test]
+fn what_is_cut_before_it_is_armed_says_so() {
+    let voyage = Voyage { chores: vec![Chore::Stage(1), Chore::Try(1)], ..one(Good, 1) };
+    let said = Phase::Failed { code: Code::UpdateRestarted, container: None };
+    let mut cut = BTreeSet::new();
+    for at in 0.. {
+        let (mut choices, mut row) = (Gen::all(), None);
+        loop {
+            let mut yard = Yard::new();
+            let trace = Rc::new(RefCell::new(vec![]));
+            yard.with_hardware(|hardware| hardware.trace = Some(trace.clone()));
+            let voyage = Voyage { cuts: vec![at], ..voyage.clone() };
+            let end = yard.sail(&voyage, &mut choices, &mut Count::default());
+            let end = end.unwrap_or_else(|found| panic!("{}", yard.trace(&found)));
+            row = row.or_else(|| cut_at(&trace.borrow()));
+            let known = end.record.filter(|record| record.candidate == rev("locals/a")).map(|record| record.phase);
+            match row {
+                Some(Row::BuildAssets | Row::WriteIntent | Row::SyncAssets) => {
+                    assert!(known.is_none_or(|phase| phase == said), "{row:?}, effect {at}: {known:?}");
+                }
+                Some(Row::NameAssets | Row::Checkpoint | Row::DropOldAssets) => {
+                    assert_eq!(known, Some(said), "{row:?}, effect {at}, {}", choices.line());
+                }
+                _ => {}
+            }
+            if row.is_none_or(|row| row.operation() != Operation::Prepare) || !choices.advance() {
+                break;
+            }
+        }
+        cut.extend(row);
+        if row.is_some_and(|row| row > Row::DropOldAssets) {
+            break;
+        }
+    }
+    let prepare = [Row::BuildAssets, Row::WriteIntent, Row::SyncAssets, Row::NameAssets, Row::Checkpoint];
+    assert!(prepare.iter().all(|row| cut.contains(row)), "{cut:?}");
+}
+
+/// The row at which the power went.
+fn cut_at(trace: &[String]) -> Option<Row> {
+    let before = trace.iter().position(|line| line.ends_with("power gone"))?;
+    let announced = |line: &String| TABLE.iter().find(|step| line.ends_with(&format!("  {} {:?}", step.id, step.row)));
+    trace[..before].iter().rev().find_map(announced).map(|step| step.row)
 }
 
 /// And on FAT it would be: two folders cannot change places there. No board keeps there what this protocol writes by
