@@ -546,3 +546,75 @@ pub(super) fn stores(mutant: Option<Mutant>, scheme: Scheme) -> Found {
     }
     Ok(touched)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The environment's bytes, for a codec that retires the other copy before it has read the new one back.
+    struct Early {
+        raw: DoorRegion,
+        early: bool,
+        at: Option<Row>,
+    }
+
+    impl Region for Early {
+        fn step(&mut self, row: Row) {
+            self.at = Some(row);
+            self.raw.step(row);
+        }
+        fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), Code> {
+            if self.early && self.at.take() == Some(Row::ReadBack) {
+                self.raw.write_at(1024 - offset + 4, &[0])?;
+                self.raw.sync()?;
+            }
+            self.raw.read_at(offset, out)
+        }
+        fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
+            self.raw.write_at(offset, data)
+        }
+        fn sync(&mut self) -> Result<(), Code> {
+            self.raw.sync()
+        }
+        fn drop_cache(&mut self) {
+            self.raw.drop_cache();
+        }
+    }
+
+    /// Two stores on flash with boolean flags; of the second one the medium says that it synced it, and keeps nothing. What
+    /// is in force then, and what was told.
+    fn forgotten(early: bool) -> (Option<BootVars>, Result<(), Code>) {
+        let layout = Layout { copies: Copies::Redundant([0, 1024], Scheme::Boolean), size: 1024 };
+        let decision = |committed| BootVars { committed: rev(committed), candidate: None, previous: None };
+        let bench = Bench::new(Hardware::new(2048));
+        for (offset, flags) in [0, 1024].into_iter().zip(layout.copies.fresh_flags()) {
+            let mut copy = vec![0; layout.size];
+            uboot::initial(TEXT, &decision("0"), flags, &mut copy).expect("it fits");
+            bench.env().write_at(offset, &copy).expect("healthy media");
+        }
+        bench.with(Hardware::settle);
+        let door = Door::new(&bench, None);
+        let mut work = vec![0; 2 * layout.size];
+        let region = Early { raw: door.env(), early, at: None };
+        let mut env = Uboot::new(region, layout, TEXT, &mut work).expect("a good layout");
+        env.store(&decision("locals/a")).expect("healthy media");
+        door.forget_after(0);
+        let told = env.store(&decision("locals/b"));
+        bench.with(|hardware| hardware.cut(&mut Gen::all()));
+        let mut work = vec![0; 2 * layout.size];
+        let mut env = Uboot::new(door.env(), layout, TEXT, &mut work).expect("a good layout");
+        (env.load().ok().map(|loaded| loaded.vars), told)
+    }
+
+    /// Law 4: the decision of before was told, and an older one would be in force.
+    #[test]
+    fn a_copy_that_is_retired_before_the_new_one_is_read_back_is_missed() {
+        let committed = |early| {
+            let (vars, told) = forgotten(early);
+            assert_eq!(told, Err(Code::EnvStoreFailed));
+            vars.map(|vars| vars.committed)
+        };
+        assert_eq!(committed(false), Some(rev("locals/a")));
+        assert_eq!(committed(true), Some(rev("0")));
+    }
+}

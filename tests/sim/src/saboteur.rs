@@ -71,8 +71,9 @@ struct Watch {
     /// Effects of the hardware before the broken row.
     began: Option<u64>,
     touched: u64,
-    /// Syncs of raw places until one is a lie.
+    /// Syncs of raw places until one is a lie, and what that one keeps.
     lie: Option<u32>,
+    lie_keeps: Option<Reach>,
 }
 
 /// The doors.
@@ -185,6 +186,13 @@ impl Door {
     /// The medium will say of a sync of a raw place, after so many true ones, that it was done, and keep half of it.
     pub fn lie_after(&self, syncs: u32) {
         self.watch.borrow_mut().lie = Some(syncs);
+    }
+
+    /// The same, and it keeps nothing.
+    #[cfg(test)]
+    pub(super) fn forget_after(&self, syncs: u32) {
+        self.lie_after(syncs);
+        self.watch.borrow_mut().lie_keeps = Some(Reach::Nothing);
     }
 
     fn lies(&self) -> bool {
@@ -440,8 +448,9 @@ impl Region for DoorRegion {
         if !self.door.lies() {
             return self.door.act(None, Reach::Nothing, move |_| raw.sync());
         }
+        let keeps = self.door.watch.borrow().lie_keeps.unwrap_or(Reach::Part);
         self.door.act(None, Reach::Part, move |bench| {
-            failing(bench, Reach::Part, |_| {
+            failing(bench, keeps, |_| {
                 let _ = raw.sync();
             });
             Ok(())
