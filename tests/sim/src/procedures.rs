@@ -57,7 +57,7 @@ pub(super) fn cut_in(
             judge(&bench, told).map_err(|Broken { law, observer, how }| Broken {
                 law,
                 observer,
-                how: format!("cut before effect {at}: {how}"),
+                how: format!("cut before effect {at}, choices {}, seed 1: {how}", choices.line()),
             })?;
             if !choices.advance() {
                 break;

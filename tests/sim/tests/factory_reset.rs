@@ -333,9 +333,11 @@ fn each_choice(mut each: impl FnMut(&mut Gen) -> Result<(), String>) -> Result<(
 
 #[test]
 fn it_ends_or_does_not_begin() {
-    let cut = cut_everywhere(Wrong::Nothing).unwrap();
-    let failed = fail_everywhere(Wrong::Nothing).unwrap();
-    let lost = lose_the_environment(Wrong::Nothing).unwrap();
+    let again = "seed 1, repeat: cargo test -p simulator --test factory_reset it_ends_or_does_not_begin";
+    let whole = |states: Result<u64, String>| states.unwrap_or_else(|how| panic!("{how}\n{again}"));
+    let cut = whole(cut_everywhere(Wrong::Nothing));
+    let failed = whole(fail_everywhere(Wrong::Nothing));
+    let lost = whole(lose_the_environment(Wrong::Nothing));
     println!("{cut} states after cuts, {failed} after failures, {lost} without an environment");
     assert!(cut > 500 && failed > 100 && lost > 50);
 }
