@@ -99,21 +99,22 @@ struct Port {
 }
 
 impl Port {
-    /// Drops everything that was said before now.
+    /// Drops everything that was said before now, the prompt behind the mark included: the echo of what is sent before that
+    /// has come may stand in the middle of it.
     fn mark(&mut self) -> Result<()> {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
-        let word = format!("{:x}-{nanos:x}", std::process::id());
-        let sign = format!("[mark {word}]");
-        let mut again = Instant::now();
+        let (mut again, mut count) = (Instant::now(), 0);
         while !self.is_over() {
             if Instant::now() >= again {
+                count += 1;
                 // The first line end completes what somebody may have left on the line.
-                self.stream.write_all(format!("\n#{word}\n").as_bytes()).during(trouble)?;
+                self.stream.write_all(format!("\n#{}\n", word(nanos, count)).as_bytes()).during(trouble)?;
                 again = Instant::now() + MARK_AGAIN;
             }
             self.read()?;
-            if let Some(at) = self.said.windows(sign.len()).rposition(|part| part == sign.as_bytes()) {
-                self.said.drain(..at + sign.len());
+            // Of several that were sent the last: the device answers all of them.
+            if let Some(end) = behind_mark(&self.said, &word(nanos, count)) {
+                self.said.drain(..end);
                 return Ok(());
             }
         }
@@ -154,6 +155,20 @@ impl Port {
     }
 }
 
+/// The word of a mark, other than any that was sent before.
+fn word(nanos: u32, count: u32) -> String {
+    format!("{:x}-{nanos:x}-{count}", std::process::id())
+}
+
+/// Where the prompt behind the answer to a mark ends.
+fn behind_mark(said: &[u8], word: &str) -> Option<usize> {
+    let find = |from: usize, what: &[u8]| {
+        let at = said[from..].windows(what.len()).position(|part| part == what)?;
+        Some(from + at + what.len())
+    };
+    find(find(0, format!("[mark {word}]").as_bytes())?, PROMPT.as_bytes())
+}
+
 /// Output and exit code, once both are complete.
 fn answer(said: &str, line: &str) -> Option<(String, u8)> {
     let text = said.replace('\r', "");
@@ -164,8 +179,7 @@ fn answer(said: &str, line: &str) -> Option<(String, u8)> {
     Some((behind_echoes(&text[..start], line).to_owned(), code.parse().ok()?))
 }
 
-/// The output alone. A terminal echoes a line when it arrives: before the prompt that it answers, or behind it; and a
-/// mark that was sent twice is answered twice, before the command.
+/// The output alone. A terminal echoes a line when it arrives: before the prompt that it answers, or behind it.
 fn behind_echoes<'a>(text: &'a str, line: &str) -> &'a str {
     let (mut rest, mut echo) = (text, Some(line));
     loop {
@@ -184,7 +198,41 @@ fn behind_echoes<'a>(text: &'a str, line: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use super::answer;
+    use super::{answer, ask, behind_mark};
+    use std::{
+        io::{ErrorKind, Read, Write},
+        os::unix::net::UnixStream,
+        time::Duration,
+    };
+
+    #[test]
+    fn a_mark_is_over_behind_the_prompt_that_follows_it() {
+        assert_eq!(behind_mark(b"[mark a-1]\r\npvcontr", "a-1"), None);
+        assert_eq!(behind_mark(b"pvcontrol> [mark a-1]\r\npvcontrol> ", "a-2"), None);
+        assert_eq!(behind_mark(b"pvcontrol> [mark a-1]\r\npvcontrol> x", "a-1"), Some(34));
+    }
+
+    /// A device that is slow to print its prompt behind the mark: what is sent before would be echoed into it.
+    #[test]
+    fn no_command_is_sent_before_the_prompt() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let device = std::thread::spawn(move || {
+            let mut line = [0; 64];
+            let count = theirs.read(&mut line).unwrap();
+            let mark = String::from_utf8_lossy(&line[..count]).trim().to_owned();
+            write!(theirs, "[mark {}]\r\npvcon", &mark[1..]).unwrap();
+            theirs.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            let early = theirs.read(&mut line).map_err(|error| error.kind());
+            write!(theirs, "trol> ").unwrap();
+            theirs.set_read_timeout(None).unwrap();
+            let count = theirs.read(&mut line).unwrap();
+            assert_eq!(&line[..count], b"status\n");
+            write!(theirs, "status\r\n{{}}\r\n[exit 0]\r\n").unwrap();
+            early
+        });
+        assert_eq!(ask(ours, "status", Duration::from_secs(60)).unwrap(), ("{}\n".to_owned(), 0));
+        assert_eq!(device.join().unwrap(), Err(ErrorKind::WouldBlock));
+    }
 
     #[test]
     fn answers_with_and_without_echo() {
