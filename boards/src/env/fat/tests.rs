@@ -350,6 +350,13 @@ fn a_partition_that_is_too_short_is_no_file_system_and_no_broken_medium() {
         fat.cut = Some(length);
         assert_eq!(find(&mut fat, "uboot.env"), Err(Code::EnvLayout), "{length}");
     }
+    // The last sector that there is can be read.
+    let mut fat = Fat::new(SMALL);
+    fat.add(b"UBOOT   ENV", 10, SIZE);
+    let whole = find(&mut fat, "uboot.env");
+    fat.cut = Some(SMALL.root() + 512);
+    assert_eq!(find(&mut fat, "uboot.env"), whole);
+    assert!(matches!(whole, Ok(Some(_))), "{whole:?}");
 }
 
 #[test]
