@@ -88,7 +88,8 @@ pub const STAGES: &[Stage] = &[
             &[cut("one_cut_by_reboot"), Proof::Replay("base"), Proof::Replay("replace")],
         ),
         left: Cell(
-            "The revision is there and need not be sent again; its update, once recorded (P3), says that it was interrupted (SB1403).",
+            "The revision is there and need not be sent again; its update, once recorded (P3), says that it was interrupted \
+             (SB1403).",
             &[
                 cut("what_is_cut_before_it_is_armed_says_so"),
                 cut("what_is_prepared_again_is_never_gone"),
