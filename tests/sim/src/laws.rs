@@ -110,7 +110,7 @@ pub fn in_force(hardware: &Hardware) -> Option<BootVars> {
 }
 
 /// Which copy of the environment the loader takes.
-fn copy_in_force(hardware: &Hardware) -> Option<usize> {
+pub(super) fn copy_in_force(hardware: &Hardware) -> Option<usize> {
     let bytes = hardware.env.durable();
     LAYOUT.select(OFFSETS.map(|offset| flags_of(&bytes[offset as usize..][..LAYOUT.size])))
 }
@@ -151,7 +151,7 @@ impl Law2 {
         self.asked.push(vars);
     }
 
-    /// The copy in force was damaged: another decision that one of its copies held may be in force, or none.
+    /// The copy in force was damaged, or is no more in force: another decision that a copy held may be in force, or none.
     fn damaged(&mut self, total: bool) {
         self.asked.extend(self.before.take());
         self.lost = total;
@@ -398,11 +398,13 @@ impl Laws {
         }
     }
 
-    /// The environment is damaged while the power is off. If that is in the copy in force, what was reported as done may be
-    /// what is lost: of that the medium kept one copy. That a candidate is tried again then, from the beginning, is no
-    /// fault. In the other copy nothing is lost, and all that was promised holds.
-    pub fn damaged(&mut self, damage: Damage, hardware: &Hardware) {
-        if damage.copy().is_none_or(|copy| copy_in_force(hardware) == Some(copy)) {
+    /// The environment was damaged while the power was off; `in_force`: the copy before and after. If it is the copy in force
+    /// that was hit, what was reported as done may be what is lost: of that the medium kept one copy. So it is if the other
+    /// one came into force: no checksum is over the byte that says which is newer. That a candidate is tried again then, from
+    /// the beginning, is no fault. Anywhere else in the other copy nothing is lost, and all that was promised holds.
+    pub fn damaged(&mut self, damage: Damage, in_force: [Option<usize>; 2]) {
+        let [before, after] = in_force;
+        if before != after || damage.copy().is_none_or(|copy| before == Some(copy)) {
             self.two.damaged(damage.is_total());
             self.three.armed();
             self.four = Law4::default();

@@ -4,7 +4,7 @@
 use crate::{
     device::{Buffers, End, Voyage, power_on},
     r#gen::Gen,
-    laws::{Broken, Laws, in_force},
+    laws::{Broken, Laws, copy_in_force, in_force},
     loader::LAYOUT,
     medium::{Bench, Bounds, Fault, Hardware},
     saboteur::Door,
@@ -82,8 +82,9 @@ impl Life {
             return Err(Broken { law: 0, observer: "rest", how: "the device does not come to rest".into() });
         }
         if let Some((_, damage)) = voyage.damage.filter(|(boot, _)| *boot == self.end.boots) {
-            self.laws.damaged(damage, &self.hardware);
+            let before = copy_in_force(&self.hardware);
             self.hardware.damage(damage, LAYOUT.size);
+            self.laws.damaged(damage, [before, copy_in_force(&self.hardware)]);
         }
         let bench = Bench::new(self.hardware.clone());
         bench.with(|hardware| {

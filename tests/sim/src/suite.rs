@@ -457,6 +457,15 @@ fn operations() -> [Vec<Operation>; 4] {
     [vec![Install], vec![LocalInstall], vec![LocalInstall, NonReboot, Collect], vec![NonReboot, FactoryReset]]
 }
 
+/// Bits of a copy that are damaged: each of the flags, over which there is no checksum, and beyond them a share.
+fn damaged_bits(share: Share) -> impl Iterator<Item = usize> + Clone {
+    let step = damage_step(share);
+    (0..8 * LAYOUT.size).filter(move |bit| FLAGS.contains(bit) || bit.is_multiple_of(step))
+}
+
+/// The bits behind the checksum.
+const FLAGS: std::ops::Range<usize> = 32..40;
+
 /// Each bit with such a number is damaged.
 pub(super) fn damage_step(share: Share) -> usize {
     match share {
@@ -465,19 +474,18 @@ pub(super) fn damage_step(share: Share) -> usize {
     }
 }
 
-/// Damage before every power-on: bits all over a copy (a share of them), and each of its sectors torn.
+/// Damage before every power-on: bits all over a copy (`damaged_bits`), and each of its sectors torn.
 fn damaged_copy(share: Share) -> Vec<Voyage> {
-    let bits = (0..8 * LAYOUT.size).step_by(damage_step(share));
     let sectors = LAYOUT.size / SECTOR;
     let of = |copy| {
-        let flips = bits.clone().map(move |bit| Damage::Flip { copy, bit });
+        let flips = damaged_bits(share).map(move |bit| Damage::Flip { copy, bit });
         flips.chain((0..sectors).map(move |sector| Damage::Torn { copy, sector }))
     };
     (0..2).flat_map(of).flat_map(damaged).collect()
 }
 
 fn damaged_both(share: Share) -> Vec<Voyage> {
-    (0..8 * LAYOUT.size).step_by(damage_step(share)).map(|bit| Damage::Both { bit }).flat_map(damaged).collect()
+    damaged_bits(share).map(|bit| Damage::Both { bit }).flat_map(damaged).collect()
 }
 
 fn damaged(damage: Damage) -> Vec<Voyage> {
