@@ -252,6 +252,7 @@ fn row(line: &str, table: &str) -> Option<Row> {
 mod tests {
     use super::super::judge::STATES_MIN;
     use super::*;
+    use simulator::evidence_rows::Cuts;
 
     fn rows() -> Vec<Row> {
         let row = |case: &Case| Row {
@@ -321,7 +322,8 @@ mod tests {
         let [replayed, simulated] = [MARKS, SIMULATOR].map(|[begin, end]| format!("{begin}before\n{end}"));
         std::fs::write(&page, format!("{replayed}{simulated}")).unwrap();
         let row = Row { name: "simulator: one cut, four updates, posix".into(), count: 12, ..rows().remove(0) };
-        evidence_rows::merge(&file, &[Row { command: "again".into(), classes: None, ..row }]).unwrap();
+        let cuts = Some(Cuts { all: 9, sampled: 3 });
+        evidence_rows::merge(&file, &[Row { command: "again".into(), classes: None, cuts, ..row }]).unwrap();
         publish(&page, &file).unwrap();
         let text = std::fs::read_to_string(&page).unwrap();
         assert!(text.starts_with(&replayed) && text.contains("| one cut, four updates, posix | 12 |"), "{text}");
