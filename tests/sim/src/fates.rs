@@ -13,7 +13,8 @@ use runtime::protocol::Row;
 const NO_NEXT: &str = "nothing of its operation comes after it";
 const NO_RESULT: &str = "it has no result that anybody could look at";
 const READ: &str = "a read that what follows is decided by cannot be put off";
-const READ_BACK: &str = "what it says ends the store, or not; that the other copy is retired (E6) only after it is missed by law 4 (`a_copy_that_is_retired_before_the_new_one_is_read_back_is_missed`)";
+const READ_BACK: &str = "what it says ends the store, or not; that the other copy is retired (E6) only after it is missed \
+     by law 4 (`a_copy_that_is_retired_before_the_new_one_is_read_back_is_missed`)";
 const SWEPT: &str = "it only gives space back: what is left is swept at the next start";
 const SWEPT_LATER: &str = "nothing before the first installation rests on it; first, so that space is free early";
 const FREE_ORDER: &str = "P3 syncs both, and nobody looks at either before P4";

@@ -1,6 +1,7 @@
 //! Bytes in memory as a region that is only looked at.
 //!
-//! Invariants: nothing is read past the end, and nothing is written: whoever tries has made a mistake, and is told so.
+//! Invariants: nothing is read past the end, and nothing is written: whoever tries has made a mistake, and panics, because an
+//! error could be dropped.
 
 use runtime::{fault::Code, port::Region};
 
@@ -15,12 +16,12 @@ impl<T: AsRef<[u8]>> Region for Frozen<T> {
         Ok(())
     }
 
-    fn write_at(&mut self, _: u64, _: &[u8]) -> Result<(), Code> {
-        Err(Code::Internal)
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Code> {
+        panic!("{} bytes at {offset}: only to be looked at, and somebody writes", data.len());
     }
 
     fn sync(&mut self) -> Result<(), Code> {
-        Err(Code::Internal)
+        panic!("only to be looked at, and somebody syncs");
     }
 
     fn drop_cache(&mut self) {}
