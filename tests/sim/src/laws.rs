@@ -265,6 +265,8 @@ pub struct Law4 {
     excused: BTreeSet<RevName>,
     /// A factory reset was asked for.
     reset: Option<RevName>,
+    /// One has begun, and no candidate was armed since.
+    begun: bool,
     /// The candidate that was armed last, as far as the device was told so.
     armed: Option<RevName>,
 }
@@ -296,7 +298,7 @@ impl Law4 {
     /// What was done last is committed, or something that was asked for since.
     fn power_on(&mut self, vars: &BootVars) -> Result<(), Broken> {
         if self.reset == Some(vars.committed) {
-            *self = Self::default();
+            *self = Self { begun: true, ..Self::default() };
         }
         let Some(last) = self.done.iter().rposition(|rev| !self.excused.contains(rev)) else { return Ok(()) };
         let since = |(done, rev): &(usize, RevName)| *done > last && *rev == vars.committed;
@@ -317,7 +319,7 @@ impl Law4 {
 
     /// The device was told that this candidate is armed.
     pub fn armed(&mut self, rev: RevName) {
-        self.armed = Some(rev);
+        (self.armed, self.begun) = (Some(rev), false);
     }
 
     /// Of a candidate that was armed the device knows: it does not forget it, nor say that it was never tried.
@@ -348,9 +350,11 @@ impl Law4 {
             Some(Record { candidate, phase: Phase::Done { .. }, .. }) if candidate != vars.committed => {
                 broken(4, "agreement", format!("it says that {candidate} is done, {} is committed", vars.committed))
             }
-            // no update is one to what was before: that is why a factory reset could not end
+            // no update is one to what was before: that is why a factory reset that has begun could not end, of whatever
             Some(Record { candidate, previous, phase: Phase::Failed { code, .. }, .. })
-                if candidate == vars.committed && candidate != previous && vars.candidate.is_none() =>
+                if candidate == vars.committed
+                    && vars.candidate.is_none()
+                    && !(self.begun && candidate == previous && candidate == RevName::factory()) =>
             {
                 broken(4, "agreement", format!("it says that {candidate} failed ({code}), and it is committed"))
             }
@@ -407,7 +411,7 @@ impl Laws {
         if before != after || damage.copy().is_none_or(|copy| before == Some(copy)) {
             self.two.damaged(damage.is_total());
             self.three.armed();
-            self.four = Law4::default();
+            self.four = Law4 { begun: self.four.begun, ..Law4::default() };
         }
         self.rest.damaged();
     }

@@ -286,6 +286,24 @@ mod tests {
         assert_eq!(says(&four, failed(Code::LoaderGaveUp), &vars("0", None)), Some("reason"));
     }
 
+    /// What is committed has failed only where it is the factory revision, of a reset that has begun and could not end.
+    #[test]
+    fn what_is_committed_has_not_failed_unless_a_factory_reset_could_not_end() {
+        let (bench, mut laws) = (fresh(), Laws::new());
+        let says = |laws: &Laws, name| {
+            let failed = Record::none(rev(name)).with(Phase::Failed { code: Code::StorageIo, container: None });
+            laws.four.says(Some(failed), &vars(name, None)).err().map(|broken| broken.observer)
+        };
+        assert_eq!(says(&laws, "0"), Some("agreement"), "there was none");
+        laws.four.forgets(rev("0"));
+        assert_eq!(says(&laws, "0"), Some("agreement"), "it has not begun");
+        assert_eq!(who(&bench, &mut laws), None);
+        assert_eq!(says(&laws, "0"), None);
+        assert_eq!(says(&laws, "locals/a"), Some("agreement"), "another revision");
+        laws.four.armed(rev("locals/a"));
+        assert_eq!(says(&laws, "0"), Some("agreement"), "an update has begun since");
+    }
+
     #[test]
     fn a_candidate_must_not_be_tried_for_ever() {
         for (who, bound) in [
