@@ -41,7 +41,8 @@ impl Views<'_> {
     }
 
     /// Laws 1 and 5, of the medium alone, where the power goes once more while a device rests: the loader `boots` what runs,
-    /// and whatever it may go to is whole for it.
+    /// and whatever it may go to is whole for it. Storage is not looked at here: the listing of it is of before the recovery,
+    /// and what it has by now is held to its laws at rest, with the power off.
     pub fn cut_again(&self, boots: Option<RevName>, runs: Option<RevName>, broken: &mut Broken) {
         if boots != runs {
             broken.push(format!("law 5: {runs:?} runs, and the loader boots {boots:?}"));
@@ -50,7 +51,7 @@ impl Views<'_> {
         let last = self.seen.last.map(|rev| ("kept", rev, "is named by last"));
         let factory = self.factory.then(|| ("kept", RevName::factory(), "is the factory's"));
         for (law, rev, why) in named.chain(last).chain(factory) {
-            if let Err(how) = self.whole(&rev) {
+            if let Err(how) = self.bootable(&rev) {
                 broken.push(format!("{law}: {rev} {why}, but {how}"));
             }
         }

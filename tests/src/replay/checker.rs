@@ -8,7 +8,7 @@
 //! (`original`); before anything else its text is taken over, as there.
 //! Fault model: an error of the recovery is a broken law, not the end of the run.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, Write};
@@ -60,7 +60,7 @@ const LOADER: usize = 2;
 /// Looks at states until there are no more. `disk` is the file that shows them, `folder` a place of its own.
 pub fn serve(recording: &Path, disk: &Path, folder: &Path) -> Outcome<()> {
     let mut checker = Checker::new(recording, disk, folder)?;
-    checker.talk.say(&json!({"devices": checker.devices}))?;
+    checker.talk.say(&json!({"ready": true}))?;
     while let Some(request) = checker.talk.hear()? {
         let answer = checker.check(&request);
         let answer = answer.unwrap_or_else(|error| json!({"violations": [format!("{UNSEEN}: {error}")]}));
@@ -116,6 +116,22 @@ pub(super) struct Taken {
     pub(super) mark: Option<Vec<u8>>,
 }
 
+/// Of what the loader looks for something: the name of what the boot partition holds, and the revisions that are wanted at least.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct View {
+    boot: String,
+    wanted: Vec<RevName>,
+}
+
+impl View {
+    /// Wanted is what is `loaded` names, and the factory's.
+    pub(super) fn of(boot: &str, loaded: Option<&Loaded>) -> Self {
+        let named = loaded.into_iter().flat_map(|loaded| loaded.named).flatten();
+        let wanted = Vec::from_iter(named.chain([RevName::factory()]).collect::<BTreeSet<RevName>>());
+        Self { boot: boot.into(), wanted }
+    }
+}
+
 pub(super) struct Checker {
     talk: Talk,
     pub(super) board: &'static Board,
@@ -135,8 +151,8 @@ pub(super) struct Checker {
     /// Where boot is.
     boot: Range,
     known: Known,
-    /// What the loader sees, by the content of the boot partition.
-    seen: HashMap<String, Seen>,
+    /// What the loader sees; equal partitions look the same.
+    seen: BTreeMap<View, Seen>,
     /// What the disk before says.
     before: Before,
     /// The loader of a device that was taken over.
@@ -159,7 +175,10 @@ impl Checker {
             let arguments = ["--find", "--show", "--offset", &start, "--sizelimit", &length];
             let ran = Command::new("losetup").args(arguments).args(how).arg(disk).stdin(Stdio::null()).output()?;
             ensure(ran.status.success(), || format!("losetup: {}", String::from_utf8_lossy(&ran.stderr).trim()))?;
-            Ok(String::from_utf8_lossy(&ran.stdout).trim().to_string())
+            let device = String::from_utf8_lossy(&ran.stdout).trim().to_string();
+            // At once: whoever clears up must know of it, however this ends.
+            Talk.say(&json!({"device": device}))?;
+            Ok(device)
         };
         let devices = [attach(boot, &[])?, attach(storage, &[])?, attach(boot, &["--read-only"])?];
         for name in ["boot", "storage", "loader"] {
@@ -187,7 +206,7 @@ impl Checker {
             devices,
             boot,
             known: Known::new(),
-            seen: HashMap::new(),
+            seen: BTreeMap::new(),
             before,
             taken: board.is_taken_over().then(Taken::default),
             buffers,
@@ -207,7 +226,9 @@ impl Checker {
             self.taken = Some(Taken { text: self.text()?, mark: original::mark(self.board, self.region())? });
         }
         let loaded = self.as_the_loader_reads()?;
-        let seen = self.seen(boot, loaded.as_ref())?;
+        let view = View::of(boot, loaded.as_ref());
+        let seen = self.look(&view)?;
+        self.keep(view, &seen); // nothing is mounted yet: nobody writes
         let facts = self.boots(&seen)?;
 
         let mut broken = Broken::new();
@@ -220,6 +241,7 @@ impl Checker {
         if let Some(ending) = ending {
             let mut late = Broken::new();
             self.at_rest(&ending, loaded.map(|loaded| loaded.vars), end, &mut late)?;
+            self.is_sound(&mut late)?;
             late.retain(|law| !broken.contains(law));
             broken.extend(late.into_iter().map(|law| format!("{law} (at rest after the recovery)")));
         }
@@ -447,12 +469,9 @@ impl Checker {
         Ok(name.ok_or("the medium has no name")?)
     }
 
-    /// What the loader sees of the boot partition, what is `loaded` names at least; equal partitions look the same.
-    pub(super) fn seen(&mut self, boot: &str, loaded: Option<&Loaded>) -> Outcome<Seen> {
-        let named = loaded.into_iter().flat_map(|loaded| loaded.named).flatten();
-        let wanted = Vec::from_iter(named.chain([RevName::factory()]).collect::<BTreeSet<RevName>>());
-        let key = format!("{boot} {wanted:?}");
-        if let Some(seen) = self.seen.get(&key) {
+    /// What the loader sees of the boot partition; a view that is kept is not looked at again.
+    pub(super) fn look(&mut self, view: &View) -> Outcome<Seen> {
+        if let Some(seen) = self.seen.get(view) {
             return Ok(seen.clone());
         }
         let at = self.folder.join("loader");
@@ -463,9 +482,13 @@ impl Checker {
             let shelf = Shelf::look_at_trails(&at, BOOT, &mut self.known, &mut names)?;
             seen = Seen::of(&shelf, Paths::of(self.board));
         }
-        seen.force(&self.devices[LOADER], &wanted, Paths::of(self.board), &self.folder)?;
-        self.seen.insert(key, seen.clone());
+        seen.force(&self.devices[LOADER], &view.wanted, Paths::of(self.board), &self.folder)?;
         Ok(seen)
+    }
+
+    /// For a partition that had the same name before it was looked at and after.
+    pub(super) fn keep(&mut self, view: View, seen: &Seen) {
+        self.seen.entry(view).or_insert_with(|| seen.clone());
     }
 
     /// As the device mounts: if that fails, after its superblock was mended. A power cut never leaves more to be done: what

@@ -202,13 +202,11 @@ pub fn look(
     std::fs::create_dir_all(&order.folder)?;
     let janitor = Janitor::new(&order.folder)?;
     let mut hands = Vec::new();
-    for number in 0..order.hands {
-        let folder = order.folder.join(number.to_string());
-        let mut hand = Hand::new(order.recording, &folder, order.disk.clone(), order.length, order.parts)?;
-        for device in hand.hear()?["devices"].as_array().into_iter().flatten() {
-            janitor.note(device.as_str().ok_or("a device without a name")?)?;
-        }
-        hands.push(hand);
+    if let Err(error) = start(order, &janitor, &mut hands) {
+        let shown: Vec<Mounted> = hands.into_iter().map(Hand::end).collect();
+        drop(janitor);
+        drop(shown);
+        return Err(error);
     }
     let (give, take) = sync_channel(order.hands);
     let take = Arc::new(Mutex::new(take));
@@ -230,6 +228,24 @@ pub fn look(
     drop(shown);
     ends.into_iter().collect::<Outcome<Vec<()>>>()?;
     made
+}
+
+/// Starts the checkers, each among `hands` before it has anything that is to be given back.
+fn start(order: &Order<'_>, janitor: &Janitor, hands: &mut Vec<Hand>) -> Outcome<()> {
+    for number in 0..order.hands {
+        let folder = order.folder.join(number.to_string());
+        let hand = Hand::new(order.recording, &folder, order.disk.clone(), order.length, order.parts)?;
+        hands.push(hand);
+        let Some(hand) = hands.last_mut() else { continue };
+        loop {
+            let said = hand.hear()?;
+            match said["device"].as_str() {
+                Some(device) => janitor.note(device)?,
+                None => break ensure(said["ready"] == true, || format!("a checker said {said}"))?,
+            }
+        }
+    }
+    Ok(())
 }
 
 fn work(mut hand: Hand, take: &Mutex<Receiver<State>>, tell: &(dyn Fn(Seen) + Sync)) -> (Mounted, Outcome<()>) {

@@ -89,9 +89,9 @@ impl Views<'_> {
         self.names(broken);
         let last = self.last();
         let factory = self.factory.then(RevName::factory);
-        for (why, rev) in [("last names it", last), ("it is the factory's", factory)] {
-            if let Some(Err(how)) = rev.map(|rev| self.whole(&rev)) {
-                broken.push(format!("kept: {}: {why}, but {how}", rev.unwrap_or(RevName::factory())));
+        for (why, rev) in [("is named by last", last), ("is the factory's", factory)] {
+            if let Some((rev, Err(how))) = rev.map(|rev| (rev, self.whole(&rev))) {
+                broken.push(format!("kept: {rev} {why}, but {how}"));
             }
         }
     }
@@ -190,6 +190,21 @@ impl Views<'_> {
     /// Whether a revision is whole, on storage and for the loader.
     pub(super) fn whole(&self, rev: &RevName) -> Result<(), String> {
         let assets = self.stored(rev)?;
+        self.shown(rev, assets)
+    }
+
+    /// The loader's half of `whole` alone. Of a revision that is not whole on storage nothing says what its boot assets are:
+    /// there they must load.
+    pub(super) fn bootable(&self, rev: &RevName) -> Result<(), String> {
+        match self.stored(rev) {
+            Ok(assets) => self.shown(rev, assets),
+            Err(_) if self.seen.loads(rev) => Ok(()),
+            Err(_) => Err("the loader does not see it".into()),
+        }
+    }
+
+    /// Whether the loader sees these boot assets of a revision.
+    fn shown(&self, rev: &RevName, assets: Vec<(&'static str, ObjectId)>) -> Result<(), String> {
         let seen = self.seen.revisions.get(rev).ok_or("the loader does not see it")?;
         for (name, id) in assets {
             match seen.get(name) {

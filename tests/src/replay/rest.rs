@@ -2,7 +2,7 @@
 //! what a further cut leaves there.
 //!
 //! Invariants: what is decided and carried out is the device's own code. The boots of a candidate are counted here, from the
-//! loader's facts, by nobody's counter.
+//! loader's facts, by nobody's counter; those before the cut are not among them.
 //! Fault model: a cut comes after a choice was carried out, and once more at rest; what Linux then has in memory alone is lost
 //! to the loader, and to the loader alone. What lies between was looked at by states of its own, and by the simulator.
 //! Does not: cut while a choice is carried out.
@@ -17,17 +17,20 @@ use runtime::{
     store::{self, Scratch},
 };
 
-use super::checker::{Buffers, Checker, Taken};
+use super::checker::{Buffers, Checker, Taken, View};
 use super::laws::{Broken, Ending, Views};
 use super::loader::{self, Seen};
 use super::original;
-use crate::tour::Outcome;
+use crate::tour::{Outcome, fail};
 
 /// Boots after which a device that is cut in each of them must have come to rest: every try of the candidate by the
 /// loader's count or by ours, the boot that gives it up, and the one that finds nothing more to do.
 const BOOTS_MAX: usize = limits::TRIES_MAX as usize + BOOTLIMIT as usize + 3;
 
-/// Law 3: boots of a candidate, and how many of them its loader allows.
+/// Looks at the medium, one of which must end before Linux writes something back.
+const LOOKS_MAX: usize = 8;
+
+/// Law 3: boots of a candidate after the cut, and how many of them its loader allows.
 #[derive(Debug)]
 struct Tries {
     count: u32,
@@ -42,7 +45,7 @@ impl Tries {
     fn count(&mut self, facts: &Facts, broken: &mut Broken) {
         self.count += u32::from(facts.booted.is_some() && facts.booted == facts.candidate);
         if self.count == self.max + 1 {
-            broken.push(format!("law 3: the candidate was booted more than {} times", self.max));
+            broken.push(format!("law 3: after the cut the candidate was booted more than {} times", self.max));
         }
     }
 }
@@ -97,15 +100,26 @@ impl Checker {
         Ok(())
     }
 
-    /// What the loader decides by and what it finds, on the medium as it is now, whatever Linux has in memory.
+    /// What the loader decides by and what it finds, on the medium as it is now, whatever Linux has in memory. Linux may
+    /// write something back meanwhile: what was seen counts, and is kept, only if the medium has the same name afterwards.
     fn on_medium(&mut self) -> Outcome<(Option<Loaded>, Seen)> {
-        if self.taken.is_some() {
-            let text = self.text()?;
-            self.taken = self.taken.take().map(|taken| Taken { text, ..taken });
+        let mut name = self.medium()?;
+        for _ in 0..LOOKS_MAX {
+            if self.taken.is_some() {
+                let text = self.text()?;
+                self.taken = self.taken.take().map(|taken| Taken { text, ..taken });
+            }
+            let loaded = self.as_the_loader_reads()?;
+            let view = View::of(&name, loaded.as_ref());
+            let seen = self.look(&view)?;
+            let after = self.medium()?;
+            if after == name {
+                self.keep(view, &seen);
+                return Ok((loaded, seen));
+            }
+            name = after;
         }
-        let loaded = self.as_the_loader_reads()?;
-        let seen = self.seen(&self.medium()?, loaded.as_ref())?;
-        Ok((loaded, seen))
+        fail(format!("the medium changed while it was looked at, {LOOKS_MAX} times"))
     }
 
     fn carry_out(&mut self, volumes: &mut Volumes, journal: &mut BlockRegion, choice: &Choice) -> Outcome<()> {
@@ -167,7 +181,7 @@ mod tests {
             assert!(broken.is_empty(), "{broken:?}");
             tries.count(&facts("2", "2"), &mut broken);
             tries.count(&facts("2", "2"), &mut broken);
-            assert_eq!(broken, [format!("law 3: the candidate was booted more than {max} times")]);
+            assert_eq!(broken, [format!("law 3: after the cut the candidate was booted more than {max} times")]);
         }
     }
 }
