@@ -49,7 +49,10 @@ impl Janitor {
         for hand in \"$0\"/*; do umount -l \"$hand/shown\"; done; rm -rf --one-file-system \"$0\"";
 
     fn new(folder: &Path) -> Outcome<Self> {
-        let mut child = Command::new("sh").args(["-c", Self::SCRIPT]).arg(folder).stdin(Stdio::piped()).spawn()?;
+        let mut command = Command::new("sh");
+        // A group of its own: what ends this one's whole group must not end it.
+        command.args(["-c", Self::SCRIPT]).arg(folder).stdin(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
         let input = Mutex::new(child.stdin.take());
         Ok(Self { child, input })
     }
