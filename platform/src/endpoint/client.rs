@@ -435,13 +435,16 @@ impl Client {
         self.phase = Phase::Asking { then: Then::Arriving { object, size }, left: size - first };
     }
 
-    /// What remains of a client that is gone: an upload of which a part has arrived.
-    pub(super) fn leave_behind(self, registry: &Registry) -> Option<Parked> {
+    /// What remains of a client that is gone: an upload of which a part has arrived, with what still waits for the device.
+    /// A byte at least is left for whoever goes on.
+    pub(super) fn leave_behind(mut self, registry: &Registry) -> Option<Parked> {
         let Phase::Asking { then: Then::Arriving { object, size }, left } = self.phase else { return None };
         let mut upstream =
             self.upstream.filter(|_| left > 0 && left < size && self.reply.is_empty() && !self.reply_ended)?;
         registry.deregister(&mut upstream).ok()?;
-        Some(Parked::new(upstream, self.to_device, object, size - left, size))
+        let count = self.input.len().min(usize::try_from(left - 1).unwrap_or(usize::MAX));
+        self.to_device.push(&self.input[..count]);
+        Some(Parked::new(upstream, self.to_device, object, size - left + count as u64, size))
     }
 
     /// Looks for the device's answer.

@@ -547,6 +547,8 @@ fn uploads(name: &str) -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
                 let mut bytes = [0; 4];
                 stream.read_exact(&mut bytes).unwrap();
                 if &bytes == b"PUT " {
+                    // It takes its time: meanwhile the client is gone, and what has arrived waits.
+                    thread::sleep(Duration::from_millis(50));
                     // All of it, over however many clients it comes.
                     let rest = whole_request(&mut Read::chain(&bytes[..], &mut stream));
                     told.send(rest.clone().unwrap_or_default()).unwrap();
@@ -615,6 +617,18 @@ fn an_upload_goes_on_where_its_client_left() {
     let request = next(&came);
     assert!(request.ends_with(&content), "the device saw one upload");
     assert_eq!(held(address, &sha, size), None);
+}
+
+/// Wherever it waits: with the device, on the way there, or where it was read.
+#[test]
+fn all_that_a_client_sent_is_held_while_the_device_is_slow() {
+    let (address, _came) = uploads("slow-device");
+    let content = vec![7; 1_000_000];
+    for sent in (100_000..400_000).step_by(15_000) {
+        let sha = format!("{sent:064x}");
+        begin(address, &sha, &content, sent);
+        assert_eq!(held_soon(address, &sha, content.len(), sent), sent);
+    }
 }
 
 #[test]
