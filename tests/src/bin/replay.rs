@@ -5,7 +5,7 @@
 //!   --seed N         where everything that is drawn begins (1)
 //!   --sample N       about N states of each recording, drawn, as many of each epoch as there are; instead of all
 //!   --deaf           as if the disk had not heard flushes: a law must break
-//!   --hands N        states that are looked at at the same time (two for each processor: half of the time each waits)
+//!   --hands N        states that are looked at at the same time (four for each processor: most of the time each waits)
 //!   --scratch DIR    a folder for what is needed meanwhile
 //!   --state NAME     this state alone, as a violation names it; --keep FILE writes its image
 //!
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 
 fn replay(words: Vec<String>) -> Outcome<bool> {
     let (mut rows, mut scratch, mut folders) = (None, std::env::temp_dir(), Vec::new());
-    let hands = std::thread::available_parallelism().map_or(2, |processors| 2 * processors.get());
+    let hands = std::thread::available_parallelism().map_or(4, |processors| 4 * processors.get());
     let mut options = Options { seed: 1, sample: None, deaf: false, only: None, keep: None, hands };
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
